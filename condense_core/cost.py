@@ -1,0 +1,178 @@
+"""What a network costs, layer by layer, under two named conventions.
+
+`macs`: multiply-adds of convolutions and linear layers; a masked convolution counts the connections that
+survive. `flops_paper`: what the paper reports and the official code prints (utils.py, measure_layer):
+those of convolutions, one per ReLU element, k² per average-pool output, weights + biases of the linear layer.
+`params`: live weights plus all other learnable parameters; the paper counts the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .config import ModelConfig
+from .grouping import LearnedGroupConv, LearnedGroupLinear, MaskedConv1x1, kept_inputs
+from .model import CondenseNet
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Cost of one layer for one image; `output_size` is the height of its output in pixels."""
+
+    name: str
+    operator: str
+    in_channels: int
+    out_channels: int
+    groups: int
+    output_size: int
+    macs: int
+    flops_paper: int
+    params: int
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Cost of a network for one image: its layers in the order of execution, and their sums."""
+
+    layers: tuple[LayerCost, ...]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of convolutions and linear layers."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def flops_paper(self) -> int:
+        """FLOPs as the paper counts them."""
+        return sum(layer.flops_paper for layer in self.layers)
+
+    @property
+    def params(self) -> int:
+        """Live weights plus all other learnable parameters."""
+        return sum(layer.params for layer in self.layers)
+
+
+def cost_table(network: ModelConfig | nn.Module, stage: int | None = None, image_size: int = 32) -> CostTable:
+    """The cost of a configuration in `stage` (default: the last one), or of a live model as its masks are.
+
+    A model other than a CondenseNet is measured at `image_size` pixels. Raises ValueError for a stage
+    that the configuration does not have.
+    """
+    if isinstance(network, ModelConfig):
+        last = max(network.condense_factor - 1, int(network.classifier_pruning))
+        stage = last if stage is None else stage
+        if not 0 <= stage <= last:
+            raise ValueError(f"stage {stage}: must be 0 to {last}")
+        return _cost_of_config(network, stage)
+    if isinstance(network, CondenseNet):
+        image_size = network.config.image_size
+    return _measure(network, image_size, None)
+
+
+@lru_cache(maxsize=4096)
+def _cost_of_config(config: ModelConfig, stage: int) -> CostTable:
+    with torch.device("meta"):  # shapes only: no weight is ever made
+        return _measure(CondenseNet(config, seed=0), config.image_size, stage)
+
+
+@torch.no_grad()
+def _measure(model: nn.Module, image_size: int, stage: int | None) -> CostTable:
+    layers: list[LayerCost] = []
+
+    def hook(name: str, count: Count) -> Callable[..., None]:
+        def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            layers.append(count(name, module, inputs[0], output, stage))
+
+        return record
+
+    handles = [
+        module.register_forward_hook(hook(name, count))
+        for name, module in model.named_modules()
+        if (count := _handle(module))
+    ]
+    training, parameter = model.training, next(model.parameters())
+    try:
+        model.eval()(torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype))
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    return CostTable(tuple(layers))
+
+
+def live_connections(layer: MaskedConv1x1 | LearnedGroupLinear, stage: int | None) -> int:
+    """Surviving (group, input) pairs of a masked layer: as its mask is, or as it will be in `stage`."""
+    if stage is None:
+        return int(layer.mask.sum())
+    last = layer.condense_factor - 1
+    learned = isinstance(layer, LearnedGroupConv | LearnedGroupLinear)
+    kept = kept_inputs(layer.mask.shape[1], layer.condense_factor, min(stage, last) if learned else last)
+    return layer.groups * kept
+
+
+def _masked(name: str, module: MaskedConv1x1, x: Tensor, y: Tensor, stage: int | None) -> LayerCost:
+    weights = live_connections(module, stage) * module.out_channels // module.groups
+    macs = weights * y[0, 0].numel()
+    return _cost(name, "conv1x1", x, y, macs, macs, weights, module.groups)
+
+
+def _convolution(name: str, module: nn.Conv2d, x: Tensor, y: Tensor, stage: int | None) -> LayerCost:
+    macs = module.weight.numel() * y[0, 0].numel()
+    size = module.kernel_size[0]
+    return _cost(name, f"conv{size}x{size}", x, y, macs, macs, _parameters(module), module.groups)
+
+
+def _linear(name: str, module: nn.Linear, x: Tensor, y: Tensor, stage: int | None) -> LayerCost:
+    weights = module.weight.numel()
+    if isinstance(module, LearnedGroupLinear):
+        weights = live_connections(module, stage) * module.out_features
+    biases = 0 if module.bias is None else module.out_features
+    return _cost(name, "linear", x, y, weights, weights + biases, weights + biases)
+
+
+def _norm(name: str, module: nn.Module, x: Tensor, y: Tensor, stage: int | None) -> LayerCost:
+    return _cost(name, "norm", x, y, 0, 0, _parameters(module))
+
+
+def _relu(name: str, module: nn.Module, x: Tensor, y: Tensor, stage: int | None) -> LayerCost:
+    return _cost(name, "relu", x, y, 0, y.numel(), 0)
+
+
+def _average_pool(name: str, module: nn.Module, x: Tensor, y: Tensor, stage: int | None) -> LayerCost:
+    window = (x.shape[2] // y.shape[2]) * (x.shape[3] // y.shape[3])
+    return _cost(name, "pool", x, y, 0, y.numel() * window, 0)
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _cost(
+    name: str, operator: str, x: Tensor, y: Tensor, macs: int, flops_paper: int, params: int, groups: int = 1
+) -> LayerCost:
+    size = y.shape[2] if y.dim() == 4 else 1
+    return LayerCost(name, operator, x.shape[1], y.shape[1], groups, size, macs, flops_paper, params)
+
+
+Count = Callable[[str, Any, Tensor, Tensor, int | None], LayerCost]
+
+HANDLES: dict[type[nn.Module], Count] = {
+    MaskedConv1x1: _masked,
+    nn.Conv2d: _convolution,
+    nn.Linear: _linear,
+    nn.BatchNorm2d: _norm,
+    nn.ReLU: _relu,
+    nn.AvgPool2d: _average_pool,
+    nn.AdaptiveAvgPool2d: _average_pool,
+}
+"""How each kind of layer is counted; what is not here costs nothing."""
+
+
+def _handle(module: nn.Module) -> Count | None:
+    return next((count for kind, count in HANDLES.items() if isinstance(module, kind)), None)

@@ -1,0 +1,108 @@
+"""The 1×1 convolutions: which input channels each group of outputs reads (paper Sec. 3.1).
+
+Output channel o belongs to group o mod G, so that the grouped 3×3 convolution behind, whose groups are
+contiguous, reads outputs of every group: the paper's permute layer then costs nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import Grouping
+
+
+def kept_inputs(in_channels: int, condense_factor: int, stage: int) -> int:
+    """Inputs that every group still reads in `stage` (0 … C−1): ceil(I·(C−s)/C)."""
+    return -(-in_channels * (condense_factor - stage) // condense_factor)
+
+
+def sequential_mask(in_channels: int, groups: int, kept: int) -> Tensor:
+    """Group g reads `kept` consecutive inputs from floor(g·I/G), wrapping round: bool (groups, in_channels)."""
+    start = torch.arange(groups) * in_channels // groups
+    index = (start[:, None] + torch.arange(kept)) % in_channels
+    return torch.zeros(groups, in_channels, dtype=torch.bool).scatter_(1, index, True)
+
+
+def random_mask(in_channels: int, groups: int, kept: int, generator: torch.Generator) -> Tensor:
+    """`sequential_mask` on a random permutation of the inputs: bool (groups, in_channels)."""
+    order = torch.randperm(in_channels, generator=generator)
+    return sequential_mask(in_channels, groups, kept)[:, order]
+
+
+def weight_mask(mask: Tensor, out_channels: int) -> Tensor:
+    """Spread a mask (groups, in_channels) over the weight: bool (out_channels, in_channels)."""
+    return mask.repeat(out_channels // mask.shape[0], 1)
+
+
+def grouped(weight: Tensor, groups: int) -> Tensor:
+    """Split the outputs of a weight (out, in, …) by group: (out/groups, groups, in)."""
+    return weight.view(weight.shape[0] // groups, groups, weight.shape[1])
+
+
+class MaskedConv1x1(nn.Module):
+    """1×1 convolution, no bias, in which each group reads the inputs that its mask leaves.
+
+    This is the reference execution: a dense convolution with the masked weight.
+    """
+
+    mask: Tensor  # bool (groups, in_channels)
+
+    def __init__(self, in_channels: int, out_channels: int, condense_factor: int, mask: Tensor):
+        super().__init__()
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, len(mask)
+        self.condense_factor = condense_factor
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 1, 1))
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, in, H, W) → (N, out, H, W)
+        live = weight_mask(self.mask, self.out_channels)
+        return F.conv2d(x, self.weight * live[:, :, None, None])
+
+    def extra_repr(self) -> str:
+        sizes = f"{self.in_channels}, {self.out_channels}"
+        return f"{sizes}, groups={self.groups}, condense_factor={self.condense_factor}"
+
+
+class LearnedGroupConv(MaskedConv1x1):
+    """1×1 convolution that starts dense and learns its groups while it is pruned in C−1 stages."""
+
+    def __init__(self, in_channels: int, out_channels: int, groups: int, condense_factor: int):
+        mask = torch.ones(groups, in_channels, dtype=torch.bool)
+        super().__init__(in_channels, out_channels, condense_factor, mask)
+
+
+class LearnedGroupLinear(nn.Linear):
+    """Linear layer whose inputs are pruned like those of a learned group convolution with G = 1."""
+
+    mask: Tensor  # bool (1, in_features)
+
+    def __init__(self, in_features: int, out_features: int, condense_factor: int = 2):
+        super().__init__(in_features, out_features)
+        self.groups, self.condense_factor = 1, condense_factor
+        self.register_buffer("mask", torch.ones(1, in_features, dtype=torch.bool))
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, in) → (N, out)
+        return F.linear(x, self.weight * self.mask, self.bias)
+
+
+def conv1x1(
+    in_channels: int,
+    out_channels: int,
+    grouping: Grouping,
+    groups: int,
+    condense_factor: int,
+    generator: torch.Generator,
+) -> nn.Module:
+    """The 1×1 convolution of a variant; `generator` draws the permutation of random groups."""
+    if grouping == "none":
+        return nn.Conv2d(in_channels, out_channels, 1, bias=False)
+    if grouping == "learned":
+        return LearnedGroupConv(in_channels, out_channels, groups, condense_factor)
+    kept = kept_inputs(in_channels, condense_factor, condense_factor - 1)
+    if grouping == "sequential":
+        mask = sequential_mask(in_channels, groups, kept)
+    else:
+        mask = random_mask(in_channels, groups, kept, generator)
+    return MaskedConv1x1(in_channels, out_channels, condense_factor, mask)

@@ -1,0 +1,113 @@
+"""CondenseNet (paper Figure 1 and Sec. 3): dense layers in blocks, joined by pooling, read from the small part up."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from .config import ModelConfig
+from .grouping import LearnedGroupLinear, MaskedConv1x1, conv1x1, weight_mask
+from .randomness import generator
+
+
+class DenseLayer(nn.Sequential):
+    """BN → ReLU → 1×1 in learned groups → BN → ReLU → 3×3 in groups; its result joins the input."""
+
+    def __init__(self, in_channels: int, growth_rate: int, config: ModelConfig, draws: torch.Generator):
+        width = config.bottleneck * growth_rate
+        layers = OrderedDict[str, nn.Module](norm1=nn.BatchNorm2d(in_channels), relu1=nn.ReLU(inplace=True))
+        if config.dropout:
+            layers["dropout"] = nn.Dropout(config.dropout)
+        layers["conv1"] = conv1x1(
+            in_channels, width, config.grouping, config.groups, config.condense_factor, draws
+        )
+        layers["norm2"] = nn.BatchNorm2d(width)
+        layers["relu2"] = nn.ReLU(inplace=True)
+        layers["conv2"] = nn.Conv2d(width, growth_rate, 3, padding=1, groups=config.groups_3x3, bias=False)
+        super().__init__(layers)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, in, H, W) → (N, in + growth_rate, H, W)
+        return torch.cat([x, super().forward(x)], dim=1)
+
+
+class DenseBlock(nn.Sequential):
+    """`layers` dense layers of one growth rate at one resolution."""
+
+    def __init__(
+        self, layers: int, in_channels: int, growth_rate: int, config: ModelConfig, draws: torch.Generator
+    ):
+        super().__init__(
+            *(DenseLayer(in_channels + i * growth_rate, growth_rate, config, draws) for i in range(layers))
+        )
+
+
+class Transition(nn.Sequential):
+    """Halves the resolution. With full connectivity all features pass on (Sec. 3.3); else a 1×1 compresses them."""
+
+    def __init__(self, in_channels: int, config: ModelConfig, draws: torch.Generator):
+        layers = OrderedDict[str, nn.Module]()
+        out_channels = in_channels
+        if config.connectivity == "block":
+            reduced = math.ceil(in_channels * config.reduction)
+            out_channels = math.ceil(reduced / config.groups) * config.groups
+            layers["norm"] = nn.BatchNorm2d(in_channels)
+            layers["relu"] = nn.ReLU(inplace=True)
+            layers["conv"] = conv1x1(
+                in_channels, out_channels, config.grouping, config.groups, config.condense_factor, draws
+            )
+        layers["pool"] = nn.AvgPool2d(2)
+        super().__init__(layers)
+        self.out_channels = out_channels
+
+
+class CondenseNet(nn.Module):
+    """The network of a configuration: (N, 3, H, W) → (N, num_classes).
+
+    `seed` fixes the initial weights and the random groups; without it they are drawn from torch's
+    global generator.
+    """
+
+    def __init__(self, config: ModelConfig, seed: int | None = None):
+        super().__init__()
+        self.config = config
+        seed = int(torch.randint(2**31, ())) if seed is None else seed
+        draws = generator(seed, "grouping")
+        channels = 2 * config.growth[0]
+        self.stem = nn.Conv2d(3, channels, 3, stride=config.stride, padding=1, bias=False)
+        self.blocks = nn.Sequential()
+        for block, (layers, growth_rate) in enumerate(zip(config.stages, config.growth, strict=True)):
+            if block:
+                transition = Transition(channels, config, draws)
+                self.blocks.add_module(f"transition{block}", transition)
+                channels = transition.out_channels
+            self.blocks.add_module(
+                f"block{block + 1}", DenseBlock(layers, channels, growth_rate, config, draws)
+            )
+            channels += layers * growth_rate
+        self.norm = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        linear = LearnedGroupLinear if config.classifier_pruning else nn.Linear
+        self.classifier = linear(channels, config.num_classes)
+        self._initialise(generator(seed, "initialisation"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.blocks(self.stem(x))  # (N, channels, H', W')
+        return self.classifier(self.pool(self.relu(self.norm(features))).flatten(1))
+
+    @torch.no_grad()
+    def _initialise(self, draws: torch.Generator) -> None:
+        """He normal by fan-out (He et al. 2015), as the official code does; nothing under a mask."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | MaskedConv1x1):
+                fan_out = module.out_channels * module.weight[0, 0].numel()
+                module.weight.normal_(0, math.sqrt(2 / fan_out), generator=draws)
+                if isinstance(module, MaskedConv1x1):
+                    module.weight *= weight_mask(module.mask, module.out_channels)[:, :, None, None]
+            elif isinstance(module, nn.Linear):
+                bound = 1 / math.sqrt(module.in_features)
+                module.weight.uniform_(-bound, bound, generator=draws)
+                module.bias.zero_()
