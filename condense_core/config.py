@@ -38,11 +38,12 @@ def setting(
     at_most: float | None = None,
     below: float | None = None,
     one_of: tuple[str, ...] = (),
+    may_be_empty: bool = False,
     help: str = "",
 ) -> Any:
     """A dataclass field that carries its valid range and its one-line explanation."""
-    metadata = {"at_least": at_least, "at_most": at_most, "below": below, "one_of": one_of, "help": help}
-    return field(default=default, metadata=metadata)
+    rules = {"at_least": at_least, "at_most": at_most, "below": below, "one_of": one_of}
+    return field(default=default, metadata={**rules, "may_be_empty": may_be_empty, "help": help})
 
 
 def _valid_range(rules: Mapping[str, Any], kind: str) -> str:
@@ -72,24 +73,26 @@ def check_setting(name: str, value: Any, hint: Any, rules: Mapping[str, Any]) ->
     text = str(hint)
     if value is None and "None" in text:
         return
-    if rules.get("one_of") and value not in rules["one_of"]:
-        raise ValueError(f"{name} {value!r}: {nearest(str(value), rules['one_of'])}")
-    if hint is bool and not isinstance(value, bool):
-        raise ValueError(f"{name} {value!r}: must be true or false")
-    if hint is str and not isinstance(value, str):
-        raise ValueError(f"{name} {value!r}: must be text")
-    if "tuple[int" in text:
-        if not isinstance(value, tuple) or not value:
-            raise ValueError(f"{name} {value!r}: must be one or more whole numbers")
+    if text.startswith("tuple["):
+        if not isinstance(value, tuple) or (not value and not rules["may_be_empty"]):
+            raise ValueError(f"{name} {value!r}: must be a list of one or more")
+        if len(set(value)) < len(value) and rules["one_of"]:
+            raise ValueError(f"{name} {value!r}: names one twice")
         for item in value:
-            _check_number(name, item, int, rules)
-    elif hint is int or "int | None" in text:
-        _check_number(name, value, int, rules)
-    elif hint is float:
-        _check_number(name, value, float, rules)
+            check_setting(name, item, int if "int" in text else str, rules)
+    elif rules["one_of"]:
+        if value not in rules["one_of"]:
+            raise ValueError(f"{name} {value!r}: {nearest(str(value), rules['one_of'])}")
+    elif hint is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} {value!r}: must be true or false")
+    elif "int" in text or "float" in text:
+        _check_number(name, value, float if "float" in text else int, rules)
+    elif not isinstance(value, str) or not value:
+        raise ValueError(f"{name} {value!r}: must be text")
 
 
-class _Checked:
+class Checked:
     """Checks every field of a dataclass against its annotation and its `setting`."""
 
     def __post_init__(self) -> None:
@@ -100,7 +103,7 @@ class _Checked:
 
 
 @dataclass(frozen=True)
-class ModelConfig(_Checked):
+class ModelConfig(Checked):
     """A CondenseNet or one of its ablations (paper Sec. 3 and 4.4)."""
 
     stages: tuple[int, ...] = setting(at_least=1, help="dense layers of each block")
@@ -164,7 +167,7 @@ def growth_rates(schedule: str, first: int, blocks: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class RecipeConfig(_Checked):
+class RecipeConfig(Checked):
     """How a network is trained; the defaults are the paper's for CIFAR (Sec. 4)."""
 
     epochs: int = setting(300, at_least=1, help="passes over the training images")
@@ -176,10 +179,10 @@ class RecipeConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class DataConfig(_Checked):
+class DataConfig(Checked):
     """Which images, and how they are split; where they lie on this machine is not part of it."""
 
-    name: str = "digits"
+    name: str = setting("digits", help=f"{', '.join(DATASETS)}, folder:PATH or imagenet:PATH")
     validation_fraction: float = setting(
         0.1, at_least=0, below=1, help="share of the training images held out for curves and choices"
     )
@@ -200,7 +203,7 @@ class DataConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class RunConfig(_Checked):
+class RunConfig(Checked):
     """One training of one variant with one seed. `threads` and `device` are kept, but do not name the run."""
 
     model: ModelConfig
@@ -246,7 +249,7 @@ def _is_required(item: Field[Any]) -> bool:
 
 
 def _convert(key: str, value: Any, hint: Any) -> Any:
-    if isinstance(hint, type) and issubclass(hint, _Checked):
+    if isinstance(hint, type) and issubclass(hint, Checked):
         if not isinstance(value, Mapping):
             raise ValueError(f"{key} {value!r}: must be a table of settings")
         return from_dict(hint, value)

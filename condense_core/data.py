@@ -1,0 +1,395 @@
+"""Images: torchvision's data sets, scikit-learn's digits and image folders, as normalised, augmented batches.
+
+Small images live decoded in one uint8 tensor on the training device and are augmented there in whole
+batches; large ones stream from their files. What a step sees depends on the seed and the step alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from .config import DataConfig
+from .folders import FileReader, ImageFiles, check_readable, decode_folder, list_folder
+from .randomness import derived_seed, generator
+
+Batch = tuple[Tensor, Tensor]  # images float (N, 3, H, W), labels int64 (N,)
+Progress = Callable[[int, int], None]  # images decoded, of how many
+
+EVALUATION_BATCH = 250
+STREAM_WORKERS = 2
+SPLIT_SEED = 0  # of the validation split and of subsets: the same for every seed of a study
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What training images go through: a shift by up to `padding` pixels and, where it may, a flip."""
+
+    padding: int
+    flip: bool
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of each channel, for pixels in [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: Tensor) -> Tensor:  # uint8 (N, 3, H, W) → float, channels last
+        mean, std = (torch.tensor(values, device=images.device) for values in (self.mean, self.std))
+        scale, shift = 1 / (255 * std), -mean / std
+        pixels = images.to(torch.float32, memory_format=torch.channels_last)
+        return pixels.mul_(scale[:, None, None]).add_(shift[:, None, None])
+
+
+class Images(Protocol):
+    """Labelled images that can be read in batches."""
+
+    labels: Tensor
+
+    def __len__(self) -> int: ...
+    def subset(self, index: Tensor) -> Images: ...
+    def training_batches(self, batches: Sequence[Tensor], seeds: Sequence[int]) -> Iterator[Batch]: ...
+    def evaluation_batches(self) -> Iterator[Batch]: ...
+    def to(self, device: str) -> Images: ...
+    def fingerprint(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class DecodedImages:
+    """Small images, decoded: uint8 (N, 3, H, W) and their labels int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+    normalise: Normalisation
+    augmentation: Augmentation
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, index: Tensor) -> DecodedImages:
+        """Some of the images."""
+        return replace(self, images=self.images[index], labels=self.labels[index])
+
+    def to(self, device: str) -> DecodedImages:
+        """The images on another device."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def fingerprint(self) -> str:
+        """Hash of all pixels and labels."""
+        digest = hashlib.blake2b(digest_size=16)
+        for tensor in (self.images, self.labels):
+            digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def training_batches(self, batches: Sequence[Tensor], seeds: Sequence[int]) -> Iterator[Batch]:
+        """Augmented batches; each is given by its indices, and its shifts and flips by its seed."""
+        draws = torch.Generator(self.labels.device)
+        for index, seed in zip(batches, seeds, strict=True):
+            index = index.to(self.labels.device)
+            images = augment(self.images[index], self.augmentation, draws.manual_seed(seed))
+            yield self.normalise(images), self.labels[index]
+
+    def evaluation_batches(self) -> Iterator[Batch]:
+        """All images in order, as they are."""
+        for first in range(0, len(self), EVALUATION_BATCH):
+            part = slice(first, first + EVALUATION_BATCH)
+            yield self.normalise(self.images[part]), self.labels[part]
+
+
+def augment(images: Tensor, augmentation: Augmentation, draws: torch.Generator) -> Tensor:
+    """Pad with black, crop at a random place, flip half of them: (N, C, H, W) → (N, C, H, W)."""
+    count, channels, height, width = images.shape
+    pad, device = augmentation.padding, images.device
+    if pad:
+        padded = F.pad(images, (pad,) * 4)
+        shift = torch.randint(2 * pad + 1, (2, count), generator=draws, device=device)
+        rows = shift[0][:, None, None, None] + torch.arange(height, device=device)[:, None]
+        columns = shift[1][:, None, None, None] + torch.arange(width, device=device)
+        image, channel = torch.arange(count, device=device), torch.arange(channels, device=device)
+        images = padded[image[:, None, None, None], channel[:, None, None], rows, columns]
+    if augmentation.flip:
+        flipped = torch.rand(count, generator=draws, device=device) < 0.5
+        images = torch.where(flipped[:, None, None, None], images.flip(3), images)
+    return images
+
+
+@dataclass(frozen=True)
+class StreamedImages:
+    """Large images, read from their files when they are needed: labels int64 (N,)."""
+
+    files: ImageFiles
+    image_size: int
+    device: str = "cpu"
+
+    @cached_property
+    def labels(self) -> Tensor:  # type: ignore[override]
+        """Class of every image."""
+        return torch.tensor(self.files.labels)
+
+    def __len__(self) -> int:
+        return len(self.files.paths)
+
+    def subset(self, index: Tensor) -> StreamedImages:
+        """Some of the images."""
+        return replace(self, files=self.files.subset(index.tolist()))
+
+    def to(self, device: str) -> StreamedImages:
+        """The same files, delivered to another device."""
+        return replace(self, device=device)
+
+    def fingerprint(self) -> str:
+        """Hash of names, sizes and labels of the files."""
+        return self.files.fingerprint()
+
+    def training_batches(self, batches: Sequence[Tensor], seeds: Sequence[int]) -> Iterator[Batch]:
+        """Random resized crops, flipped half the time; each image's are given by its batch's seed and place."""
+        tasks = [
+            [(image, derived_seed(seed, "image", place)) for place, image in enumerate(index.tolist())]
+            for index, seed in zip(batches, seeds, strict=True)
+        ]
+        return self._stream(tasks)
+
+    def evaluation_batches(self) -> Iterator[Batch]:
+        """All images in order, resized and cropped in the centre."""
+        images = range(len(self))
+        firsts = range(0, len(self), EVALUATION_BATCH)
+        return self._stream(
+            [[(image, None) for image in images[first : first + EVALUATION_BATCH]] for first in firsts]
+        )
+
+    def _stream(self, tasks: list[list[tuple[int, int | None]]]) -> Iterator[Batch]:
+        loader = DataLoader(
+            FileReader(self.files, self.image_size),
+            batch_sampler=tasks,
+            num_workers=STREAM_WORKERS,
+            pin_memory=self.device != "cpu",
+        )
+        for pixels, labels in loader:
+            images = pixels.to(self.device, non_blocking=True)
+            yield IMAGENET_NORMALISATION(images), labels.to(self.device, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training, validation and test images of a data set.
+
+    Without a validation split (fraction 0, as in the paper) curves are on the test images and say so.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    image_size: int
+    train: Images
+    validation: Images | None
+    test: Images
+    _cache: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def curves_on(self) -> str:
+        """The split that curves and every choice are on: 'validation' or 'test'."""
+        return "test" if self.validation is None else "validation"
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that a run sees of this data set."""
+        if "fingerprint" not in self._cache:
+            splits = [split.fingerprint() if split else "" for split in (self.train, self.validation, self.test)]
+            text = "\n".join([*self.classes, *splits])
+            self._cache["fingerprint"] = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return self._cache["fingerprint"]
+
+    def to(self, device: str) -> Dataset:
+        """The data set with its images on `device`."""
+        validation = self.validation.to(device) if self.validation else None
+        return replace(self, train=self.train.to(device), validation=validation, test=self.test.to(device))
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Batches of an epoch; a last one of a single image is left out, for it has no batch statistics."""
+        whole, rest = divmod(len(self.train), batch_size)
+        return whole + (rest > 1)
+
+    def training_batches(self, seed: int, epoch: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from the `first` on: a function of seed and epoch alone."""
+        order = torch.randperm(len(self.train), generator=generator(seed, "order", epoch))
+        steps = self.steps_per_epoch(batch_size)
+        batches = order.split(batch_size)[first:steps]
+        seeds = [derived_seed(seed, "augmentation", epoch * steps + step) for step in range(first, steps)]
+        return self.train.training_batches(batches, seeds)
+
+    def curve_batches(self) -> Iterator[Batch]:
+        """The images that curves are on."""
+        return (self.validation or self.test).evaluation_batches()
+
+
+CIFAR10_NORMALISATION = Normalisation((0.4914, 0.4824, 0.4467), (0.2471, 0.2435, 0.2616))
+CIFAR100_NORMALISATION = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
+IMAGENET_NORMALISATION = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+LARGE_IMAGE_PIXELS = 64  # above that many pixels a side images stream from their files
+
+
+@dataclass(frozen=True)
+class Description:
+    """What can be said of a data set without decoding it."""
+
+    num_classes: int
+    image_size: int
+    train_images: int
+
+
+def describe(config: DataConfig, data_dir: Path) -> Description:
+    """Classes, image size and number of training images (before the validation split); decodes nothing.
+
+    Raises FileNotFoundError or ValueError for a folder that cannot be used.
+    """
+    known = {
+        "digits": Description(10, 8, 1197),
+        "cifar10": Description(10, 32, 50_000),
+        "cifar100": Description(100, 32, 50_000),
+        "fashion-mnist": Description(10, 28, 60_000),
+    }
+    if config.name in known:
+        if config.data_image_size:
+            raise ValueError(f"data_image_size {config.data_image_size}: only for a folder or imagenet")
+        return known[config.name]
+    folder = list_folder(config)
+    return Description(len(folder.classes), folder.image_size, len(folder.train.paths))
+
+
+def load(config: DataConfig, data_dir: Path = Path("data"), progress: Progress | None = None) -> Dataset:
+    """Load, split and, where asked for, subset a data set; downloads and caches go to `data_dir`.
+
+    Raises FileNotFoundError or ValueError, naming the file or the setting, before anything is trained.
+    """
+    describe(config, data_dir)
+    if config.kind == "digits":
+        classes, train, test = _digits()
+    elif config.kind in ("folder", "imagenet"):
+        classes, train, test = _folder(config, data_dir, progress)
+    else:
+        classes, train, test = _torchvision(config.kind, data_dir)
+    rest, validation = _cut_validation(train, config.validation_fraction)
+    if config.train_images is not None:
+        rest = rest.subset(balanced_subset(rest.labels.cpu(), config.train_images))
+    if len(rest) < 2:
+        raise ValueError(f"data {config.name!r}: needs at least 2 training images, has {len(rest)}")
+    size = rest.images.shape[2] if isinstance(rest, DecodedImages) else train.image_size  # type: ignore[attr-defined]
+    return Dataset(config.name, tuple(classes), size, rest, validation, test)
+
+
+def balanced_subset(labels: Tensor, count: int) -> Tensor:
+    """Indices of `count` images with as equal a number of every class as there is: int64 (count,)."""
+    if count > len(labels):
+        raise ValueError(f"train_images {count}: at most {len(labels)} are left after the validation split")
+    order = torch.randperm(len(labels), generator=generator(SPLIT_SEED, "subset"))
+    rank = torch.empty_like(order)  # of an image among those of its class
+    for label in labels.unique():
+        members = order[labels[order] == label]
+        rank[members] = torch.arange(len(members))
+    return order[rank[order].argsort(stable=True)[:count]].sort().values
+
+
+def _cut_validation(train: Images, fraction: float) -> tuple[Images, Images | None]:
+    """Cut the same share of every class from the training images, by a fixed seed."""
+    labels = train.labels.cpu()
+    order = torch.randperm(len(labels), generator=generator(SPLIT_SEED, "validation"))
+    held_out = [
+        members[: math.floor(fraction * len(members) + 0.5)]
+        for members in (order[labels[order] == label] for label in labels.unique())
+    ]
+    index = torch.cat(held_out).sort().values
+    if not len(index):
+        if fraction:
+            raise ValueError(f"validation_fraction {fraction}: too small for {len(labels)} images; 0 for none")
+        return train, None
+    rest = torch.ones(len(labels), dtype=torch.bool)
+    rest[index] = False
+    return train.subset(rest.nonzero().flatten()), train.subset(index)
+
+
+Loaded = tuple[Sequence[str], Images, Images]  # classes, training images, test images
+
+
+def _digits() -> Loaded:
+    """scikit-learn's 1,797 handwritten digits, 8×8; a flip would make other digits of them."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    index = np.arange(len(pixels))
+    train, test = train_test_split(index, test_size=600, stratify=digits.target, random_state=SPLIT_SEED)
+    images, labels = _three_channels(pixels), torch.from_numpy(digits.target).long()
+    normalise = measure_normalisation(images[train])
+    splits = (
+        DecodedImages(images[part], labels[part], normalise, Augmentation(1, flip=False))
+        for part in (np.sort(train), np.sort(test))
+    )
+    return tuple("0123456789"), *splits  # type: ignore[return-value]
+
+
+def _torchvision(name: str, data_dir: Path) -> Loaded:
+    from torchvision import datasets
+
+    kinds: dict[str, tuple[Any, Normalisation | None]] = {
+        "cifar10": (datasets.CIFAR10, CIFAR10_NORMALISATION),
+        "cifar100": (datasets.CIFAR100, CIFAR100_NORMALISATION),
+        "fashion-mnist": (datasets.FashionMNIST, None),
+    }
+    kind, normalise = kinds[name]
+    try:
+        train, test = (kind(str(data_dir), train=part, download=True) for part in (True, False))
+    except (OSError, RuntimeError) as error:
+        raise FileNotFoundError(f"data {name!r}: cannot be downloaded to {data_dir} ({error})") from error
+    pixels = [_three_channels(np.asarray(part.data)) for part in (train, test)]
+    normalise = normalise or measure_normalisation(pixels[0])
+    splits = (
+        DecodedImages(images, torch.as_tensor(part.targets).long(), normalise, Augmentation(4, flip=True))
+        for images, part in zip(pixels, (train, test), strict=True)
+    )
+    return train.classes, *splits  # type: ignore[return-value]
+
+
+def _folder(config: DataConfig, data_dir: Path, progress: Progress | None) -> Loaded:
+    folder = list_folder(config)
+    if folder.image_size > LARGE_IMAGE_PIXELS:
+        if config.kind == "folder":  # ImageNet takes an hour to decode: a bad file is named when it is met
+            check_readable(folder, data_dir, progress)
+        streams = (StreamedImages(files, folder.image_size) for files in (folder.train, folder.test))
+        return folder.classes, *streams  # type: ignore[return-value]
+    pixels = [torch.from_numpy(part) for part in decode_folder(folder, data_dir, progress)]
+    normalise = measure_normalisation(pixels[0])
+    splits = (
+        DecodedImages(images, torch.tensor(files.labels), normalise, Augmentation(4, flip=True))
+        for images, files in zip(pixels, (folder.train, folder.test), strict=True)
+    )
+    return folder.classes, *splits  # type: ignore[return-value]
+
+
+def _three_channels(pixels: np.ndarray) -> Tensor:
+    """uint8 (N, H, W) or (N, H, W, 3) → (N, 3, H, W)."""
+    if pixels.ndim == 3:
+        return torch.from_numpy(pixels)[:, None].repeat(1, 3, 1, 1)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+
+def measure_normalisation(images: Tensor) -> Normalisation:
+    """Mean and standard deviation of each channel of uint8 images (N, 3, H, W)."""
+    histogram = torch.stack([images[:, channel].flatten().bincount(minlength=256) for channel in range(3)])
+    levels, share = torch.arange(256) / 255, histogram / histogram.sum(1, keepdim=True)
+    mean = share @ levels
+    variance = share @ levels**2 - mean**2
+    return Normalisation(tuple(mean.tolist()), tuple(variance.clamp(min=1e-6).sqrt().tolist()))

@@ -1,0 +1,213 @@
+"""Image folders: class folders under `train/` and `test/` or `val/`, listed, checked, decoded and cached."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .config import DataConfig
+from .files import write_atomically
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+DEFAULT_IMAGE_SIZE = 224
+EVALUATION_CROP = 224 / 256  # of the shorter side (paper: resize to 256, centre crop of 224)
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The files of one split, below `root`, and the class of each."""
+
+    root: Path
+    paths: tuple[str, ...]
+    labels: tuple[int, ...]
+
+    def subset(self, index: list[int]) -> ImageFiles:
+        """Some of the files."""
+        return ImageFiles(self.root, tuple(self.paths[i] for i in index), tuple(self.labels[i] for i in index))
+
+    def fingerprint(self, with_times: bool = False) -> str:
+        """Hash of names, labels and sizes, and of the times of change where a cache depends on them."""
+        digest = hashlib.blake2b(digest_size=16)
+        for path, label in zip(self.paths, self.labels, strict=True):
+            status = (self.root / path).stat()
+            changed = status.st_mtime_ns if with_times else 0
+            digest.update(f"{path}\0{label}\0{status.st_size}\0{changed}\n".encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A listed data set: its classes, the files of both splits, and the size that its images get."""
+
+    root: Path
+    classes: tuple[str, ...]
+    train: ImageFiles
+    test: ImageFiles
+    image_size: int
+
+    def cache_file(self, data_dir: Path, suffix: str) -> Path:
+        """Where what was read of this folder is kept; the name changes when a file does."""
+        key = "/".join([
+            str(self.root.resolve()),
+            str(self.image_size),
+            *(files.fingerprint(with_times=True) for files in (self.train, self.test)),
+        ])
+        return data_dir / "cache" / (hashlib.blake2b(key.encode(), digest_size=10).hexdigest() + suffix)
+
+
+def list_folder(config: DataConfig) -> Folder:
+    """List a folder of images. Raises FileNotFoundError or ValueError, naming what is missing or wrong."""
+    root = Path(config.name.partition(":")[2]).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"data {config.name!r}: there is no folder {root}")
+    train = root / "train"
+    test = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
+    if not train.is_dir() or test is None:
+        raise FileNotFoundError(f"data {config.name!r}: {root} must hold train/ and test/ (or val/)")
+    classes = tuple(sorted(entry.name for entry in os.scandir(train) if entry.is_dir()))
+    if len(classes) < 2:
+        raise ValueError(f"data {config.name!r}: {train} must hold at least 2 class folders, has {len(classes)}")
+    unknown = sorted(entry.name for entry in os.scandir(test) if entry.is_dir() and entry.name not in classes)
+    if unknown:
+        raise ValueError(f"data {config.name!r}: class {unknown[0]!r} of {test} has no folder in {train}")
+    splits = [_list_split(part, classes) for part in (train, test)]
+    size = config.data_image_size or _image_size(splits[0], config.kind)
+    return Folder(root, classes, splits[0], splits[1], size)
+
+
+def _list_split(root: Path, classes: tuple[str, ...]) -> ImageFiles:
+    paths: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        found = sorted(_image_paths(root / name)) if (root / name).is_dir() else []
+        if not found:
+            raise ValueError(f"data: {root / name} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        paths += (str(path.relative_to(root)) for path in found)
+        labels += [label] * len(found)
+    return ImageFiles(root, tuple(paths), tuple(labels))
+
+
+def _image_paths(folder: Path) -> Iterator[Path]:
+    for path, _, names in os.walk(folder):
+        yield from (Path(path, name) for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _image_size(files: ImageFiles, kind: str) -> int:
+    """Square images keep their size up to 224 pixels; ImageNet's are cropped to 224."""
+    if kind == "imagenet":
+        return DEFAULT_IMAGE_SIZE
+    width, height = _open(files.root / files.paths[0]).size
+    if width != height and min(width, height) < DEFAULT_IMAGE_SIZE:
+        raise ValueError(
+            f"data: {files.root / files.paths[0]} is {width}×{height}; give data_image_size for images not square"
+        )
+    return min(width, height, DEFAULT_IMAGE_SIZE)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        image = Image.open(path)
+        image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"data: cannot read the image {path} ({error})") from error
+    return image
+
+
+def centre_crop(image: Image.Image, size: int) -> Image.Image:
+    """Resize the shorter side and crop the centre; an image of the size itself stays as it is."""
+    if image.size == (size, size):
+        return image
+    side = min(image.size) * (EVALUATION_CROP if size > 64 else 1)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    box = (left, top, left + side, top + side)
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=2)
+
+
+def random_resized_crop(image: Image.Image, size: int, seed: int) -> Image.Image:
+    """Crop 8–100 % of the area at a ratio of 3:4 to 4:3, resize, flip half the time (Szegedy et al. 2015)."""
+    draws = np.random.default_rng(seed)
+    for _ in range(10):
+        area = image.width * image.height * draws.uniform(0.08, 1)
+        ratio = np.exp(draws.uniform(np.log(3 / 4), np.log(4 / 3)))
+        width, height = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+        if 0 < width <= image.width and 0 < height <= image.height:
+            left = int(draws.integers(image.width - width + 1))
+            top = int(draws.integers(image.height - height + 1))
+            box = (left, top, left + width, top + height)
+            crop = image.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=2)
+            break
+    else:
+        crop = centre_crop(image, size)
+    return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draws.random() < 0.5 else crop
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Reads one image of a split: (index, seed) → uint8 (3, size, size) and its label; no seed: centre crop."""
+
+    files: ImageFiles
+    size: int
+
+    def __getitem__(self, task: tuple[int, int | None]) -> tuple[np.ndarray, int]:
+        index, seed = task
+        image = _open(self.files.root / self.files.paths[index]).convert("RGB")
+        image = centre_crop(image, self.size) if seed is None else random_resized_crop(image, self.size, seed)
+        return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)), self.files.labels[index]
+
+
+def decode_folder(folder: Folder, data_dir: Path, progress: Progress | None = None) -> list[np.ndarray]:
+    """All images of both splits as uint8 (N, 3, size, size): decoded once, then read from a cache."""
+    cache = folder.cache_file(data_dir, ".npz")
+    if cache.is_file():
+        with np.load(cache, allow_pickle=False) as arrays:
+            return [arrays["train"], arrays["test"]]
+    pixels = list(_decode(folder, progress))
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(cache, lambda file: np.savez(file, train=pixels[0], test=pixels[1]))
+    return pixels
+
+
+def _decode(folder: Folder, progress: Progress | None) -> Iterator[np.ndarray]:
+    done, total = 0, len(folder.train.paths) + len(folder.test.paths)
+    for files in (folder.train, folder.test):
+        pixels = np.empty((len(files.paths), 3, folder.image_size, folder.image_size), np.uint8)
+        for index, image in enumerate(_read_all(files, folder.image_size)):
+            pixels[index] = image
+            done += 1
+            if progress:
+                progress(done, total)
+        yield pixels
+
+
+def check_readable(folder: Folder, data_dir: Path, progress: Progress | None = None) -> None:
+    """Decode every image once, so that a bad one is named before training; remembered until a file changes."""
+    mark = folder.cache_file(data_dir, ".readable")
+    if mark.is_file():
+        return
+    done, total = 0, len(folder.train.paths) + len(folder.test.paths)
+    for files in (folder.train, folder.test):
+        for _ in _read_all(files, 1):
+            done += 1
+            if progress:
+                progress(done, total)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+
+
+def _read_all(files: ImageFiles, size: int) -> Iterator[Any]:
+    """Every image of a split in order, decoded by as many threads as there are cores."""
+    reader = FileReader(files, size)
+    with ThreadPoolExecutor() as threads:
+        for first in range(0, len(files.paths), 1024):
+            chunk = range(first, min(first + 1024, len(files.paths)))
+            yield from (pixels for pixels, _ in threads.map(reader.__getitem__, ((i, None) for i in chunk)))

@@ -1,0 +1,304 @@
+"""One training loop: yields records of what happens and can stop and go on at any step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .condensation import group_lasso, importance, learned_layers, prune, stage_of
+from .config import RunConfig
+from .cost import cost_table
+from .data import Batch, Dataset
+from .grouping import LearnedGroupLinear, MaskedConv1x1
+from .model import CondenseNet
+from .randomness import derived_seed
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean cross-entropy and errors in percent over a split; top-5 only where there are more classes."""
+
+    loss: float
+    error_percent: float
+    top5_error_percent: float | None
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """A stage is about to begin; nothing is pruned yet, so the trainer's state here can be forked."""
+
+    stage: int
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """The network at a stage's entry after pruning (or at the end: stage None), on the curves' split.
+
+    `importance` is Σ|W| (groups, in_channels) before the pruning, `masks` what survived it.
+    """
+
+    stage: int | None
+    epoch: float
+    step: int
+    macs: int
+    flops_paper: int
+    params: int
+    before: Evaluation | None
+    after: Evaluation | None
+    masks: dict[str, Tensor]
+    importance: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """Means over an epoch (loss without the lasso), and the curves' split after it."""
+
+    epoch: int
+    step: int
+    stage: int
+    learning_rate: float
+    train_loss: float
+    train_error_percent: float
+    lasso: float
+    curves: Evaluation
+    curves_on: str
+    macs: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """The last weights on the test images, used here for the first and only time."""
+
+    test: Evaluation
+    test_images: int
+    macs: int
+    flops_paper: int
+    params: int
+    training_macs: int
+
+
+class Diverged(Exception):
+    """The loss is not finite; says in which epoch."""
+
+
+Record = StageEntry | StageRecord | EpochRecord | Result
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that is needed to go on: tensors by name, and plain numbers."""
+
+    tensors: dict[str, Tensor]
+    numbers: dict[str, Any]
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Iterator[Batch]) -> Evaluation:
+    """Loss and errors of `model` in evaluation mode; its mode is kept."""
+    training = model.training
+    model.eval()
+    sums, count, classes = torch.zeros(3, dtype=torch.float64), 0, 0
+    for images, labels in batches:
+        logits = model(images)
+        count, classes = count + len(labels), logits.shape[1]
+        missed = [~_hits(logits, labels, k) for k in (1, min(5, classes))]
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        sums += torch.stack([loss, *(miss.sum() for miss in missed)]).double().cpu()
+    model.train(training)
+    loss_mean, error, top5 = (sums / count).tolist()
+    return Evaluation(loss_mean, 100 * error, 100 * top5 if classes > 5 else None)
+
+
+def _hits(logits: Tensor, labels: Tensor, k: int) -> Tensor:
+    return (logits.topk(k).indices == labels[:, None]).any(1)
+
+
+class Trainer:
+    """Trains one configuration on a data set; the same seed gives the same run.
+
+    Raises ValueError where the data set does not fit the network.
+    """
+
+    def __init__(self, config: RunConfig, dataset: Dataset):
+        if len(dataset.classes) > config.model.num_classes:
+            raise ValueError(
+                f"num_classes {config.model.num_classes}: the data has {len(dataset.classes)} classes"
+            )
+        if dataset.image_size != config.model.image_size:
+            raise ValueError(
+                f"image_size {config.model.image_size}: the data's images have {dataset.image_size} pixels"
+            )
+        self.config, self.dataset = config, dataset.to(config.device)
+        model = CondenseNet(config.model, config.seed).to(config.device)
+        self.model: CondenseNet = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        recipe = config.recipe
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            recipe.learning_rate,
+            recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.momentum > 0,
+            fused=True,
+        )
+        for parameter in self.model.parameters():  # made here, so that a snapshot always has them all
+            self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        self.steps_per_epoch = self.dataset.steps_per_epoch(recipe.batch_size)
+        self.total_steps = recipe.epochs * self.steps_per_epoch
+        self.step = 0
+        self.stage = -1  # none has begun
+        self.training_macs = 0
+        self._sums = torch.zeros(4, dtype=torch.float64, device=config.device)
+
+    def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
+        """Train to the end, or until `should_stop`; `snapshot` may be taken whenever a record is yielded.
+
+        Raises Diverged where the loss is not finite.
+        """
+        self.model.train()
+        for epoch in range(self.step // self.steps_per_epoch, self.config.recipe.epochs):
+            done = self.step - epoch * self.steps_per_epoch
+            for batch in self.dataset.training_batches(
+                self.config.seed, epoch, self.config.recipe.batch_size, done
+            ):
+                if should_stop():
+                    return
+                yield from self._enter_stages()
+                self._train_on(*batch)
+            yield self._end_epoch(epoch)
+        yield self._stage_record(None, None, self._importance())
+        yield self._result()
+
+    @property
+    def last_stage(self) -> int:
+        """The stage of the optimisation phase: 0 where nothing is learned."""
+        return max((layer.condense_factor - 1 for layer in learned_layers(self.model).values()), default=0)
+
+    def _enter_stages(self) -> Iterator[Record]:
+        """Enter every stage that is due, also those that progress jumped over."""
+        progress = Fraction(self.step, self.total_steps)
+        while self.stage < stage_of(progress, self.last_stage + 1):
+            yield StageEntry(self.stage + 1)
+            before = self._evaluate_curves() if self.stage >= 0 else None
+            importance_before = self._importance()
+            self.stage += 1
+            self._prune(self.stage)
+            yield self._stage_record(self.stage, before, importance_before)
+
+    def _prune(self, stage: int) -> None:
+        progress = Fraction(stage, 2 * max(self.last_stage, 1))
+        for layer in learned_layers(self.model).values():
+            momentum = self.optimizer.state[layer.weight]["momentum_buffer"]
+            prune(layer, stage_of(progress, layer.condense_factor), momentum)
+        self._macs = cost_table(self.model).macs
+
+    def _train_on(self, images: Tensor, labels: Tensor) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        if self.config.model.dropout:
+            torch.manual_seed(derived_seed(self.config.seed, "dropout", self.step))
+        logits = self.model(images)
+        loss = F.cross_entropy(logits, labels)
+        lasso = self._lasso()
+        self.optimizer.zero_grad()
+        (loss + lasso).backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            wrong = (logits.argmax(1) != labels).sum()
+            count = len(labels)
+            self._sums += torch.stack([loss * count, wrong, lasso * count, torch.full_like(loss, count)])
+        self.training_macs += 3 * self._macs * count  # the backward pass costs two forward ones
+        self.step += 1
+
+    def _lasso(self) -> Tensor:
+        weight = self.config.recipe.group_lasso
+        if weight and self.stage < self.last_stage:
+            return weight * group_lasso(self.model)
+        return torch.zeros((), device=self.config.device)
+
+    @property
+    def learning_rate(self) -> float:
+        """Cosine from the initial learning rate to 0, stepped every iteration."""
+        return 0.5 * self.config.recipe.learning_rate * (1 + math.cos(math.pi * self.step / self.total_steps))
+
+    def _end_epoch(self, epoch: int) -> EpochRecord:
+        loss, wrong, lasso, count = self._sums.tolist()
+        self._sums.zero_()
+        curves = self._evaluate_curves()
+        if not (math.isfinite(loss) and math.isfinite(lasso) and math.isfinite(curves.loss)):
+            raise Diverged(f"the loss is not finite in epoch {epoch + 1}")
+        return EpochRecord(
+            epoch=epoch + 1,
+            step=self.step,
+            stage=self.stage,
+            learning_rate=self.learning_rate,
+            train_loss=loss / count,
+            train_error_percent=100 * wrong / count,
+            lasso=lasso / count,
+            curves=curves,
+            curves_on=self.dataset.curves_on,
+            macs=self._macs,
+        )
+
+    def _stage_record(
+        self, stage: int | None, before: Evaluation | None, importance_before: dict[str, Tensor]
+    ) -> StageRecord:
+        cost = cost_table(self.model)
+        after = None if stage == 0 else self._evaluate_curves()
+        masks = {name: layer.mask.cpu().clone() for name, layer in self._masked_layers().items()}
+        epoch = self.step / self.steps_per_epoch
+        return StageRecord(
+            stage, epoch, self.step, cost.macs, cost.flops_paper, cost.params, before, after, masks, importance_before
+        )
+
+    def _masked_layers(self) -> dict[str, MaskedConv1x1 | LearnedGroupLinear]:
+        kinds = MaskedConv1x1 | LearnedGroupLinear
+        return {name: layer for name, layer in self.model.named_modules() if isinstance(layer, kinds)}
+
+    def _importance(self) -> dict[str, Tensor]:
+        layers = self._masked_layers()
+        return {name: importance(layer.weight, layer.groups).cpu() for name, layer in layers.items()}
+
+    def _evaluate_curves(self) -> Evaluation:
+        return evaluate(self.model, self.dataset.curve_batches())
+
+    def _result(self) -> Result:
+        test, cost = self.dataset.test, cost_table(self.model)
+        return Result(
+            evaluate(self.model, test.evaluation_batches()),
+            len(test),
+            cost.macs,
+            cost.flops_paper,
+            cost.params,
+            self.training_macs,
+        )
+
+    def snapshot(self) -> Snapshot:
+        """The state between two steps: weights, masks, momentum, the epoch's sums and the place in training."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            tensors[f"momentum.{name}"] = self.optimizer.state[parameter]["momentum_buffer"]
+        tensors["sums"] = self._sums
+        numbers = {"step": self.step, "stage": self.stage, "training_macs": self.training_macs}
+        return Snapshot({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, numbers)
+
+    @torch.no_grad()
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of the same configuration. Raises KeyError or RuntimeError where it is another's."""
+        tensors, numbers = snapshot.tensors, snapshot.numbers
+        prefix = "model."
+        self.model.load_state_dict(
+            {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        )
+        for name, parameter in self.model.named_parameters():
+            self.optimizer.state[parameter]["momentum_buffer"].copy_(tensors[f"momentum.{name}"])
+        self._sums.copy_(tensors["sums"])
+        self.step, self.stage = numbers["step"], numbers["stage"]
+        self.training_macs = numbers["training_macs"]
+        self._macs = cost_table(self.model).macs
