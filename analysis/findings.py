@@ -1,0 +1,66 @@
+"""What the figures say, in words; an effect whose interval holds 0 is called so."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+NAMES = {
+    "learned": "learned groups",
+    "random": "random groups",
+    "sequential": "sequential groups",
+    "exponential": "exponential growth",
+    "constant": "constant growth",
+    "full": "full connectivity",
+    "block": "block connectivity",
+}
+
+
+def effect_sentence(effect: pd.Series) -> str:
+    """One main effect as a sentence, with its interval and the number of pairs."""
+    level, against = NAMES[effect.level], NAMES[effect.against]
+    if effect.pairs < 2:
+        return f"{_capital(level)} against {against}: one pair only, too few for an interval."
+    interval = f"{effect.low:+.2f} to {effect.high:+.2f}"
+    if not effect.effect:
+        return (
+            f"{_capital(level)} against {against}: no difference shown "
+            f"({effect.difference:+.2f} points; the interval {interval} holds 0; {effect.pairs} pairs)."
+        )
+    word = "lower" if effect.difference < 0 else "higher"
+    return (
+        f"{_capital(level)} give a {word} test error than {against}: "
+        f"{effect.difference:+.2f} points ({interval}; {effect.pairs} pairs)."
+    )
+
+
+def findings(effects: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
+    """The main effects as sentences, then what the base costs beside the dense reference."""
+    sentences = [effect_sentence(effect) for _, effect in effects.iterrows()]
+    return sentences + reference_sentences(summary)
+
+
+def reference_sentences(summary: pd.DataFrame) -> list[str]:
+    """The base beside the dense reference of its width: cost saved, error paid."""
+    if summary.empty:
+        return []
+    base = summary[summary.role == "base"].iloc[0]
+    sentences = []
+    for _, dense in summary[summary.role == "reference"].iterrows():
+        if not (base.n and dense.n):
+            continue
+        text = (
+            f"The base ({base.variant}) has {base.macs / dense.macs:.0%} of the dense reference's MACs and "
+            f"{base.params / dense.params:.0%} of its parameters; the dense reference's error is "
+            f"{dense.difference:+.2f} points beside it"
+        )
+        if math.isfinite(dense.difference_low):
+            held = dense.difference_low <= 0 <= dense.difference_high
+            text += f" ({dense.difference_low:+.2f} to {dense.difference_high:+.2f}{', which holds 0' if held else ''})"
+        sentences.append(text + ".")
+    return sentences
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -1,0 +1,226 @@
+"""How a study is run: one run from its records to the store, and many in processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from condense_core.config import DataConfig, RunConfig
+from condense_core.runs import FINISHED, Run, RunHeld, RunStore
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Event
+
+    from condense_core.data import Dataset
+    from condense_core.training import EpochRecord, Result, StageRecord, Trainer
+
+    from .study import Study
+
+CHECKPOINT_SECONDS = 10.0  # small runs must not spend their time waiting for the disk
+ATTEMPTS = 2  # of a run whose process is killed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run: done, diverged, failed, stopped or held, with the reason."""
+
+    run: str
+    state: str
+    reason: str | None = None
+
+
+def never() -> bool:
+    """Do not stop."""
+    return False
+
+
+def execute(
+    config: RunConfig, store: RunStore, data_dir: Path, should_stop: Callable[[], bool] = never
+) -> Outcome:
+    """Train a run to its end, from where it stands, writing all of it to the store; a fault is its outcome."""
+    run = store.run(config)
+    if should_stop():
+        return Outcome(run.name, "stopped")
+    try:
+        with run.hold():
+            if run.status["state"] in FINISHED:
+                return Outcome(run.name, run.status["state"], run.status.get("reason"))
+            return _execute_held(config, run, data_dir, should_stop)
+    except RunHeld as error:
+        return Outcome(run.name, "held", str(error))
+
+
+def _execute_held(config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[], bool]) -> Outcome:
+    from condense_core.training import Diverged
+
+    try:
+        state, reason = _train(config, run, data_dir, should_stop), None
+    except Diverged as error:
+        state, reason = "diverged", str(error)
+    except Exception as error:  # whatever it is: the other runs go on
+        state, reason = "failed", f"{type(error).__name__}: {error}"
+        (run.folder / "error.txt").write_text(traceback.format_exc())
+    run.set_state(state, reason)
+    return Outcome(run.name, state, reason)
+
+
+def _train(config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[], bool]) -> str:
+    import torch
+
+    from condense_core.training import Snapshot, Trainer
+
+    torch.set_num_threads(config.threads)
+    torch.backends.cudnn.deterministic = True
+    dataset = _dataset(config.data, data_dir)
+    run.begin(config, dataset.fingerprint)
+    trainer = Trainer(config, dataset)
+    if checkpoint := run.load_checkpoint():
+        trainer.restore(Snapshot(*checkpoint))
+    run.drop_epochs_after(trainer.step // trainer.steps_per_epoch)
+    _write_records(run, trainer, should_stop)
+    return "done" if run.result else "stopped"
+
+
+def _write_records(run: Run, trainer: Trainer, should_stop: Callable[[], bool]) -> None:
+    from condense_core.training import EpochRecord, Result, StageEntry, StageRecord
+
+    def save(stage: int | None = None) -> None:
+        snapshot = trainer.snapshot()
+        run.save_checkpoint(snapshot.tensors, snapshot.numbers, stage)
+
+    epoch_began = saved = time.monotonic()
+    for record in trainer.run(should_stop):
+        now = time.monotonic()
+        match record:
+            case StageEntry(stage=0):
+                pass  # the seed alone makes this state
+            case StageEntry(stage=stage):
+                save(stage)
+            case StageRecord():
+                run.write_stage(*_stage_row(record))
+            case EpochRecord():
+                run.append_epoch(_epoch_row(record), now - epoch_began)
+                if now - saved >= CHECKPOINT_SECONDS:
+                    save()
+                    saved = now
+                epoch_began = now
+            case Result():
+                run.finish(_result_row(record), trainer.model.state_dict())
+    if not run.result:
+        save()
+
+
+def _epoch_row(record: EpochRecord) -> dict[str, Any]:
+    row = asdict(record)
+    curves = row.pop("curves")
+    return row | {f"curve_{name}": value for name, value in curves.items()}
+
+
+def _result_row(record: Result) -> dict[str, Any]:
+    row = asdict(record)
+    test = row.pop("test")
+    return row | {f"test_{name}": value for name, value in test.items()}
+
+
+def _stage_row(record: StageRecord) -> tuple[dict[str, Any], dict[str, Any]]:
+    row = {name: getattr(record, name) for name in ("stage", "epoch", "step", "macs", "flops_paper", "params")}
+    for moment in ("before", "after"):
+        evaluation = getattr(record, moment)
+        row[moment] = evaluation and asdict(evaluation)
+    tensors = {f"mask.{layer}": mask for layer, mask in record.masks.items()}
+    tensors |= {f"importance.{layer}": value for layer, value in record.importance.items()}
+    return row, tensors
+
+
+@lru_cache(maxsize=1)
+def _dataset(config: DataConfig, data_dir: Path) -> Dataset:
+    """The data set, decoded once for all runs of a process."""
+    from condense_core.data import load
+
+    return load(config, data_dir)
+
+
+def default_jobs(threads: int, device: str) -> int:
+    """As many runs at once as the cores carry; one where they share a GPU."""
+    return 1 if device == "cuda" else max(1, (os.cpu_count() or 1) // threads)
+
+
+def run_study(study: Study, store: RunStore, data_dir: Path, jobs: int | None = 1) -> list[Outcome]:
+    """Train what is not yet done of a study and return what became of every run."""
+    from condense_core.data import load
+
+    load(study.config.data_config, data_dir)  # a bad image is named before anything starts
+    store.create()
+    store.write_study(study.config.name, study.record())
+    configs = [config for _, config in study.run_configs()]
+    if jobs == 1:
+        return [execute(config, store, data_dir) for config in configs]
+    jobs = jobs or default_jobs(study.config.threads, study.device)
+    return list(execute_all(configs, store, data_dir, jobs, StopSwitch()))
+
+
+class StopSwitch:
+    """A switch that all worker processes see: set, every run saves its state and ends."""
+
+    def __init__(self) -> None:
+        self.context = multiprocessing.get_context("spawn")
+        self.event: Event = self.context.Event()
+
+
+_should_stop: Callable[[], bool] = never
+
+
+def _start_worker(event: Event) -> None:
+    global _should_stop  # noqa: PLW0603 — a worker is told once, when it starts
+    _should_stop = event.is_set
+
+
+def _execute_in_worker(config: RunConfig, store: RunStore, data_dir: Path) -> Outcome:
+    return execute(config, store, data_dir, _should_stop)
+
+
+def execute_all(
+    configs: Iterable[RunConfig], store: RunStore, data_dir: Path, jobs: int, stop: StopSwitch
+) -> Iterator[Outcome]:
+    """Train runs, `jobs` at once, in processes of their own; yields outcomes as they come.
+
+    A run whose process is killed is tried once more; the others do not notice.
+    """
+    from pebble import ProcessPool
+
+    with ProcessPool(jobs, context=stop.context, initializer=_start_worker, initargs=[stop.event]) as pool:
+
+        def schedule(config: RunConfig) -> Future[Outcome]:
+            return pool.schedule(_execute_in_worker, args=[config, store, data_dir])
+
+        waiting = {schedule(config): (config, 1) for config in configs}
+        try:
+            while waiting:
+                finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    config, attempt = waiting.pop(future)
+                    if (fault := future.exception()) is None:
+                        yield future.result()
+                    elif attempt < ATTEMPTS and not stop.event.is_set():
+                        waiting[schedule(config)] = (config, attempt + 1)
+                    else:
+                        yield _killed(store.run(config), fault, attempt)
+        except BaseException:
+            pool.stop()
+            raise
+
+
+def _killed(run: Run, fault: BaseException, attempts: int) -> Outcome:
+    code = getattr(fault, "exitcode", None)
+    cause = f"its process was killed by signal {-code}" if code and code < 0 else f"{type(fault).__name__}: {fault}"
+    reason = f"{cause} ({attempts} attempts)" + (", perhaps for want of memory" if code == -9 else "")
+    run.set_state("failed", reason)
+    return Outcome(run.name, "failed", reason)

@@ -1,0 +1,129 @@
+"""Statistics of a study: means over seeds, paired differences, factorial effects with Holm's correction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from .frames import FACTORS
+
+CONFIDENCE = 0.95
+ERROR = "test_error_percent"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean of n differences with its confidence interval and p value; NaN where n < 2."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE) -> Interval:
+    """Student's t interval of a mean, and the p value of its being 0."""
+    values = np.asarray(values, float)
+    n, mean = len(values), float(np.mean(values)) if len(values) else math.nan
+    if n < 2:
+        return Interval(mean, math.nan, math.nan, math.nan, n)
+    error = float(np.std(values, ddof=1)) / math.sqrt(n)
+    if error == 0:  # all the same: nothing varies that an interval could show
+        return Interval(mean, mean, mean, 1.0 if mean == 0 else 0.0, n)
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
+    return Interval(mean, mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / error, n - 1)), n)
+
+
+def summary(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row a variant: cost, test error mean ± standard deviation (n), difference to the base paired by seed.
+
+    Only runs that are done count; `runs` is `frames.study_runs`. Sorted as the study is, base first.
+    """
+    done = runs[runs.state == "done"]
+    base = done[done.role == "base"].set_index("seed")[ERROR]
+    rows = []
+    for variant, all_of_it in runs.groupby("variant", sort=False):
+        part = done[done.variant == variant]
+        first, errors = all_of_it.iloc[0], part.set_index("seed")[ERROR]
+        paired = (errors - base).dropna()
+        is_base = first.role == "base"
+        difference = mean_interval([] if is_base else paired.to_numpy())
+        rows.append({
+            "variant": variant,
+            **{name: first[name] for name in ("role", "size", "residual", *FACTORS, "growth_rate")},
+            **{name: part[name].max() for name in ("macs", "flops_paper", "params", "training_macs")},
+            "error_mean": errors.mean(),
+            "error_sd": errors.std(ddof=1),
+            "n": len(errors),
+            "seeds": len(all_of_it),
+            "difference": difference.mean,
+            "difference_low": difference.low,
+            "difference_high": difference.high,
+            "pairs": difference.n,
+        })
+    return pd.DataFrame(rows)
+
+
+def effects(runs: pd.DataFrame) -> pd.DataFrame:
+    """Main effects of a factorial grid: each pair of a factor's levels, paired over the other factors and the seeds.
+
+    The intervals are corrected together after Holm (1979): the k-th smallest of m p values has its interval at
+    1 − 0.05/(m−k+1), and from the first that holds 0 on, all are taken at that level, so that exactly the
+    effects that Holm's procedure finds exclude 0.
+    """
+    grid = runs[runs.role.isin(["base", "grid"]) & (runs.state == "done") & (runs.grouping != "none")]
+    rows: list[dict[str, object]] = []
+    differences: list[np.ndarray] = []
+    for factor in FACTORS:
+        others = [name for name in FACTORS if name != factor]
+        table = grid.pivot_table(index=[*others, "seed"], columns=factor, values=ERROR, sort=False)
+        for better, other in combinations(table.columns, 2):
+            paired = (table[better] - table[other]).dropna().to_numpy()
+            if len(paired):
+                rows.append({"factor": factor, "level": better, "against": other})
+                differences.append(paired)
+    for row, interval in zip(rows, holm_intervals(differences), strict=True):
+        row |= {
+            "difference": interval.mean,
+            "low": interval.low,
+            "high": interval.high,
+            "p": interval.p,
+            "pairs": interval.n,
+            "effect": interval.excludes_zero,
+        }
+    return pd.DataFrame(rows)
+
+
+def holm_intervals(samples: Sequence[np.ndarray], confidence: float = CONFIDENCE) -> list[Interval]:
+    """Intervals of several means at once; those that exclude 0 are what Holm's step-down procedure rejects."""
+    plain = [mean_interval(sample) for sample in samples]
+    order = sorted(range(len(plain)), key=lambda i: plain[i].p if plain[i].n > 1 else math.inf)
+    found: dict[int, Interval] = {}
+    level, stopped = confidence, False
+    for rank, i in enumerate(order):
+        if not stopped:
+            level = 1 - (1 - confidence) / (len(plain) - rank)
+        found[i] = mean_interval(samples[i], level)
+        stopped = stopped or not found[i].excludes_zero
+    return [found[i] for i in range(len(plain))]
+
+
+def pareto(costs: Sequence[float] | np.ndarray, errors: Sequence[float] | np.ndarray) -> list[int]:
+    """Indices of the points that no other point beats in cost and error, by cost."""
+    front: list[int] = []
+    for i in sorted(range(len(costs)), key=lambda i: (costs[i], errors[i])):
+        if not front or errors[i] < errors[front[-1]]:
+            front.append(i)
+    return front
