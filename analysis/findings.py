@@ -6,20 +6,10 @@ import math
 
 import pandas as pd
 
-NAMES = {
-    "learned": "learned groups",
-    "random": "random groups",
-    "sequential": "sequential groups",
-    "exponential": "exponential growth",
-    "constant": "constant growth",
-    "full": "full connectivity",
-    "block": "block connectivity",
-}
-
 
 def effect_sentence(effect: pd.Series) -> str:
     """One main effect as a sentence, with its interval and the number of pairs."""
-    level, against = NAMES[effect.level], NAMES[effect.against]
+    level, against = (f"{name} {effect.factor}" for name in (effect.level, effect.against))
     if effect.pairs < 2:
         return f"{_capital(level)} against {against}: one pair only, too few for an interval."
     interval = f"{effect.low:+.2f} to {effect.high:+.2f}"
@@ -30,7 +20,7 @@ def effect_sentence(effect: pd.Series) -> str:
         )
     word = "lower" if effect.difference < 0 else "higher"
     return (
-        f"{_capital(level)} give a {word} test error than {against}: "
+        f"{_capital(level)} gives a {word} test error than {against}: "
         f"{effect.difference:+.2f} points ({interval}; {effect.pairs} pairs)."
     )
 
@@ -57,7 +47,8 @@ def reference_sentences(summary: pd.DataFrame) -> list[str]:
         )
         if math.isfinite(dense.difference_low):
             held = dense.difference_low <= 0 <= dense.difference_high
-            text += f" ({dense.difference_low:+.2f} to {dense.difference_high:+.2f}{', which holds 0' if held else ''})"
+            interval = f"{dense.difference_low:+.2f} to {dense.difference_high:+.2f}"
+            text += f" ({interval}{', which holds 0' if held else ''})"
         sentences.append(text + ".")
     return sentences
 

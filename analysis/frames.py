@@ -151,5 +151,7 @@ def sources(model: ModelConfig) -> Iterator[Target]:
             read = [(label, width)]
         for layer in range(layers):
             label = f"{block}.{layer + 1}"
-            yield Target(f"blocks.block{block}.{layer}.conv1", label, block, model.bottleneck * rate, list(read))
+            yield Target(
+                f"blocks.block{block}.{layer}.conv1", label, block, model.bottleneck * rate, list(read)
+            )
             read.append((label, rate))

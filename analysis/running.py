@@ -220,7 +220,9 @@ def execute_all(
 
 def _killed(run: Run, fault: BaseException, attempts: int) -> Outcome:
     code = getattr(fault, "exitcode", None)
-    cause = f"its process was killed by signal {-code}" if code and code < 0 else f"{type(fault).__name__}: {fault}"
+    cause = (
+        f"its process was killed by signal {-code}" if code and code < 0 else f"{type(fault).__name__}: {fault}"
+    )
     reason = f"{cause} ({attempts} attempts)" + (", perhaps for want of memory" if code == -9 else "")
     run.set_state("failed", reason)
     return Outcome(run.name, "failed", reason)

@@ -60,24 +60,26 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
         paired = (errors - base).dropna()
         is_base = first.role == "base"
         difference = mean_interval([] if is_base else paired.to_numpy())
-        rows.append({
-            "variant": variant,
-            **{name: first[name] for name in ("role", "size", "residual", *FACTORS, "growth_rate")},
-            **{name: part[name].max() for name in ("macs", "flops_paper", "params", "training_macs")},
-            "error_mean": errors.mean(),
-            "error_sd": errors.std(ddof=1),
-            "n": len(errors),
-            "seeds": len(all_of_it),
-            "difference": difference.mean,
-            "difference_low": difference.low,
-            "difference_high": difference.high,
-            "pairs": difference.n,
-        })
+        rows.append(
+            {
+                "variant": variant,
+                **{name: first[name] for name in ("role", "size", "residual", *FACTORS, "growth_rate")},
+                **{name: part[name].max() for name in ("macs", "flops_paper", "params", "training_macs")},
+                "error_mean": errors.mean(),
+                "error_sd": errors.std(ddof=1),
+                "n": len(errors),
+                "seeds": len(all_of_it),
+                "difference": difference.mean,
+                "difference_low": difference.low,
+                "difference_high": difference.high,
+                "pairs": difference.n,
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def effects(runs: pd.DataFrame) -> pd.DataFrame:
-    """Main effects of a factorial grid: each pair of a factor's levels, paired over the other factors and the seeds.
+    """Main effects of a factorial grid: pairs of levels, paired over the other factors and the seeds.
 
     The intervals are corrected together after Holm (1979): the k-th smallest of m p values has its interval at
     1 − 0.05/(m−k+1), and from the first that holds 0 on, all are taken at that level, so that exactly the

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from condense_core.config import (
     CIFAR_RECIPE,
@@ -19,6 +19,7 @@ from condense_core.config import (
     IMAGENET_RECIPE,
     PRESETS,
     Checked,
+    Config,
     DataConfig,
     ModelConfig,
     RecipeConfig,
@@ -32,6 +33,8 @@ from condense_core.config import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from condense_core.data import Description
 
 MATCH_TOLERANCE = 0.05
 
@@ -84,18 +87,18 @@ class StudyConfig(Checked):
     @property
     def recipe(self) -> RecipeConfig:
         """How its networks are trained."""
-        return _part(RecipeConfig, self)
+        return _part(RecipeConfig, vars(self))
 
     @property
     def data_config(self) -> DataConfig:
         """What they are trained on."""
-        return dataclasses.replace(_part(DataConfig, self), name=self.data)
+        return _part(DataConfig, vars(self) | {"name": self.data})
 
 
-def _part(kind: Any, whole: StudyConfig) -> Any:
-    """The configuration of `kind` that a study's settings of the same names make."""
-    names = [item.name for item in fields(kind) if item.name != "name" and hasattr(whole, item.name)]
-    return kind(**{name: getattr(whole, name) for name in names})
+def _part(kind: type[Config], settings: Mapping[str, Any]) -> Config:
+    """The configuration of `kind` that some of a study's settings make."""
+    names = [item.name for item in fields(cast(Any, kind)) if item.name in settings]
+    return kind(**{name: settings[name] for name in names})
 
 
 DEFAULTS: dict[str, Any] = {
@@ -182,7 +185,7 @@ def _preset_settings(preset: str | None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Variant:
-    """A network of a study. `role`: base, grid, reference or size; `residual`: final MACs over the target's, − 1."""
+    """A network of a study. `role`: base, grid, reference or size; `residual`: final MACs / target's − 1."""
 
     model: ModelConfig
     role: str
@@ -229,17 +232,16 @@ class Study:
     """Variants × seeds on one data set with one recipe."""
 
     config: StudyConfig
-    num_classes: int
-    image_size: int
+    data: Description
     device: str = "cpu"
 
     @classmethod
-    def named(cls, study: str, data_dir: Path = Path("data"), device: str = "auto", **settings: Any) -> Study:
+    def named(cls, study: str, device: str = "auto", **settings: Any) -> Study:
         """A study by name, with any setting of `StudyConfig` changed. Raises ValueError for a bad one."""
-        return cls.of(study_config(study=study, **settings), data_dir, device)
+        return cls.of(study_config(study=study, **settings), device)
 
     @classmethod
-    def of(cls, config: StudyConfig, data_dir: Path = Path("data"), device: str = "auto") -> Study:
+    def of(cls, config: StudyConfig, device: str = "auto") -> Study:
         """The study of `config`; looks at the data, decodes nothing. Raises where either is bad."""
         import torch
 
@@ -249,8 +251,7 @@ class Study:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         elif device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device 'cuda': there is none; valid: auto, cpu")
-        data = describe(config.data_config, data_dir)
-        study = cls(config, data.num_classes, data.image_size, device)
+        study = cls(config, describe(config.data_config), device)
         study.check_match()
         return study
 
@@ -283,30 +284,25 @@ class Study:
         return Variant(model, role, size, cost_table(model).macs / target - 1)
 
     def _model(self, grouping: str, growth: str, connectivity: str, size: int) -> ModelConfig:
-        model: ModelConfig = _part(ModelConfig, _NoAxes(self.config))
-        one_group = {"groups": 1, "condense_factor": 1} if grouping == "none" else {}
-        return dataclasses.replace(
-            model,
-            grouping=grouping,  # type: ignore[arg-type]
-            growth=growth_rates(growth, size, len(model.stages)),
-            connectivity=connectivity,  # type: ignore[arg-type]
-            num_classes=self.num_classes,
-            image_size=self.image_size,
-            **one_group,  # type: ignore[arg-type]
-        )
+        axes: dict[str, Any] = {"grouping": grouping, "connectivity": connectivity}
+        if grouping == "none":
+            axes |= {"groups": 1, "condense_factor": 1}
+        data = {"num_classes": self.data.num_classes, "image_size": self.data.image_size}
+        rates = growth_rates(growth, size, len(self.config.stages))
+        return _part(ModelConfig, vars(self.config) | axes | data | {"growth": rates})
 
     def check_match(self) -> None:
         """Raise ValueError where a variant cannot be matched to the base's cost closely enough."""
         if self.config.match == "width":
             return
         for variant in self.variants:
-            if variant.role == "grid" and variant.model.grouping != "none":
-                if abs(variant.residual) > MATCH_TOLERANCE:
-                    raise ValueError(
-                        f"match 'cost': {variant.label} comes only within {100 * variant.residual:+.1f} % of the "
-                        f"base's MACs (at most {100 * MATCH_TOLERANCE:.0f} %); choose another growth_rate or "
-                        "match 'width'"
-                    )
+            matched = variant.role == "grid" and variant.model.grouping != "none"
+            if matched and abs(variant.residual) > MATCH_TOLERANCE:
+                raise ValueError(
+                    f"match 'cost': {variant.label} comes only within {100 * variant.residual:+.1f} % of the "
+                    f"base's MACs (at most {100 * MATCH_TOLERANCE:.0f} %); choose another growth_rate or "
+                    "match 'width'"
+                )
 
     @property
     def base(self) -> Variant:
@@ -349,7 +345,9 @@ class Study:
             "variants": variants,
         }
 
-    def run(self, runs: Path = Path("runs"), data_dir: Path = Path("data"), jobs: int | None = None) -> pd.DataFrame:
+    def run(
+        self, runs: Path = Path("runs"), data_dir: Path = Path("data"), jobs: int | None = None
+    ) -> pd.DataFrame:
         """Train what is not yet trained, and return the study's runs as a tidy frame (`frames.study_runs`)."""
         from condense_core.runs import RunStore
 
@@ -359,16 +357,3 @@ class Study:
         store = RunStore(runs)
         run_study(self, store, data_dir, jobs)
         return frames.study_runs(store, self.config.name)
-
-
-class _NoAxes:
-    """A study's settings without its axes, which are lists where a model has one value."""
-
-    def __init__(self, config: StudyConfig):
-        plain: Mapping[str, Any] = {
-            item.name: getattr(config, item.name)
-            for item in fields(config)
-            if item.name not in ("grouping", "growth", "connectivity")
-        }
-        self.__dict__.update(plain)
-        self.growth = growth_rates("exponential", config.growth_rate, len(config.stages))

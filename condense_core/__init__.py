@@ -16,26 +16,22 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "PRESETS": "config",
-    "CondenseNet": "model",
-    "CostTable": "cost",
-    "DataConfig": "config",
-    "ModelConfig": "config",
-    "RecipeConfig": "config",
-    "RunConfig": "config",
-    "Trainer": "training",
-    "cost_table": "cost",
-}
+__all__ = [
+    "PRESETS",
+    "CondenseNet",
+    "CostTable",
+    "DataConfig",
+    "ModelConfig",
+    "RecipeConfig",
+    "RunConfig",
+    "Trainer",
+    "cost_table",
+]
 
-__all__ = [*_HOMES]  # noqa: PLE0604
+_HOMES = {"CondenseNet": "model", "CostTable": "cost", "Trainer": "training", "cost_table": "cost"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *_HOMES]
+    return getattr(import_module(f".{_HOMES.get(name, 'config')}", __name__), name)

@@ -17,7 +17,7 @@ LASSO_FLOOR = 1e-6  # of a squared norm: without it the gradient at 0 is NaN
 
 
 def stage_of(progress: float | Fraction, condense_factor: int) -> int:
-    """Stage at a fraction of training in [0, 1): C−1 condensing stages share the first half, then optimisation."""
+    """Stage at a fraction of training in [0, 1): C−1 condensing stages share the first half."""
     return min(condense_factor - 1, math.floor(2 * progress * (condense_factor - 1)))
 
 

@@ -136,7 +136,8 @@ class ModelConfig(Checked):
         smallest = self.stride * (2 ** (len(self.stages) - 1) - 1) + 1
         if self.image_size < smallest:
             raise ValueError(
-                f"image_size {self.image_size}: must be at least {smallest} pixels for {len(self.stages)} blocks"
+                f"image_size {self.image_size}: must be at least {smallest} pixels "
+                f"for {len(self.stages)} blocks"
             )
 
     def _check_divides(self, name: str, divisor: int, number: int, what: str) -> None:

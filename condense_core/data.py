@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .config import DataConfig
-from .folders import FileReader, ImageFiles, check_readable, decode_folder, list_folder
+from .folders import FileReader, ImageFiles, Task, check_readable, decode_folder, list_folder
 from .randomness import derived_seed, generator
 
 Batch = tuple[Tensor, Tensor]  # images float (N, 3, H, W), labels int64 (N,)
@@ -47,7 +47,8 @@ class Normalisation:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def __call__(self, images: Tensor) -> Tensor:  # uint8 (N, 3, H, W) → float, channels last
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (N, 3, H, W) → normalised float, channels last."""
         mean, std = (torch.tensor(values, device=images.device) for values in (self.mean, self.std))
         scale, shift = 1 / (255 * std), -mean / std
         pixels = images.to(torch.float32, memory_format=torch.channels_last)
@@ -57,14 +58,26 @@ class Normalisation:
 class Images(Protocol):
     """Labelled images that can be read in batches."""
 
-    labels: Tensor
+    @property
+    def labels(self) -> Tensor:
+        """Class of every image: int64 (N,)."""
 
     def __len__(self) -> int: ...
-    def subset(self, index: Tensor) -> Images: ...
-    def training_batches(self, batches: Sequence[Tensor], seeds: Sequence[int]) -> Iterator[Batch]: ...
-    def evaluation_batches(self) -> Iterator[Batch]: ...
-    def to(self, device: str) -> Images: ...
-    def fingerprint(self) -> str: ...
+
+    def subset(self, index: Tensor) -> Images:
+        """Some of the images."""
+
+    def to(self, device: str) -> Images:
+        """The images on another device."""
+
+    def fingerprint(self) -> str:
+        """Hash of everything that a run sees of them."""
+
+    def training_batches(self, batches: Sequence[Tensor], seeds: Sequence[int]) -> Iterator[Batch]:
+        """Augmented batches, each given by its indices and its seed."""
+
+    def evaluation_batches(self) -> Iterator[Batch]:
+        """All images in order, as they are."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +110,8 @@ class DecodedImages:
     def training_batches(self, batches: Sequence[Tensor], seeds: Sequence[int]) -> Iterator[Batch]:
         """Augmented batches; each is given by its indices, and its shifts and flips by its seed."""
         draws = torch.Generator(self.labels.device)
-        for index, seed in zip(batches, seeds, strict=True):
-            index = index.to(self.labels.device)
+        for batch, seed in zip(batches, seeds, strict=True):
+            index = batch.to(self.labels.device)
             images = augment(self.images[index], self.augmentation, draws.manual_seed(seed))
             yield self.normalise(images), self.labels[index]
 
@@ -135,7 +148,7 @@ class StreamedImages:
     device: str = "cpu"
 
     @cached_property
-    def labels(self) -> Tensor:  # type: ignore[override]
+    def labels(self) -> Tensor:
         """Class of every image."""
         return torch.tensor(self.files.labels)
 
@@ -156,7 +169,7 @@ class StreamedImages:
 
     def training_batches(self, batches: Sequence[Tensor], seeds: Sequence[int]) -> Iterator[Batch]:
         """Random resized crops, flipped half the time; each image's are given by its batch's seed and place."""
-        tasks = [
+        tasks: list[list[Task]] = [
             [(image, derived_seed(seed, "image", place)) for place, image in enumerate(index.tolist())]
             for index, seed in zip(batches, seeds, strict=True)
         ]
@@ -170,8 +183,8 @@ class StreamedImages:
             [[(image, None) for image in images[first : first + EVALUATION_BATCH]] for first in firsts]
         )
 
-    def _stream(self, tasks: list[list[tuple[int, int | None]]]) -> Iterator[Batch]:
-        loader = DataLoader(
+    def _stream(self, tasks: list[list[Task]]) -> Iterator[Batch]:
+        loader: DataLoader[Any] = DataLoader(
             FileReader(self.files, self.image_size),
             batch_sampler=tasks,
             num_workers=STREAM_WORKERS,
@@ -206,7 +219,9 @@ class Dataset:
     def fingerprint(self) -> str:
         """Hash of everything that a run sees of this data set."""
         if "fingerprint" not in self._cache:
-            splits = [split.fingerprint() if split else "" for split in (self.train, self.validation, self.test)]
+            splits = [
+                split.fingerprint() if split else "" for split in (self.train, self.validation, self.test)
+            ]
             text = "\n".join([*self.classes, *splits])
             self._cache["fingerprint"] = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         return self._cache["fingerprint"]
@@ -248,25 +263,27 @@ class Description:
     num_classes: int
     image_size: int
     train_images: int
+    test_images: int
 
 
-def describe(config: DataConfig, data_dir: Path) -> Description:
-    """Classes, image size and number of training images (before the validation split); decodes nothing.
+def describe(config: DataConfig) -> Description:
+    """Classes, image size and numbers of images (before the validation split); decodes nothing.
 
     Raises FileNotFoundError or ValueError for a folder that cannot be used.
     """
     known = {
-        "digits": Description(10, 8, 1197),
-        "cifar10": Description(10, 32, 50_000),
-        "cifar100": Description(100, 32, 50_000),
-        "fashion-mnist": Description(10, 28, 60_000),
+        "digits": Description(10, 8, 1197, 600),
+        "cifar10": Description(10, 32, 50_000, 10_000),
+        "cifar100": Description(100, 32, 50_000, 10_000),
+        "fashion-mnist": Description(10, 28, 60_000, 10_000),
     }
     if config.name in known:
         if config.data_image_size:
             raise ValueError(f"data_image_size {config.data_image_size}: only for a folder or imagenet")
         return known[config.name]
     folder = list_folder(config)
-    return Description(len(folder.classes), folder.image_size, len(folder.train.paths))
+    counts = (len(split.paths) for split in (folder.train, folder.test))
+    return Description(len(folder.classes), folder.image_size, *counts)
 
 
 def load(config: DataConfig, data_dir: Path = Path("data"), progress: Progress | None = None) -> Dataset:
@@ -274,7 +291,7 @@ def load(config: DataConfig, data_dir: Path = Path("data"), progress: Progress |
 
     Raises FileNotFoundError or ValueError, naming the file or the setting, before anything is trained.
     """
-    describe(config, data_dir)
+    describe(config)
     if config.kind == "digits":
         classes, train, test = _digits()
     elif config.kind in ("folder", "imagenet"):
@@ -360,7 +377,7 @@ def _torchvision(name: str, data_dir: Path) -> Loaded:
         DecodedImages(images, torch.as_tensor(part.targets).long(), normalise, Augmentation(4, flip=True))
         for images, part in zip(pixels, (train, test), strict=True)
     )
-    return train.classes, *splits  # type: ignore[return-value]
+    return train.classes, *splits
 
 
 def _folder(config: DataConfig, data_dir: Path, progress: Progress | None) -> Loaded:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch.utils.data import Dataset
 
 from .config import DataConfig
 from .files import write_atomically
@@ -21,6 +22,7 @@ DEFAULT_IMAGE_SIZE = 224
 EVALUATION_CROP = 224 / 256  # of the shorter side (paper: resize to 256, centre crop of 224)
 
 Progress = Callable[[int, int], None]
+Task = tuple[int, int | None]  # index of an image, and the seed of its augmentation
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,13 @@ class Folder:
 
     def cache_file(self, data_dir: Path, suffix: str) -> Path:
         """Where what was read of this folder is kept; the name changes when a file does."""
-        key = "/".join([
-            str(self.root.resolve()),
-            str(self.image_size),
-            *(files.fingerprint(with_times=True) for files in (self.train, self.test)),
-        ])
+        key = "/".join(
+            [
+                str(self.root.resolve()),
+                str(self.image_size),
+                *(files.fingerprint(with_times=True) for files in (self.train, self.test)),
+            ]
+        )
         return data_dir / "cache" / (hashlib.blake2b(key.encode(), digest_size=10).hexdigest() + suffix)
 
 
@@ -76,7 +80,9 @@ def list_folder(config: DataConfig) -> Folder:
         raise FileNotFoundError(f"data {config.name!r}: {root} must hold train/ and test/ (or val/)")
     classes = tuple(sorted(entry.name for entry in os.scandir(train) if entry.is_dir()))
     if len(classes) < 2:
-        raise ValueError(f"data {config.name!r}: {train} must hold at least 2 class folders, has {len(classes)}")
+        raise ValueError(
+            f"data {config.name!r}: {train} must hold at least 2 class folders, has {len(classes)}"
+        )
     unknown = sorted(entry.name for entry in os.scandir(test) if entry.is_dir() and entry.name not in classes)
     if unknown:
         raise ValueError(f"data {config.name!r}: class {unknown[0]!r} of {test} has no folder in {train}")
@@ -109,7 +115,7 @@ def _image_size(files: ImageFiles, kind: str) -> int:
     width, height = _open(files.root / files.paths[0]).size
     if width != height and min(width, height) < DEFAULT_IMAGE_SIZE:
         raise ValueError(
-            f"data: {files.root / files.paths[0]} is {width}×{height}; give data_image_size for images not square"
+            f"data: {files.root / files.paths[0]} is {width}×{height}, not square; give data_image_size"
         )
     return min(width, height, DEFAULT_IMAGE_SIZE)
 
@@ -152,13 +158,13 @@ def random_resized_crop(image: Image.Image, size: int, seed: int) -> Image.Image
 
 
 @dataclass(frozen=True)
-class FileReader:
+class FileReader(Dataset[tuple[np.ndarray, int]]):
     """Reads one image of a split: (index, seed) → uint8 (3, size, size) and its label; no seed: centre crop."""
 
     files: ImageFiles
     size: int
 
-    def __getitem__(self, task: tuple[int, int | None]) -> tuple[np.ndarray, int]:
+    def __getitem__(self, task: Task) -> tuple[np.ndarray, int]:
         index, seed = task
         image = _open(self.files.root / self.files.paths[index]).convert("RGB")
         image = centre_crop(image, self.size) if seed is None else random_resized_crop(image, self.size, seed)

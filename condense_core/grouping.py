@@ -56,11 +56,13 @@ class MaskedConv1x1(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 1, 1))
         self.register_buffer("mask", mask)
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, in, H, W) → (N, out, H, W)
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) → (N, out, H, W)."""
         live = weight_mask(self.mask, self.out_channels)
         return F.conv2d(x, self.weight * live[:, :, None, None])
 
     def extra_repr(self) -> str:
+        """Channels, groups and condense factor."""
         sizes = f"{self.in_channels}, {self.out_channels}"
         return f"{sizes}, groups={self.groups}, condense_factor={self.condense_factor}"
 
@@ -83,7 +85,8 @@ class LearnedGroupLinear(nn.Linear):
         self.groups, self.condense_factor = 1, condense_factor
         self.register_buffer("mask", torch.ones(1, in_features, dtype=torch.bool))
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, in) → (N, out)
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in) → (N, out)."""
         return F.linear(x, self.weight * self.mask, self.bias)
 
 

@@ -1,4 +1,4 @@
-"""CondenseNet (paper Figure 1 and Sec. 3): dense layers in blocks, joined by pooling, read from the small part up."""
+"""CondenseNet (paper Figure 1 and Sec. 3), from the small part to the whole."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class DenseLayer(nn.Sequential):
         layers["conv2"] = nn.Conv2d(width, growth_rate, 3, padding=1, groups=config.groups_3x3, bias=False)
         super().__init__(layers)
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, in, H, W) → (N, in + growth_rate, H, W)
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) → (N, in + growth_rate, H, W)."""
         return torch.cat([x, super().forward(x)], dim=1)
 
 
@@ -45,7 +46,7 @@ class DenseBlock(nn.Sequential):
 
 
 class Transition(nn.Sequential):
-    """Halves the resolution. With full connectivity all features pass on (Sec. 3.3); else a 1×1 compresses them."""
+    """Halves the resolution; all features pass on (full connectivity, Sec. 3.3) or a 1×1 compresses them."""
 
     def __init__(self, in_channels: int, config: ModelConfig, draws: torch.Generator):
         layers = OrderedDict[str, nn.Module]()
@@ -95,6 +96,7 @@ class CondenseNet(nn.Module):
         self._initialise(generator(seed, "initialisation"))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) → logits (N, num_classes)."""
         features = self.blocks(self.stem(x))  # (N, channels, H', W')
         return self.classifier(self.pool(self.relu(self.norm(features))).flatten(1))
 
@@ -106,7 +108,7 @@ class CondenseNet(nn.Module):
                 fan_out = module.out_channels * module.weight[0, 0].numel()
                 module.weight.normal_(0, math.sqrt(2 / fan_out), generator=draws)
                 if isinstance(module, MaskedConv1x1):
-                    module.weight *= weight_mask(module.mask, module.out_channels)[:, :, None, None]
+                    module.weight.mul_(weight_mask(module.mask, module.out_channels)[:, :, None, None])
             elif isinstance(module, nn.Linear):
                 bound = 1 / math.sqrt(module.in_features)
                 module.weight.uniform_(-bound, bound, generator=draws)

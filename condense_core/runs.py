@@ -1,14 +1,14 @@
 """The run store: a folder a run, in plain formats, in which a crash loses nothing that was finished.
 
-    store.json                      marks a run store
-    studies/<name>.json             the runs of a study
-    <variant>-k<k0>-s<seed>-<hash>/
-        config.json                 configuration, versions, commit, fingerprint of the data
-        status.json                 running, stopped, done, diverged or failed, with the reason
-        metrics.jsonl               a row an epoch; timing.jsonl: its seconds
-        stages/stage-<s>.json       the network at a stage's entry, and end.json; masks and importance beside it
-        checkpoints/                the state at each stage's entry, before anything is pruned; the newest ones
-        weights.safetensors         the last weights; result.json: their figures
+store.json                      marks a run store
+studies/<name>.json             the runs of a study
+<variant>-k<k0>-s<seed>-<hash>/
+    config.json                 configuration, versions, commit, fingerprint of the data
+    status.json                 running, stopped, done, diverged or failed, with the reason
+    metrics.jsonl               a row an epoch; timing.jsonl: its seconds
+    stages/stage-<s>.json       the network at a stage's entry, and end.json; masks and importance beside it
+    checkpoints/                the state at each stage's entry, before anything is pruned; the newest ones
+    weights.safetensors         the last weights; result.json: their figures
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ class Trainer:
             )
         self.config, self.dataset = config, dataset.to(config.device)
         model = CondenseNet(config.model, config.seed).to(config.device)
-        self.model: CondenseNet = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model: CondenseNet = model.to(memory_format=torch.channels_last)
         recipe = config.recipe
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
@@ -254,7 +254,16 @@ class Trainer:
         masks = {name: layer.mask.cpu().clone() for name, layer in self._masked_layers().items()}
         epoch = self.step / self.steps_per_epoch
         return StageRecord(
-            stage, epoch, self.step, cost.macs, cost.flops_paper, cost.params, before, after, masks, importance_before
+            stage,
+            epoch,
+            self.step,
+            cost.macs,
+            cost.flops_paper,
+            cost.params,
+            before,
+            after,
+            masks,
+            importance_before,
         )
 
     def _masked_layers(self) -> dict[str, MaskedConv1x1 | LearnedGroupLinear]:
@@ -290,7 +299,7 @@ class Trainer:
 
     @torch.no_grad()
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot of the same configuration. Raises KeyError or RuntimeError where it is another's."""
+        """Go on from a snapshot. Raises KeyError or RuntimeError where it is another configuration's."""
         tensors, numbers = snapshot.tensors, snapshot.numbers
         prefix = "model."
         self.model.load_state_dict(

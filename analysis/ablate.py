@@ -1,0 +1,289 @@
+"""`python -m analysis.ablate`: train a study or go on with it, then the table and the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import click
+
+from condense_core.config import nearest
+
+from .cli import bad_input, main
+from .study import DEFAULTS, StudyConfig, study_config
+
+if TYPE_CHECKING:
+    from condense_core.runs import RunStore
+
+    from .running import Outcome, StopSwitch
+    from .study import Study
+
+
+class CommaList(click.ParamType):
+    """Values parted by commas (numbers also by dashes, as papers write 14-14-14)."""
+
+    name = "list"
+
+    def __init__(self, of_numbers: bool):
+        self.of_numbers = of_numbers
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """The values as a tuple; numbers as int."""
+        if not self.of_numbers:
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        try:
+            return tuple(int(part) for part in value.replace("-", ",").split(",") if part.strip())
+        except ValueError:
+            self.fail(f"{value!r} must be whole numbers, like 4-4-4")
+
+
+def _option(item: Field[Any], hint: Any) -> Callable[[Any], Any]:
+    """The command line option of a study's setting."""
+    text, dashed = str(hint), item.name.replace("_", "-")
+    default = DEFAULTS.get(item.name)
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    choices = ", ".join(item.metadata["one_of"])
+    explanation = item.metadata["help"] + (f" [{choices}]" if choices else "")
+    if shown is not None:
+        explanation += f"  (default: {shown})"
+    if hint is bool:
+        return click.option(f"--{dashed}/--no-{dashed}", item.name, default=None, help=explanation)
+    if text.startswith("tuple["):
+        kind: Any = CommaList("int" in text)
+    else:
+        kind = float if "float" in text else int if "int" in text else str
+    return click.option(f"--{dashed}", item.name, type=kind, metavar="X", default=None, help=explanation)
+
+
+def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for every setting of a study."""
+    hints = get_type_hints(StudyConfig)
+    for item in reversed(fields(StudyConfig)):
+        command = _option(item, hints[item.name])(command)
+    return command
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A study's settings from a TOML file, dashes or underscores alike. Raises ValueError."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: is not TOML ({error})") from error
+    known = [item.name for item in fields(StudyConfig)]
+    settings = {key.replace("-", "_"): value for key, value in values.items()}
+    for key in settings:
+        if key not in known:
+            raise ValueError(f"{path}: unknown setting {key!r}: {nearest(key, known)}")
+    return settings
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("toml", required=False, type=click.Path(path_type=Path))
+@settings_options
+@click.option("--device", default="auto", metavar="X", help="auto, cpu or cuda  (default: auto)")
+@click.option(
+    "--jobs", type=click.IntRange(1), help="runs at once; changes no result  (default: cores / threads)"
+)
+@click.option("--runs", type=click.Path(path_type=Path), default="runs", help="run store  (default: runs)")
+@click.option("--reports", type=click.Path(path_type=Path), default="reports", help="(default: reports)")
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), default="data", help="downloads and caches  (default: data)"
+)
+@click.option(
+    "--sort",
+    type=click.Choice(["study", "error", "macs", "params"]),
+    default="study",
+    help="order of the table",
+)
+@click.option("--dry-run", is_flag=True, help="list every run with its cost, time and state; write nothing")
+@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
+def ablate(
+    toml: Path | None,
+    device: str,
+    jobs: int | None,
+    runs: Path,
+    reports: Path,
+    data_dir: Path,
+    sort: str,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Train the variants of a study × seeds, print the table, write the report.
+
+    Without options: the ablation of grouping × growth × connectivity on digits, which needs no download.
+    TOML is a file with the same settings as the options; an option wins. Run again, it skips what is done
+    and goes on with what is not.
+    """
+    with bad_input():
+        config = study_config(**((read_toml(toml) if toml else {}) | _given(options)))
+        _check_name(config.name)
+        _check_writable(runs, reports)
+        from condense_core.runs import RunStore
+
+        from .study import Study
+
+        store = RunStore(runs)
+        study = Study.of(config, device)
+    if dry_run:
+        _print_plan(study, store, as_json, jobs)
+        return 0
+    with bad_input():
+        _load_data(study, data_dir)
+        store.create()
+    outcomes = _train(study, store, data_dir, jobs)
+    return _conclude(study, store, reports, outcomes, sort, as_json)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _check_name(name: str) -> None:
+    if name != Path(name).name or name.startswith("."):
+        raise ValueError(f"name {name!r}: must be a plain file name")
+
+
+def _check_writable(*folders: Path) -> None:
+    for folder in folders:
+        there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise PermissionError(f"{folder}: cannot be written ({there} is read-only or not a folder)")
+
+
+def _load_data(study: Study, data_dir: Path) -> None:
+    """Decode the data once, so that a bad image is named before any run starts."""
+    from condense_core.data import load
+
+    from .progress import decoding
+
+    with decoding() as progress:
+        load(study.config.data_config, data_dir, progress)
+
+
+def _print_plan(study: Study, store: RunStore, as_json: bool, jobs: int | None) -> None:
+    from .estimate import plan
+
+    rows = plan(study, store)
+    if as_json:
+        click.echo(json.dumps({"study": study.config.name, "runs": rows}, indent=1))
+        return
+    from .plots import count
+    from .running import default_jobs
+    from .tables import print_table
+
+    columns = ("run", "variant", "to base", "seed", "MACs", "params", "seconds", "state")
+    print_table(
+        f"{study.config.name}: {len(rows)} runs",
+        columns,
+        [
+            (
+                row["run"],
+                row["variant"],
+                f"{100 * row['residual']:+.1f} %",
+                str(row["seed"]),
+                count(row["macs"]),
+                count(row["params"]),
+                f"{row['estimated_seconds']:.1f}",
+                row["state"],
+            )
+            for row in rows
+        ],
+    )
+    jobs = jobs or default_jobs(study.config.threads, study.device)
+    left = sum(row["estimated_seconds"] for row in rows if row["state"] not in ("done", "diverged"))
+    click.echo(f"About {left / jobs / 60:.1f} minutes are left with {jobs} runs at once. Nothing was written.")
+
+
+def _train(study: Study, store: RunStore, data_dir: Path, jobs: int | None) -> list[Outcome]:
+    from .progress import show
+    from .running import StopSwitch, default_jobs, execute_all
+
+    store.write_study(study.config.name, study.record())
+    configs = [config for _, config in study.run_configs()]
+    stop = StopSwitch()
+    jobs = min(jobs or default_jobs(study.config.threads, study.device), len(configs))
+    with stopping(stop), show(store, configs) as done:
+        outcomes = []
+        for outcome in execute_all(configs, store, data_dir, jobs, stop):
+            outcomes.append(outcome)
+            done(outcome)
+    return outcomes
+
+
+@contextmanager
+def stopping(stop: StopSwitch) -> Iterator[None]:
+    """Ctrl-C or SIGTERM once: every run saves its state and ends; twice: at once."""
+
+    def handle(signum: int, frame: Any) -> None:
+        if stop.event.is_set():
+            raise KeyboardInterrupt
+        stop.event.set()
+        click.echo("Stopping: the runs save their state. Once more to stop at once.", err=True)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _conclude(
+    study: Study, store: RunStore, reports: Path, outcomes: list[Outcome], sort: str, as_json: bool
+) -> int:
+    """Print what was found, write the report, and return the exit status."""
+    from . import frames, stats
+    from .findings import findings
+    from .report import write_report
+
+    states = Counter(outcome.state for outcome in outcomes)
+    name = study.config.name
+    runs = frames.study_runs(store, name)
+    page = write_report(store, name, reports)
+    summary = stats.summary(runs)
+    if sort != "study":
+        summary = summary.sort_values({"error": "error_mean"}.get(sort, sort), kind="stable")
+    effects = stats.effects(runs)
+    sentences = findings(effects, summary)
+    if as_json:
+        result = {"study": name, "states": states, "findings": sentences, "report": str(page)}
+        tables = {"summary": summary, "effects": effects, "runs": runs}
+        plain = {key: json.loads(frame.to_json(orient="records")) for key, frame in tables.items()}
+        click.echo(json.dumps(result | plain, indent=1))
+    else:
+        from .tables import EFFECT_COLUMNS, SUMMARY_COLUMNS, effect_rows, print_table, summary_rows
+
+        print_table(name, SUMMARY_COLUMNS, summary_rows(summary))
+        if len(effects):
+            print_table(
+                "Main effects (difference in points of test error)", EFFECT_COLUMNS, effect_rows(effects)
+            )
+        for sentence in sentences:
+            click.echo(f"- {sentence}")
+        click.echo(f"Report: {page} (and runs, summary, effects beside it as .csv and .parquet)")
+    return _exit_status(outcomes, states)
+
+
+def _exit_status(outcomes: list[Outcome], states: Counter[str]) -> int:
+    for outcome in outcomes:
+        if outcome.state not in ("done", "stopped"):
+            click.echo(f"{outcome.state}: {outcome.run}: {outcome.reason}", err=True)
+    if states["stopped"]:
+        click.echo(
+            f"Stopped; {states['done']} of {len(outcomes)} runs are done. The same command goes on.", err=True
+        )
+        return 130
+    return 1 if states["failed"] or states["held"] else 0
+
+
+if __name__ == "__main__":
+    main(ablate)

@@ -1,0 +1,108 @@
+"""What a study will cost before it is run: MACs, parameters, seconds and state of every run."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from condense_core.config import RunConfig
+from condense_core.cost import cost_table
+
+if TYPE_CHECKING:
+    from condense_core.runs import RunStore
+
+    from .study import Study
+
+TIMED_STEPS = 3
+EVALUATION_SHARE = 1 / 3  # of an image's training time: the forward pass alone
+
+
+def plan(study: Study, store: RunStore) -> list[dict[str, Any]]:
+    """A row a run: variant, residual, seed, cost, estimated seconds of the whole run, state in the store."""
+    configs = study.run_configs()
+    seconds = _seconds_per_image([config for _, config in configs])
+    images = _images(study)
+    rows = []
+    for variant, config in configs:
+        cost = cost_table(config.model)
+        rows.append(
+            {
+                "run": config.name,
+                "variant": variant.label,
+                "role": variant.role,
+                "residual": variant.residual,
+                "seed": config.seed,
+                "macs": cost.macs,
+                "flops_paper": cost.flops_paper,
+                "params": cost.params,
+                "estimated_seconds": seconds(config) * images,
+                "state": store.run(config).status["state"],
+            }
+        )
+    return rows
+
+
+def _images(study: Study) -> float:
+    """Images that a run sees, an evaluated one counted by the share of its time."""
+    config, data = study.config, study.data
+    validation = config.validation_fraction * data.train_images or data.test_images
+    train = config.train_images or (1 - config.validation_fraction) * data.train_images
+    evaluations = config.epochs + 2 * config.condense_factor
+    return config.epochs * train + EVALUATION_SHARE * (evaluations * validation + data.test_images)
+
+
+def _seconds_per_image(configs: list[RunConfig]) -> Any:
+    """Seconds per training image by MACs: a line through the cheapest and the dearest, timed here."""
+
+    def dense_macs(config: RunConfig) -> int:
+        return cost_table(config.model, 0).macs
+
+    low, high = (pick(configs, key=dense_macs) for pick in (min, max))
+    base = _time_image(low)
+    slope = 0.0
+    if dense_macs(high) > dense_macs(low):
+        slope = max(0.0, (_time_image(high) - base) / (dense_macs(high) - dense_macs(low)))
+    return lambda config: base + slope * (dense_macs(config) - dense_macs(low))
+
+
+def _time_image(config: RunConfig) -> float:
+    """Median seconds of a training step on noise, per image."""
+    import torch
+
+    from condense_core.data import Augmentation, Dataset, DecodedImages, Normalisation
+    from condense_core.training import Trainer
+
+    torch.set_num_threads(config.threads)
+    model, batch = config.model, config.recipe.batch_size
+    count = batch * (TIMED_STEPS + 1)
+    pixels = torch.randint(256, (count, 3, model.image_size, model.image_size), dtype=torch.uint8)
+    noise = DecodedImages(
+        pixels,
+        torch.arange(count) % model.num_classes,
+        Normalisation((0.5,) * 3, (0.25,) * 3),
+        Augmentation(0, flip=False),
+    )
+    classes = tuple(map(str, range(model.num_classes)))
+    recipe = dataclasses.replace(config.recipe, epochs=1)
+    trainer = Trainer(
+        dataclasses.replace(config, recipe=recipe),
+        Dataset("noise", classes, model.image_size, noise, None, noise),
+    )
+    return median(_step_seconds(trainer)[1:]) / batch  # the first step allocates
+
+
+def _step_seconds(trainer: Any) -> list[float]:
+    times: list[float] = []
+    began = [time.perf_counter()]
+
+    def tick() -> bool:
+        now = time.perf_counter()
+        times.append(now - began[0])
+        began[0] = now
+        return len(times) > TIMED_STEPS + 1
+
+    for _ in trainer.run(tick):
+        began[0] = time.perf_counter()  # evaluations at a stage's entry are not steps
+    return times

@@ -1,0 +1,227 @@
+"""Figures: each takes a tidy frame and returns a matplotlib Figure; none reads a file.
+
+Colours are seaborn's colour-blind palette; maps are perceptually even.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from scipy import stats
+
+from condense_core.config import GROUPINGS
+
+from .stats import CONFIDENCE, pareto
+
+PALETTE: dict[str, tuple[float, ...]] = dict(
+    zip(GROUPINGS, sns.color_palette("colorblind", len(GROUPINGS)), strict=True)
+)
+MARKERS: dict[str, str] = dict(zip(GROUPINGS, "osD^", strict=True))
+LABELS = {"none": "none (dense)"}
+NO_CONNECTION = "#d9d9d9"
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Seaborn's look for the figures drawn inside, and nowhere else."""
+    with sns.axes_style("ticks"), sns.plotting_context("paper", font_scale=1.1), mpl.rc_context(_SETTINGS):
+        yield
+
+
+_SETTINGS: Any = {"svg.hashsalt": "condense", "figure.constrained_layout.use": True, "legend.frameon": False}
+
+
+def count(value: float) -> str:
+    """A number of operations, short: 76.6 k, 1.2 M."""
+    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.3g} {unit}"
+    return f"{value:.3g}"
+
+
+def error_half_width(sd: pd.Series, n: pd.Series) -> np.ndarray:
+    """Half of the 95 % t interval of a mean; 0 where there is one run only."""
+    n = n.to_numpy(float)
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, np.maximum(n - 1, 1))
+    return np.where(n > 1, quantile * sd.fillna(0) / np.sqrt(np.maximum(n, 1)), 0)
+
+
+def tradeoff(summary: pd.DataFrame, cost: str = "macs") -> Figure:
+    """Test error against `cost` (macs or params): a curve a grouping over the sizes, with 95 % intervals.
+
+    Only the base's growth and connectivity: `equal_cost` shows the rest of the grid. Dotted: the Pareto front.
+    """
+    with style():
+        figure = Figure(figsize=(6.4, 4))
+        axes = figure.subplots()
+        base = summary[summary.role == "base"].iloc[0]
+        same = (summary.growth == base.growth) & (summary.connectivity == base.connectivity)
+        curves = summary[same & (summary.n > 0)].sort_values(cost)
+        if len(curves):
+            front = curves.iloc[pareto(curves[cost].to_numpy(), curves.error_mean.to_numpy())]
+            axes.plot(front[cost], front.error_mean, ":", color="0.35", lw=1.4, zorder=1, label="Pareto front")
+        groupings = [name for name in GROUPINGS if (curves.grouping == name).any()]
+        for place, grouping in enumerate(groupings):
+            part = curves[curves.grouping == grouping]
+            shift = 1 + 0.02 * (place - (len(groupings) - 1) / 2)  # equal costs would hide one another
+            _error_bars(axes, part[cost] * shift, part, grouping)
+        _cost_axis(axes, {"macs": "MACs of the final network", "params": "Parameters"}[cost], curves[cost])
+        axes.set_ylabel("Test error (%)")
+        axes.set_ylim(bottom=0)
+        axes.legend(title="Grouping", loc="upper left", bbox_to_anchor=(1.01, 1))
+        sns.despine(figure)
+    return figure
+
+
+def _error_bars(axes: Axes, x: pd.Series, part: pd.DataFrame, grouping: str) -> None:
+    half = error_half_width(part.error_sd, part.n)
+    axes.errorbar(
+        x,
+        part.error_mean,
+        np.vstack([np.minimum(half, part.error_mean), half]),
+        color=PALETTE[grouping],
+        marker=MARKERS[grouping],
+        markersize=5.5,
+        lw=1.6,
+        elinewidth=1,
+        capsize=2.5,
+        label=LABELS.get(grouping, grouping),
+    )
+
+
+def _cost_axis(axes: Axes, label: str, values: pd.Series) -> None:
+    axes.set_xlabel(label)
+    if len(values) and values.max() > 3 * values.min():
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+
+
+def equal_cost(summary: pd.DataFrame) -> Figure:
+    """Test error of the grid at equal cost, mean and 95 % interval: a row a growth and connectivity."""
+    with style():
+        grid = summary[summary.role.isin(["base", "grid"]) & (summary.n > 0)]
+        cells = list(dict.fromkeys(zip(grid.growth, grid.connectivity, strict=True)))
+        groupings = [name for name in GROUPINGS if (grid.grouping == name).any()]
+        figure = Figure(figsize=(6.4, 1.3 + 0.6 * max(1, len(cells))))
+        axes = figure.subplots()
+        for place, grouping in enumerate(groupings):
+            part = grid[grid.grouping == grouping]
+            rows = [cells.index(cell) for cell in zip(part.growth, part.connectivity, strict=True)]
+            half = error_half_width(part.error_sd, part.n)
+            axes.errorbar(
+                part.error_mean,
+                np.array(rows) + 0.22 * (place - (len(groupings) - 1) / 2),
+                xerr=np.vstack([np.minimum(half, part.error_mean), half]),
+                ls="none",
+                color=PALETTE[grouping],
+                marker=MARKERS[grouping],
+                markersize=5.5,
+                elinewidth=1.2,
+                capsize=2.5,
+                label=LABELS.get(grouping, grouping),
+            )
+        axes.set_yticks(
+            range(len(cells)), [f"{growth} growth\n{connectivity}" for growth, connectivity in cells]
+        )
+        axes.set_ylim(len(cells) - 0.5, -0.5)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("Test error (%)")
+        axes.legend(title="Grouping", loc="upper left", bbox_to_anchor=(1.01, 1))
+        sns.despine(figure, left=True)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color="0.9")
+    return figure
+
+
+def pruned_connections(connections: pd.DataFrame, value: str = "alive") -> Figure:
+    """What each layer reads of each earlier one at every stage of one run (paper Figure 9).
+
+    `value`: 'alive', the share of connections that survive, or 'mean_weight'. Lines part the blocks.
+    """
+    label = {"alive": "Share of connections alive", "mean_weight": "Mean |W|"}[value]
+    stages = list(dict.fromkeys(connections.stage))
+    targets = _in_order(connections, "target")
+    sources = ["stem", *targets]
+    columns = min(len(stages), 3)
+    rows = -(-len(stages) // columns)
+    side = float(np.clip(0.2 * len(targets), 2.3, 5))
+    with style():
+        figure = Figure(figsize=(columns * side + 1.4, rows * (side + 0.45) + 0.3))
+        panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        high = 1.0 if value == "alive" else float(connections[value].max())
+        for axes, stage in zip(panels, stages, strict=False):
+            part = connections[connections.stage == stage]
+            table = part.pivot_table(index="source", columns="target", values=value, sort=False)
+            image = axes.imshow(
+                table.reindex(index=sources, columns=targets), vmin=0, vmax=high, cmap=_map(), aspect="auto"
+            )
+            axes.set_title("at the end" if stage == "end" else f"stage {stage}", fontsize="medium")
+            _block_lines(axes, targets)
+            _layer_ticks(axes, sources, targets)
+        for axes in panels[len(stages) :]:
+            axes.set_visible(False)
+        figure.supxlabel("Target layer", fontsize="medium")
+        figure.supylabel("Source layer", fontsize="medium")
+        figure.colorbar(image, ax=list(panels), label=label, shrink=0.8, aspect=30)
+    return figure
+
+
+def _in_order(connections: pd.DataFrame, name: str) -> list[str]:
+    return list(connections.sort_values("target_position")[name].drop_duplicates())
+
+
+def _map() -> Colormap:
+    colours = mpl.colormaps["viridis"].copy()
+    colours.set_bad(NO_CONNECTION)
+    return colours
+
+
+def _block_of(label: str) -> str:
+    return label.partition(".")[0]
+
+
+def _block_lines(axes: Axes, targets: list[str]) -> None:
+    for place in range(1, len(targets)):
+        if _block_of(targets[place]) != _block_of(targets[place - 1]):
+            axes.axvline(place - 0.5, color="white", lw=1.2)
+            axes.axhline(place + 0.5, color="white", lw=1.2)
+
+
+def _layer_ticks(axes: Axes, sources: list[str], targets: list[str]) -> None:
+    every = max(1, len(targets) // 12)
+    axes.set_xticks(range(0, len(targets), every), targets[::every], rotation=90, fontsize="x-small")
+    axes.set_yticks(range(0, len(sources), every), sources[::every], fontsize="x-small")
+    axes.tick_params(length=2)
+
+
+def macs_during_training(stages: pd.DataFrame) -> Figure:
+    """MACs of the network against epochs, a line a variant: they fall where connections are pruned.
+
+    `stages` is `frames.stages` with the columns `variant` and `grouping`, one run a variant.
+    """
+    with style():
+        figure = Figure(figsize=(6.4, 3.6))
+        axes = figure.subplots()
+        for variant, part in stages.groupby("variant", sort=False):
+            grouping = part.grouping.iloc[0]
+            axes.step(part.epoch, part.macs, where="post", color=PALETTE[grouping], lw=1.8, label=str(variant))
+            axes.plot(part.epoch, part.macs, MARKERS[grouping], color=PALETTE[grouping], ms=4.5)
+        axes.set_xlabel("Epoch")
+        axes.set_ylabel("MACs of the network")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+        sns.despine(figure)
+    return figure
