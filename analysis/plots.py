@@ -23,9 +23,8 @@ from condense_core.config import GROUPINGS
 
 from .stats import CONFIDENCE, pareto
 
-PALETTE: dict[str, tuple[float, ...]] = dict(
-    zip(GROUPINGS, sns.color_palette("colorblind", len(GROUPINGS)), strict=True)
-)
+PALETTE: dict[str, Any] = dict(zip(GROUPINGS, [*sns.color_palette("colorblind", 3), "0.3"], strict=True))
+LINES: dict[str, Any] = dict(zip(GROUPINGS, ["-", (0, (5, 2)), (2, (2, 5)), "-"], strict=True))
 MARKERS: dict[str, str] = dict(zip(GROUPINGS, "osD^", strict=True))
 LABELS = {"none": "none (dense)"}
 NO_CONNECTION = "#d9d9d9"
@@ -49,11 +48,12 @@ def count(value: float) -> str:
     return f"{value:.3g}"
 
 
-def error_half_width(sd: pd.Series, n: pd.Series) -> np.ndarray:
-    """Half of the 95 % t interval of a mean; 0 where there is one run only."""
-    n = n.to_numpy(float)
+def interval_arms(part: pd.DataFrame) -> np.ndarray:
+    """Arms of each mean error's 95 % t interval, within 0 to 100 %; 0 for a single run: (2, n)."""
+    n, mean = part.n.to_numpy(float), part.error_mean.to_numpy(float)
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, np.maximum(n - 1, 1))
-    return np.where(n > 1, quantile * sd.fillna(0) / np.sqrt(np.maximum(n, 1)), 0)
+    half = np.where(n > 1, quantile * part.error_sd.fillna(0) / np.sqrt(np.maximum(n, 1)), 0)
+    return np.vstack([np.minimum(half, mean), np.minimum(half, 100 - mean)])
 
 
 def tradeoff(summary: pd.DataFrame, cost: str = "macs") -> Figure:
@@ -84,11 +84,10 @@ def tradeoff(summary: pd.DataFrame, cost: str = "macs") -> Figure:
 
 
 def _error_bars(axes: Axes, x: pd.Series, part: pd.DataFrame, grouping: str) -> None:
-    half = error_half_width(part.error_sd, part.n)
     axes.errorbar(
         x,
         part.error_mean,
-        np.vstack([np.minimum(half, part.error_mean), half]),
+        interval_arms(part),
         color=PALETTE[grouping],
         marker=MARKERS[grouping],
         markersize=5.5,
@@ -119,11 +118,10 @@ def equal_cost(summary: pd.DataFrame) -> Figure:
         for place, grouping in enumerate(groupings):
             part = grid[grid.grouping == grouping]
             rows = [cells.index(cell) for cell in zip(part.growth, part.connectivity, strict=True)]
-            half = error_half_width(part.error_sd, part.n)
             axes.errorbar(
                 part.error_mean,
                 np.array(rows) + 0.22 * (place - (len(groupings) - 1) / 2),
-                xerr=np.vstack([np.minimum(half, part.error_mean), half]),
+                xerr=interval_arms(part),
                 ls="none",
                 color=PALETTE[grouping],
                 marker=MARKERS[grouping],
@@ -216,8 +214,8 @@ def macs_during_training(stages: pd.DataFrame) -> Figure:
         axes = figure.subplots()
         for variant, part in stages.groupby("variant", sort=False):
             grouping = part.grouping.iloc[0]
-            axes.step(part.epoch, part.macs, where="post", color=PALETTE[grouping], lw=1.8, label=str(variant))
-            axes.plot(part.epoch, part.macs, MARKERS[grouping], color=PALETTE[grouping], ms=4.5)
+            colour, line = PALETTE[grouping], LINES[grouping]  # broken lines show those that lie on them
+            axes.step(part.epoch, part.macs, where="post", color=colour, ls=line, lw=2, label=str(variant))
         axes.set_xlabel("Epoch")
         axes.set_ylabel("MACs of the network")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
