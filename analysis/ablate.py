@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import click
 
-from condense_core.config import nearest
+from condense_core.settings import nearest
 
 from .cli import bad_input, main
-from .study import DEFAULTS, StudyConfig, study_config
+from .study_config import DEFAULTS, StudyConfig, study_config
 
 if TYPE_CHECKING:
     from condense_core.runs import RunStore

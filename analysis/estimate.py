@@ -71,7 +71,8 @@ def _time_image(config: RunConfig) -> float:
     """Median seconds of a training step on noise, per image."""
     import torch
 
-    from condense_core.data import Augmentation, Dataset, DecodedImages, Normalisation
+    from condense_core.data import Dataset
+    from condense_core.images import Augmentation, DecodedImages, Normalisation
     from condense_core.training import Trainer
 
     torch.set_num_threads(config.threads)
@@ -88,7 +89,7 @@ def _time_image(config: RunConfig) -> float:
     recipe = dataclasses.replace(config.recipe, epochs=1)
     trainer = Trainer(
         dataclasses.replace(config, recipe=recipe),
-        Dataset("noise", classes, model.image_size, noise, None, noise),
+        Dataset("noise", classes, noise, None, noise),
     )
     return median(_step_seconds(trainer)[1:]) / batch  # the first step allocates
 

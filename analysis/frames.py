@@ -145,8 +145,7 @@ def sources(model: ModelConfig) -> Iterator[Target]:
     for block, (layers, rate) in enumerate(zip(model.stages, model.growth, strict=True), start=1):
         if block > 1 and model.connectivity == "block":
             label = f"t{block - 1}"
-            reduced = -(-sum(width for _, width in read) * model.reduction // 1)
-            width = int(-(-reduced // model.groups) * model.groups)
+            width = model.transition_channels(sum(width for _, width in read))
             yield Target(f"blocks.transition{block - 1}.conv", label, block - 1, width, list(read))
             read = [(label, width)]
         for layer in range(layers):

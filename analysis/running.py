@@ -85,11 +85,11 @@ def _train(config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[]
     if checkpoint := run.load_checkpoint():
         trainer.restore(Snapshot(*checkpoint))
     run.drop_epochs_after(trainer.step // trainer.steps_per_epoch)
-    _write_records(run, trainer, should_stop)
-    return "done" if run.result else "stopped"
+    return "done" if _write_records(run, trainer, should_stop) else "stopped"
 
 
-def _write_records(run: Run, trainer: Trainer, should_stop: Callable[[], bool]) -> None:
+def _write_records(run: Run, trainer: Trainer, should_stop: Callable[[], bool]) -> bool:
+    """Train and write what comes; whether it came to the end."""
     from condense_core.training import EpochRecord, Result, StageEntry, StageRecord
 
     def save(stage: int | None = None) -> None:
@@ -114,8 +114,9 @@ def _write_records(run: Run, trainer: Trainer, should_stop: Callable[[], bool]) 
                 epoch_began = now
             case Result():
                 run.finish(_result_row(record), trainer.model.state_dict())
-    if not run.result:
-        save()
+                return True
+    save()
+    return False
 
 
 def _epoch_row(record: EpochRecord) -> dict[str, Any]:

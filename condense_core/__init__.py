@@ -9,9 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .config import PRESETS, DataConfig, ModelConfig, RecipeConfig, RunConfig
+    from .config import DataConfig, ModelConfig, RecipeConfig, RunConfig
     from .cost import CostTable, cost_table
     from .model import CondenseNet
+    from .presets import PRESETS
     from .training import Trainer
 
 __version__ = "0.1.0"
@@ -28,7 +29,13 @@ __all__ = [
     "cost_table",
 ]
 
-_HOMES = {"CondenseNet": "model", "CostTable": "cost", "Trainer": "training", "cost_table": "cost"}
+_HOMES = {
+    "PRESETS": "presets",
+    "CondenseNet": "model",
+    "CostTable": "cost",
+    "Trainer": "training",
+    "cost_table": "cost",
+}
 
 
 def __getattr__(name: str) -> Any:

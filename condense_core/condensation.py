@@ -21,6 +21,11 @@ def stage_of(progress: float | Fraction, condense_factor: int) -> int:
     return min(condense_factor - 1, math.floor(2 * progress * (condense_factor - 1)))
 
 
+def layer_stage(stage: int, last_stage: int, condense_factor: int) -> int:
+    """Stage of a layer with its own condense factor where the network (0 … `last_stage`) enters `stage`."""
+    return stage_of(Fraction(stage, 2 * max(last_stage, 1)), condense_factor)
+
+
 def learned_layers(model: nn.Module) -> dict[str, Learned]:
     """Every layer of `model` that learns its groups, by name, in the order of the network."""
     return {name: module for name, module in model.named_modules() if isinstance(module, Learned)}

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .condensation import layer_stage
 from .config import ModelConfig
 from .grouping import LearnedGroupConv, LearnedGroupLinear, MaskedConv1x1, kept_inputs
 from .model import CondenseNet
+
+Masked = MaskedConv1x1 | LearnedGroupLinear
+Live = Callable[[Masked], int]  # how many connections of a masked layer survive
 
 
 @dataclass(frozen=True)
@@ -65,14 +69,13 @@ def cost_table(network: ModelConfig | nn.Module, stage: int | None = None, image
     that the configuration does not have.
     """
     if isinstance(network, ModelConfig):
-        last = max(network.condense_factor - 1, int(network.classifier_pruning))
-        stage = last if stage is None else stage
-        if not 0 <= stage <= last:
-            raise ValueError(f"stage {stage}: must be 0 to {last}")
+        stage = network.last_stage if stage is None else stage
+        if not 0 <= stage <= network.last_stage:
+            raise ValueError(f"stage {stage}: must be 0 to {network.last_stage}")
         return _cost_of_config(network, stage)
     if isinstance(network, CondenseNet):
         image_size = network.config.image_size
-    return _measure(network, image_size, None)
+    return _measure(network, image_size, live_connections)
 
 
 @lru_cache(maxsize=4096)
@@ -82,16 +85,17 @@ def _cost_of_config(config: ModelConfig, stage: int) -> CostTable:
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):  # keeps shapes, and would take most of the time
                 module.forward = nn.Identity().forward  # type: ignore[method-assign]
-        return _measure(model, config.image_size, stage)
+        live = partial(connections_in_stage, stage=stage, last_stage=config.last_stage)
+        return _measure(model, config.image_size, live)
 
 
 @torch.no_grad()
-def _measure(model: nn.Module, image_size: int, stage: int | None) -> CostTable:
+def _measure(model: nn.Module, image_size: int, live: Live) -> CostTable:
     layers: list[LayerCost] = []
 
     def hook(name: str, count: Count) -> Callable[..., None]:
         def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            layers.append(count(name, module, inputs[0], output, stage))
+            layers.append(count(name, module, inputs[0], output, live))
 
         return record
 
@@ -110,45 +114,47 @@ def _measure(model: nn.Module, image_size: int, stage: int | None) -> CostTable:
     return CostTable(tuple(layers))
 
 
-def live_connections(layer: MaskedConv1x1 | LearnedGroupLinear, stage: int | None) -> int:
-    """Surviving (group, input) pairs of a masked layer: as its mask is, or as it will be in `stage`."""
-    if stage is None:
-        return int(layer.mask.sum())
-    last = layer.condense_factor - 1
+def live_connections(layer: Masked) -> int:
+    """Surviving (group, input) pairs of a masked layer, as its mask is."""
+    return int(layer.mask.sum())
+
+
+def connections_in_stage(layer: Masked, stage: int, last_stage: int) -> int:
+    """Surviving (group, input) pairs of a masked layer in `stage` of a network's 0 … `last_stage`."""
     learned = isinstance(layer, LearnedGroupConv | LearnedGroupLinear)
-    kept = kept_inputs(layer.mask.shape[1], layer.condense_factor, min(stage, last) if learned else last)
-    return layer.groups * kept
+    reached = layer_stage(stage, last_stage, layer.condense_factor) if learned else layer.condense_factor - 1
+    return layer.groups * kept_inputs(layer.mask.shape[1], layer.condense_factor, reached)
 
 
-def _masked(name: str, module: MaskedConv1x1, x: Tensor, y: Tensor, stage: int | None) -> LayerCost:
-    weights = live_connections(module, stage) * module.out_channels // module.groups
+def _masked(name: str, module: MaskedConv1x1, x: Tensor, y: Tensor, live: Live) -> LayerCost:
+    weights = live(module) * module.out_channels // module.groups
     macs = weights * y[0, 0].numel()
     return _cost(name, "conv1x1", x, y, macs, macs, weights, module.groups)
 
 
-def _convolution(name: str, module: nn.Conv2d, x: Tensor, y: Tensor, stage: int | None) -> LayerCost:
+def _convolution(name: str, module: nn.Conv2d, x: Tensor, y: Tensor, live: Live) -> LayerCost:
     macs = module.weight.numel() * y[0, 0].numel()
     size = module.kernel_size[0]
     return _cost(name, f"conv{size}x{size}", x, y, macs, macs, _parameters(module), module.groups)
 
 
-def _linear(name: str, module: nn.Linear, x: Tensor, y: Tensor, stage: int | None) -> LayerCost:
+def _linear(name: str, module: nn.Linear, x: Tensor, y: Tensor, live: Live) -> LayerCost:
     weights = module.weight.numel()
     if isinstance(module, LearnedGroupLinear):
-        weights = live_connections(module, stage) * module.out_features
+        weights = live(module) * module.out_features
     biases = 0 if module.bias is None else module.out_features
     return _cost(name, "linear", x, y, weights, weights + biases, weights + biases)
 
 
-def _norm(name: str, module: nn.Module, x: Tensor, y: Tensor, stage: int | None) -> LayerCost:
+def _norm(name: str, module: nn.Module, x: Tensor, y: Tensor, live: Live) -> LayerCost:
     return _cost(name, "norm", x, y, 0, 0, _parameters(module))
 
 
-def _relu(name: str, module: nn.Module, x: Tensor, y: Tensor, stage: int | None) -> LayerCost:
+def _relu(name: str, module: nn.Module, x: Tensor, y: Tensor, live: Live) -> LayerCost:
     return _cost(name, "relu", x, y, 0, y.numel(), 0)
 
 
-def _average_pool(name: str, module: nn.Module, x: Tensor, y: Tensor, stage: int | None) -> LayerCost:
+def _average_pool(name: str, module: nn.Module, x: Tensor, y: Tensor, live: Live) -> LayerCost:
     window = (x.shape[2] // y.shape[2]) * (x.shape[3] // y.shape[3])
     return _cost(name, "pool", x, y, 0, y.numel() * window, 0)
 
@@ -164,7 +170,7 @@ def _cost(
     return LayerCost(name, operator, x.shape[1], y.shape[1], groups, size, macs, flops_paper, params)
 
 
-Count = Callable[[str, Any, Tensor, Tensor, int | None], LayerCost]
+Count = Callable[[str, Any, Tensor, Tensor, Live], LayerCost]
 
 HANDLES: dict[type[nn.Module], Count] = {
     MaskedConv1x1: _masked,

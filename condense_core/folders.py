@@ -7,10 +7,12 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -19,7 +21,8 @@ from .files import write_atomically
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 DEFAULT_IMAGE_SIZE = 224
-EVALUATION_CROP = 224 / 256  # of the shorter side (paper: resize to 256, centre crop of 224)
+EVALUATION_RESIZE = 256 / 224  # the shorter side, before the centre crop of 224 (paper Sec. 4.2)
+LARGE_IMAGE_PIXELS = 64  # above that many pixels a side images stream from their files
 
 Progress = Callable[[int, int], None]
 Task = tuple[int, int | None]  # index of an image, and the seed of its augmentation
@@ -129,32 +132,27 @@ def _open(path: Path) -> Image.Image:
     return image
 
 
+@lru_cache
+def _crop(size: int, augmented: bool) -> Callable[[Image.Image], Image.Image]:
+    """The paper's crops for ImageNet; small images are only resized."""
+    from torchvision.transforms import v2  # takes a second, and most data sets need none of it
+
+    if augmented:
+        return v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()])
+    side = size if size <= LARGE_IMAGE_PIXELS else round(size * EVALUATION_RESIZE)
+    return v2.Compose([v2.Resize(side, antialias=True), v2.CenterCrop(size)])
+
+
 def centre_crop(image: Image.Image, size: int) -> Image.Image:
     """Resize the shorter side and crop the centre; an image of the size itself stays as it is."""
-    if image.size == (size, size):
-        return image
-    side = min(image.size) * (EVALUATION_CROP if size > 64 else 1)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    box = (left, top, left + side, top + side)
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=2)
+    return image if image.size == (size, size) else _crop(size, False)(image)
 
 
 def random_resized_crop(image: Image.Image, size: int, seed: int) -> Image.Image:
-    """Crop 8–100 % of the area at a ratio of 3:4 to 4:3, resize, flip half the time (Szegedy et al. 2015)."""
-    draws = np.random.default_rng(seed)
-    for _ in range(10):
-        area = image.width * image.height * draws.uniform(0.08, 1)
-        ratio = np.exp(draws.uniform(np.log(3 / 4), np.log(4 / 3)))
-        width, height = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
-        if 0 < width <= image.width and 0 < height <= image.height:
-            left = int(draws.integers(image.width - width + 1))
-            top = int(draws.integers(image.height - height + 1))
-            box = (left, top, left + width, top + height)
-            crop = image.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=2)
-            break
-    else:
-        crop = centre_crop(image, size)
-    return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draws.random() < 0.5 else crop
+    """A random crop, resized and flipped half the time (Szegedy et al. 2015): a function of the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _crop(size, True)(image)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import Grouping
+from .config import CLASSIFIER_CONDENSE_FACTOR, Grouping
 
 
 def kept_inputs(in_channels: int, condense_factor: int, stage: int) -> int:
@@ -80,7 +80,7 @@ class LearnedGroupLinear(nn.Linear):
 
     mask: Tensor  # bool (1, in_features)
 
-    def __init__(self, in_features: int, out_features: int, condense_factor: int = 2):
+    def __init__(self, in_features: int, out_features: int, condense_factor: int = CLASSIFIER_CONDENSE_FACTOR):
         super().__init__(in_features, out_features)
         self.groups, self.condense_factor = 1, condense_factor
         self.register_buffer("mask", torch.ones(1, in_features, dtype=torch.bool))

@@ -52,8 +52,7 @@ class Transition(nn.Sequential):
         layers = OrderedDict[str, nn.Module]()
         out_channels = in_channels
         if config.connectivity == "block":
-            reduced = math.ceil(in_channels * config.reduction)
-            out_channels = math.ceil(reduced / config.groups) * config.groups
+            out_channels = config.transition_channels(in_channels)
             layers["norm"] = nn.BatchNorm2d(in_channels)
             layers["relu"] = nn.ReLU(inplace=True)
             layers["conv"] = conv1x1(

@@ -31,8 +31,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from .config import RunConfig, from_dict, to_dict
+from .config import RunConfig
 from .files import write_atomically, write_json
+from .settings import from_dict, to_dict
 
 if TYPE_CHECKING:
     from torch import Tensor

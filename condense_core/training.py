@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .condensation import group_lasso, importance, learned_layers, prune, stage_of
+from .condensation import group_lasso, importance, layer_stage, learned_layers, prune, stage_of
 from .config import RunConfig
 from .cost import cost_table
-from .data import Batch, Dataset
+from .data import Dataset
 from .grouping import LearnedGroupLinear, MaskedConv1x1
+from .images import Batch
 from .model import CondenseNet
 from .randomness import derived_seed
 
@@ -178,7 +179,7 @@ class Trainer:
     @property
     def last_stage(self) -> int:
         """The stage of the optimisation phase: 0 where nothing is learned."""
-        return max((layer.condense_factor - 1 for layer in learned_layers(self.model).values()), default=0)
+        return self.config.model.last_stage
 
     def _enter_stages(self) -> Iterator[Record]:
         """Enter every stage that is due, also those that progress jumped over."""
@@ -192,10 +193,9 @@ class Trainer:
             yield self._stage_record(self.stage, before, importance_before)
 
     def _prune(self, stage: int) -> None:
-        progress = Fraction(stage, 2 * max(self.last_stage, 1))
         for layer in learned_layers(self.model).values():
             momentum = self.optimizer.state[layer.weight]["momentum_buffer"]
-            prune(layer, stage_of(progress, layer.condense_factor), momentum)
+            prune(layer, layer_stage(stage, self.last_stage, layer.condense_factor), momentum)
         self._macs = cost_table(self.model).macs
 
     def _train_on(self, images: Tensor, labels: Tensor) -> None:
@@ -299,12 +299,14 @@ class Trainer:
 
     @torch.no_grad()
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot. Raises KeyError or RuntimeError where it is another configuration's."""
+        """Go on from a snapshot. Raises ValueError where it is another configuration's, naming the tensor."""
         tensors, numbers = snapshot.tensors, snapshot.numbers
-        prefix = "model."
-        self.model.load_state_dict(
-            {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        )
+        for name, own in self.snapshot().tensors.items():
+            if (shape := tuple(tensors[name].shape) if name in tensors else None) != tuple(own.shape):
+                there = "has none" if shape is None else f"has shape {shape}"
+                raise ValueError(f"checkpoint: {name} must have shape {tuple(own.shape)}, but it {there}")
+        for name, tensor in self.model.state_dict().items():
+            tensor.copy_(tensors[f"model.{name}"])
         for name, parameter in self.model.named_parameters():
             self.optimizer.state[parameter]["momentum_buffer"].copy_(tensors[f"momentum.{name}"])
         self._sums.copy_(tensors["sums"])

@@ -1,0 +1,177 @@
+"""What can be asked of a study: its settings, their defaults, and the studies that have a name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, cast
+
+from condense_core.config import (
+    CONNECTIVITIES,
+    GROUPINGS,
+    GROWTH_SCHEDULES,
+    DataConfig,
+    ModelConfig,
+    RecipeConfig,
+    RunConfig,
+)
+from condense_core.presets import CIFAR_RECIPE, IMAGENET_RECIPE, PRESETS
+from condense_core.settings import Checked, Config, from_dict, nearest, setting, to_dict
+
+
+def _inherited(kind: type, name: str) -> Any:
+    """A setting of another configuration, with its range and explanation, and no default of its own."""
+    found = next(item for item in fields(kind) if item.name == name)
+    return field(metadata=found.metadata)
+
+
+@dataclass(frozen=True)
+class StudyConfig(Checked):
+    """Everything that a study asks for: the axes of its grid, the network, the recipe, the data."""
+
+    study: str = setting(help="what is asked: a study by name")
+    name: str = setting(help="name in the run store and of the report")
+    preset: str | None = setting(one_of=tuple(PRESETS), help="start from a published model and its recipe")
+    grouping: tuple[str, ...] = setting(one_of=GROUPINGS, help="groupings to cross")
+    growth: tuple[str, ...] = setting(one_of=GROWTH_SCHEDULES, help="growth schedules to cross")
+    connectivity: tuple[str, ...] = setting(one_of=CONNECTIVITIES, help="connectivities to cross")
+    reference: bool = setting(help="add the dense reference (grouping none), at its own higher cost")
+    growth_rate: int = setting(at_least=1, help="k0, growth rate of the first block, of the base variant")
+    sizes: tuple[int, ...] = setting(
+        at_least=1, may_be_empty=True, help="further k0 at which the groupings are compared"
+    )
+    match: str = setting(
+        one_of=("cost", "width"), help="equal final cost (k0 of each variant is solved for) or equal k0"
+    )
+    stages: tuple[int, ...] = _inherited(ModelConfig, "stages")
+    groups: int = _inherited(ModelConfig, "groups")
+    condense_factor: int = _inherited(ModelConfig, "condense_factor")
+    groups_3x3: int = _inherited(ModelConfig, "groups_3x3")
+    bottleneck: int = _inherited(ModelConfig, "bottleneck")
+    reduction: float = _inherited(ModelConfig, "reduction")
+    dropout: float = _inherited(ModelConfig, "dropout")
+    classifier_pruning: bool = _inherited(ModelConfig, "classifier_pruning")
+    data: str = _inherited(DataConfig, "name")
+    validation_fraction: float = _inherited(DataConfig, "validation_fraction")
+    train_images: int | None = _inherited(DataConfig, "train_images")
+    data_image_size: int | None = _inherited(DataConfig, "data_image_size")
+    epochs: int = _inherited(RecipeConfig, "epochs")
+    batch_size: int = _inherited(RecipeConfig, "batch_size")
+    learning_rate: float = _inherited(RecipeConfig, "learning_rate")
+    momentum: float = _inherited(RecipeConfig, "momentum")
+    weight_decay: float = _inherited(RecipeConfig, "weight_decay")
+    group_lasso: float = _inherited(RecipeConfig, "group_lasso")
+    seeds: int = setting(at_least=1, help="number of seeds: 0, 1, …")
+    threads: int = _inherited(RunConfig, "threads")
+
+    @property
+    def recipe(self) -> RecipeConfig:
+        """How its networks are trained."""
+        return part_of(RecipeConfig, vars(self))
+
+    @property
+    def data_config(self) -> DataConfig:
+        """What they are trained on."""
+        return part_of(DataConfig, vars(self) | {"name": self.data})
+
+
+def part_of(kind: type[Config], settings: Mapping[str, Any]) -> Config:
+    """The configuration of `kind` that some of a study's settings make."""
+    names = [item.name for item in fields(cast(Any, kind)) if item.name in settings]
+    return kind(**{name: settings[name] for name in names})
+
+
+DEFAULTS: dict[str, Any] = {
+    "study": "ablation",
+    "preset": None,
+    "grouping": ("learned", "random", "sequential"),
+    "growth": GROWTH_SCHEDULES,
+    "connectivity": CONNECTIVITIES,
+    "reference": True,
+    "growth_rate": 4,
+    "sizes": (2, 8),
+    "match": "cost",
+    "stages": (4, 4, 4),
+    "groups": 4,
+    "condense_factor": 4,
+    "groups_3x3": 2,
+    "bottleneck": 4,
+    "reduction": 0.5,
+    "dropout": 0.0,
+    "classifier_pruning": False,
+    "data": "digits",
+    "validation_fraction": 0.1,
+    "train_images": None,
+    "data_image_size": None,
+    **to_dict(dataclasses.replace(CIFAR_RECIPE, epochs=15, group_lasso=1e-5)),
+    "seeds": 3,
+    "threads": 1,
+}
+"""The ablation on digits: 21 variants that 2 cores train in minutes, and small enough to differ."""
+
+NAMED_STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ablation": ("What do learned groups, growth and connectivity each contribute at equal cost?", {}),
+    "grouping": (
+        "Do groups that are learned beat groups that are drawn or given?",
+        {"growth": ("exponential",), "connectivity": ("full",)},
+    ),
+    "growth": (
+        "Does exponential growth beat constant growth at equal cost?",
+        {"grouping": ("learned",), "connectivity": ("full",), "reference": False, "sizes": ()},
+    ),
+    "connectivity": (
+        "Does reading every block beat reading one's own at equal cost?",
+        {"grouping": ("learned",), "growth": ("exponential",), "reference": False, "sizes": ()},
+    ),
+}
+"""Studies by name: the question, and the settings in which they differ from the full ablation."""
+
+
+def study_config(**given: Any) -> StudyConfig:
+    """Settings of a study: those given, over the preset's, over the named study's, over the defaults.
+
+    Raises ValueError for unknown and bad settings.
+    """
+    given = {key: value for key, value in given.items() if value is not None}
+    study = given.get("study", DEFAULTS["study"])
+    if study not in NAMED_STUDIES:
+        raise ValueError(f"study {study!r}: {nearest(str(study), NAMED_STUDIES)}")
+    settings = {**DEFAULTS, **NAMED_STUDIES[study][1], **_preset_settings(given.get("preset")), **given}
+    for axis, levels in (
+        ("grouping", GROUPINGS),
+        ("growth", GROWTH_SCHEDULES),
+        ("connectivity", CONNECTIVITIES),
+    ):
+        settings[axis] = _in_order(settings[axis], levels)
+    data = str(settings["data"])
+    settings.setdefault("name", f"{study}-{data.partition(':')[0]}")
+    return from_dict(StudyConfig, settings)
+
+
+def _in_order(chosen: Any, levels: tuple[str, ...]) -> Any:
+    """Levels as the paper orders them, so that the base is learned, exponential, full wherever it can be."""
+    if not isinstance(chosen, list | tuple):
+        return chosen  # refused where the configuration is made
+    return tuple(sorted(chosen, key=lambda level: levels.index(level) if level in levels else len(levels)))
+
+
+def _preset_settings(preset: str | None) -> dict[str, Any]:
+    if preset is None:
+        return {}
+    if preset not in PRESETS:
+        raise ValueError(f"preset {preset!r}: {nearest(preset, PRESETS)}")
+    model = PRESETS[preset]
+    recipe = IMAGENET_RECIPE if model.image_size > 64 else CIFAR_RECIPE
+    settings: dict[str, Any] = {
+        **{item.name: getattr(recipe, item.name) for item in fields(RecipeConfig)},
+        **{item.name: getattr(model, item.name) for item in fields(ModelConfig) if item.name in DEFAULTS},
+        "growth_rate": model.growth[0],
+        "sizes": (),
+        "grouping": DEFAULTS["grouping"],
+        "group_lasso": DEFAULTS["group_lasso"],
+    }
+    settings |= {"growth": (model.growth_schedule,), "connectivity": (model.connectivity,)}
+    if model.grouping == "none":  # one group has nothing to learn
+        settings |= {"grouping": ("none",), "reference": False}
+    return settings

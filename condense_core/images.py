@@ -1,0 +1,210 @@
+"""Labelled images that give normalised, augmented batches, decoded in memory or streamed from their files.
+
+Small images live decoded in one uint8 tensor on the training device and are augmented there in whole
+batches; large ones stream from their files. What a step sees depends on the seed and the step alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from .folders import FileReader, ImageFiles, Task
+from .randomness import derived_seed
+
+Batch = tuple[Tensor, Tensor]  # images float (N, 3, H, W), labels int64 (N,)
+
+EVALUATION_BATCH = 250
+STREAM_WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What training images go through: a shift by up to `padding` pixels and, where it may, a flip."""
+
+    padding: int
+    flip: bool
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of each channel, for pixels in [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (N, 3, H, W) → normalised float, channels last."""
+        mean, std = (torch.tensor(values, device=images.device) for values in (self.mean, self.std))
+        scale, shift = 1 / (255 * std), -mean / std
+        pixels = images.to(torch.float32, memory_format=torch.channels_last)
+        return pixels.mul_(scale[:, None, None]).add_(shift[:, None, None])
+
+
+def measure_normalisation(images: Tensor) -> Normalisation:
+    """Mean and standard deviation of each channel of uint8 images (N, 3, H, W)."""
+    histogram = torch.stack([images[:, channel].flatten().bincount(minlength=256) for channel in range(3)])
+    levels, share = torch.arange(256) / 255, histogram / histogram.sum(1, keepdim=True)
+    mean = share @ levels
+    variance = share @ levels**2 - mean**2
+    return Normalisation(tuple(mean.tolist()), tuple(variance.clamp(min=1e-6).sqrt().tolist()))
+
+
+IMAGENET_NORMALISATION = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class Images(Protocol):
+    """Labelled images that can be read in batches."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Class of every image: int64 (N,)."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of an image in pixels."""
+
+    def __len__(self) -> int: ...
+
+    def subset(self, index: Tensor) -> Images:
+        """Some of the images."""
+
+    def to(self, device: str) -> Images:
+        """The images on another device."""
+
+    def fingerprint(self) -> str:
+        """Hash of everything that a run sees of them."""
+
+    def training_batches(self, batches: Sequence[Tensor], seeds: Sequence[int]) -> Iterator[Batch]:
+        """Augmented batches, each given by its indices and its seed."""
+
+    def evaluation_batches(self) -> Iterator[Batch]:
+        """All images in order, as they are."""
+
+
+@dataclass(frozen=True)
+class DecodedImages:
+    """Small images, decoded: uint8 (N, 3, H, W) and their labels int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+    normalise: Normalisation
+    augmentation: Augmentation
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of an image in pixels."""
+        return self.images.shape[2]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, index: Tensor) -> DecodedImages:
+        """Some of the images."""
+        return replace(self, images=self.images[index], labels=self.labels[index])
+
+    def to(self, device: str) -> DecodedImages:
+        """The images on another device."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def fingerprint(self) -> str:
+        """Hash of all pixels and labels."""
+        digest = hashlib.blake2b(digest_size=16)
+        for tensor in (self.images, self.labels):
+            digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def training_batches(self, batches: Sequence[Tensor], seeds: Sequence[int]) -> Iterator[Batch]:
+        """Augmented batches; each is given by its indices, and its shifts and flips by its seed."""
+        draws = torch.Generator(self.labels.device)
+        for batch, seed in zip(batches, seeds, strict=True):
+            index = batch.to(self.labels.device)
+            images = augment(self.images[index], self.augmentation, draws.manual_seed(seed))
+            yield self.normalise(images), self.labels[index]
+
+    def evaluation_batches(self) -> Iterator[Batch]:
+        """All images in order, as they are."""
+        for first in range(0, len(self), EVALUATION_BATCH):
+            part = slice(first, first + EVALUATION_BATCH)
+            yield self.normalise(self.images[part]), self.labels[part]
+
+
+def augment(images: Tensor, augmentation: Augmentation, draws: torch.Generator) -> Tensor:
+    """Pad with black, crop at a random place, flip half of them: (N, C, H, W) → (N, C, H, W)."""
+    count, channels, height, width = images.shape
+    pad, device = augmentation.padding, images.device
+    if pad:
+        padded = F.pad(images, (pad,) * 4)
+        shift = torch.randint(2 * pad + 1, (2, count), generator=draws, device=device)
+        rows = shift[0][:, None, None, None] + torch.arange(height, device=device)[:, None]
+        columns = shift[1][:, None, None, None] + torch.arange(width, device=device)
+        image, channel = torch.arange(count, device=device), torch.arange(channels, device=device)
+        images = padded[image[:, None, None, None], channel[:, None, None], rows, columns]
+    if augmentation.flip:
+        flipped = torch.rand(count, generator=draws, device=device) < 0.5
+        images = torch.where(flipped[:, None, None, None], images.flip(3), images)
+    return images
+
+
+@dataclass(frozen=True)
+class StreamedImages:
+    """Large images, read from their files when they are needed: labels int64 (N,)."""
+
+    files: ImageFiles
+    image_size: int
+    device: str = "cpu"
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """Class of every image."""
+        return torch.tensor(self.files.labels)
+
+    def __len__(self) -> int:
+        return len(self.files.paths)
+
+    def subset(self, index: Tensor) -> StreamedImages:
+        """Some of the images."""
+        return replace(self, files=self.files.subset(index.tolist()))
+
+    def to(self, device: str) -> StreamedImages:
+        """The same files, delivered to another device."""
+        return replace(self, device=device)
+
+    def fingerprint(self) -> str:
+        """Hash of names, sizes and labels of the files."""
+        return self.files.fingerprint()
+
+    def training_batches(self, batches: Sequence[Tensor], seeds: Sequence[int]) -> Iterator[Batch]:
+        """Random resized crops, flipped half the time; each image's are given by its batch's seed and place."""
+        tasks: list[list[Task]] = [
+            [(image, derived_seed(seed, "image", place)) for place, image in enumerate(index.tolist())]
+            for index, seed in zip(batches, seeds, strict=True)
+        ]
+        return self._stream(tasks)
+
+    def evaluation_batches(self) -> Iterator[Batch]:
+        """All images in order, resized and cropped in the centre."""
+        images = range(len(self))
+        firsts = range(0, len(self), EVALUATION_BATCH)
+        return self._stream(
+            [[(image, None) for image in images[first : first + EVALUATION_BATCH]] for first in firsts]
+        )
+
+    def _stream(self, tasks: list[list[Task]]) -> Iterator[Batch]:
+        loader: DataLoader[Any] = DataLoader(
+            FileReader(self.files, self.image_size),
+            batch_sampler=tasks,
+            num_workers=STREAM_WORKERS,
+            pin_memory=self.device != "cpu",
+        )
+        for pixels, labels in loader:
+            images = pixels.to(self.device, non_blocking=True)
+            yield IMAGENET_NORMALISATION(images), labels.to(self.device, non_blocking=True)
