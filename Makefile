@@ -13,7 +13,7 @@ ablate: $(READY)  ## train the ablation on digits (10 minutes on 2 cores), print
 	$(BIN)/python -m analysis.ablate $(ARGS)
 
 test: $(READY) lint  ## lint, type-check and test
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n auto --dist loadfile
 
 lint: $(READY)  ## format check, lint and types
 	$(BIN)/ruff format --check .

@@ -250,7 +250,7 @@ def _conclude(
     runs = frames.study_runs(store, name)
     page = write_report(store, name, reports)
     summary = stats.summary(runs)
-    if sort != "study":
+    if sort != "study" and len(summary):
         summary = summary.sort_values({"error": "error_mean"}.get(sort, sort), kind="stable")
     effects = stats.effects(runs)
     sentences = findings(effects, summary)

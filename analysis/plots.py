@@ -181,9 +181,7 @@ def _in_order(connections: pd.DataFrame, name: str) -> list[str]:
 
 
 def _map() -> Colormap:
-    colours = mpl.colormaps["viridis"].copy()
-    colours.set_bad(NO_CONNECTION)
-    return colours
+    return mpl.colormaps["viridis"].with_extremes(bad=NO_CONNECTION)
 
 
 def _block_of(label: str) -> str:

@@ -145,10 +145,14 @@ def decoding() -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("decoding images", visible=False)
+    bar = Progress(console=Console(stderr=True), transient=True)
+    task = bar.add_task("decoding images")
 
-        def update(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=True)
+    def update(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
 
+    try:
         yield update
+    finally:
+        bar.stop()

@@ -48,8 +48,7 @@ def write_report(store: RunStore, study: str, reports: Path) -> Path:
 
     record = store.read_study(study)
     runs = frames.study_runs(store, study)
-    summary = stats.summary(runs) if len(runs) else runs
-    effects = stats.effects(runs) if len(runs) else runs
+    summary, effects = stats.summary(runs), stats.effects(runs)
     folder = reports / study
     folder.mkdir(parents=True, exist_ok=True)
     for name, frame in (("runs", runs), ("summary", summary), ("effects", effects)):

@@ -225,5 +225,6 @@ def _killed(run: Run, fault: BaseException, attempts: int) -> Outcome:
         f"its process was killed by signal {-code}" if code and code < 0 else f"{type(fault).__name__}: {fault}"
     )
     reason = f"{cause} ({attempts} attempts)" + (", perhaps for want of memory" if code == -9 else "")
+    run.folder.mkdir(parents=True, exist_ok=True)  # it may have died before it began
     run.set_state("failed", reason)
     return Outcome(run.name, "failed", reason)

@@ -51,6 +51,8 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
     Only runs that are done count; `runs` is `frames.study_runs`. Sorted as the study is, base first.
     """
+    if runs.empty:
+        return pd.DataFrame()
     done = runs[runs.state == "done"]
     base = done[done.role == "base"].set_index("seed")[ERROR]
     rows = []
@@ -85,6 +87,8 @@ def effects(runs: pd.DataFrame) -> pd.DataFrame:
     1 − 0.05/(m−k+1), and from the first that holds 0 on, all are taken at that level, so that exactly the
     effects that Holm's procedure finds exclude 0.
     """
+    if runs.empty:
+        return pd.DataFrame()
     grid = runs[runs.role.isin(["base", "grid"]) & (runs.state == "done") & (runs.grouping != "none")]
     rows: list[dict[str, object]] = []
     differences: list[np.ndarray] = []

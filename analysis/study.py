@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condense_core.config import ModelConfig, RunConfig, growth_rates
-from condense_core.settings import to_dict
+from condense_core.settings import nearest, to_dict
 
 from .study_config import NAMED_STUDIES, StudyConfig, part_of, study_config
 
@@ -88,6 +88,8 @@ class Study:
 
         from condense_core.data import describe
 
+        if device not in (valid := ("auto", "cpu", "cuda")):
+            raise ValueError(f"device {device!r}: {nearest(device, valid)}")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         elif device == "cuda" and not torch.cuda.is_available():

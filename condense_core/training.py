@@ -295,7 +295,8 @@ class Trainer:
             tensors[f"momentum.{name}"] = self.optimizer.state[parameter]["momentum_buffer"]
         tensors["sums"] = self._sums
         numbers = {"step": self.step, "stage": self.stage, "training_macs": self.training_macs}
-        return Snapshot({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, numbers)
+        copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+        return Snapshot(copies, numbers)
 
     @torch.no_grad()
     def restore(self, snapshot: Snapshot) -> None:

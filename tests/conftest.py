@@ -1,0 +1,40 @@
+"""Small real data and small networks that the tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+from condense_core import DataConfig, ModelConfig, RecipeConfig, RunConfig
+from condense_core.data import Dataset, load
+
+settings.register_profile("condense", deadline=None, max_examples=40, derandomize=True)
+settings.load_profile("condense")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def small_model(**settings) -> ModelConfig:
+    """Three blocks on 8-pixel images, in a second's training."""
+    defaults = {"stages": (1, 2, 1), "growth": (4, 8, 16), "groups_3x3": 2, "image_size": 8}
+    return ModelConfig(**defaults | settings)
+
+
+def small_run(seed: int = 0, **settings) -> RunConfig:
+    """A run of `small_model` on a part of the digits: 6 epochs of 3 steps."""
+    recipe = RecipeConfig(epochs=6, group_lasso=1e-4)
+    return RunConfig(small_model(**settings), recipe, DataConfig("digits", train_images=192), seed)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """The part of the digits that `small_run` trains on."""
+    return load(DataConfig("digits", train_images=192))

@@ -1,0 +1,231 @@
+"""The run store and runs in it: nothing is lost, found again, resumed or skipped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import small_run
+
+from analysis import running
+from analysis.running import StopSwitch, execute, execute_all
+from condense_core import CondenseNet, RecipeConfig
+from condense_core.files import write_json
+from condense_core.runs import RunHeld, RunStore
+
+
+@pytest.fixture
+def store(tmp_path) -> RunStore:
+    store = RunStore(tmp_path / "runs")
+    store.create()
+    return store
+
+
+def contents(run) -> dict[str, bytes]:
+    """What a finished run must agree on with another: all but times, environment and lock."""
+    differing = {"timing.jsonl", "status.json", "config.json", "holder.json", "lock"}
+    files = [path for path in run.folder.rglob("*") if path.is_file() and path.name not in differing]
+    return {
+        str(path.relative_to(run.folder)): path.read_bytes()
+        for path in files
+        if "checkpoints" not in path.parts
+    }
+
+
+def test_a_run_leaves_all_that_the_design_says_in_plain_formats(store):
+    config = small_run()
+    assert execute(config, store, Path("data")).state == "done"
+    run = store.run(config)
+    assert run.config == config
+    assert [row["epoch"] for row in run.epochs()] == list(range(1, 7))
+    assert {"train_loss", "curve_error_percent", "curves_on", "macs", "learning_rate"} <= set(run.epochs()[0])
+    assert [record["stage"] for record in run.stages()] == [0, 1, 2, 3, None]
+    last = run.stages()[-1]
+    tensors = run.stage_tensors(last)
+    for name in [name for name in tensors if name.startswith("mask.")]:
+        assert tensors[name].dtype == torch.bool
+        assert tensors[name].shape == tensors[name.replace("mask.", "importance.")].shape
+    assert [entry["stage"] for entry in run.checkpoints()] == [3, 2, 1]
+    assert run.record["environment"]["torch"] == torch.__version__.partition("+")[0]
+    assert run.result["test_images"] == 600
+    assert set(run.weights()) == set(CondenseNet(config.model).state_dict())
+    assert run.status["state"] == "done"
+
+
+def test_a_run_that_is_done_is_not_trained_again(store, monkeypatch):
+    config = small_run()
+    execute(config, store, Path("data"))
+    monkeypatch.setattr(running, "_train", lambda *_: pytest.fail("trained again"))
+    assert execute(config, store, Path("data")).state == "done"
+
+
+@pytest.mark.parametrize("polls", [1, 4, 8, 11, 17])
+def test_a_run_that_was_stopped_goes_on_to_the_same_files(store, tmp_path, polls):
+    config, count = small_run(), [0]
+
+    def stop() -> bool:
+        count[0] += 1
+        return count[0] > polls
+
+    assert execute(config, store, Path("data"), stop).state == "stopped"
+    assert execute(config, store, Path("data")).state == "done"
+    whole = RunStore(tmp_path / "whole")
+    execute(config, whole, Path("data"))
+    assert contents(store.run(config)) == contents(whole.run(config))
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from conftest import small_run
+from analysis import running
+from condense_core.runs import RunStore
+running.CHECKPOINT_SECONDS = 0.0
+polls = [0]
+def stop():
+    polls[0] += 1
+    if polls[0] == int(sys.argv[2]):
+        os.kill(os.getpid(), 9)
+    return False
+running.execute(small_run(), RunStore(Path(sys.argv[1])), Path("data"), stop)
+"""
+
+
+def test_a_run_that_was_killed_again_and_again_ends_with_the_same_files(store, tmp_path):
+    config = small_run()
+    for kill_at in (5, 3, 6):
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(store.root), str(kill_at)],
+            check=False,
+            cwd=Path(__file__).parent,
+        )
+        assert done.returncode == -9
+        assert store.run(config).status["state"] == "running"
+    assert execute(config, store, Path("data")).state == "done"
+    whole = RunStore(tmp_path / "whole")
+    execute(config, whole, Path("data"))
+    assert contents(store.run(config)) == contents(whole.run(config))
+
+
+def test_the_number_of_jobs_changes_no_result(store, tmp_path):
+    configs = [small_run(seed) for seed in range(2)]
+    outcomes = list(execute_all(configs, store, Path("data"), 2, StopSwitch()))
+    assert {outcome.state for outcome in outcomes} == {"done"}
+    alone = RunStore(tmp_path / "alone")
+    for config in configs:
+        execute(config, alone, Path("data"))
+        assert contents(store.run(config)) == contents(alone.run(config))
+
+
+def test_a_run_that_diverges_is_kept_and_said_and_the_metrics_stay_json(store):
+    config = dataclasses.replace(small_run(), recipe=RecipeConfig(epochs=2, learning_rate=1e30))
+    outcome = execute(config, store, Path("data"))
+    assert outcome.state == "diverged"
+    assert "epoch 1" in outcome.reason
+    assert execute(config, store, Path("data")).state == "diverged"
+    for path in store.run(config).folder.rglob("*.json"):
+        json.loads(path.read_text(), parse_constant=pytest.fail)
+
+
+def test_a_run_that_fails_says_why_and_is_tried_again(store, monkeypatch):
+    config = small_run()
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "_write_records", lambda *_: 1 / 0)
+        outcome = execute(config, store, Path("data"))
+    assert (outcome.state, outcome.reason) == ("failed", "ZeroDivisionError: division by zero")
+    assert store.run(config).status["reason"] == outcome.reason
+    assert execute(config, store, Path("data")).state == "done"
+
+
+def test_a_run_is_held_by_one_process(store):
+    run = store.run(small_run())
+    with run.hold(), pytest.raises(RunHeld, match=f"process {os.getpid()} on"), run.hold():
+        pass
+    with run.hold():
+        assert execute(small_run(), store, Path("data")).state == "held"
+
+
+def test_a_torn_last_line_is_dropped(store):
+    config = small_run()
+    execute(config, store, Path("data"))
+    run = store.run(config)
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 7, "ste')
+    assert len(run.epochs()) == 6
+    run.drop_epochs_after(4)
+    assert [row["epoch"] for row in run.epochs()] == [1, 2, 3, 4]
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(store):
+    run = store.run(small_run())
+    with run.hold():
+        run.begin(small_run(), "fingerprint")
+        for step in (1, 2, 3):
+            run.save_checkpoint({"weight": torch.full((3,), float(step))}, {"step": step})
+    assert [entry["file"] for entry in run.checkpoints()] == ["step-3.safetensors", "step-2.safetensors"]
+    path = run.folder / "checkpoints" / "step-3.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    tensors, numbers = run.load_checkpoint()
+    assert numbers["step"] == 2
+    assert tensors["weight"].tolist() == [2, 2, 2]
+
+
+def test_data_that_changed_under_a_run_is_refused(store):
+    run = store.run(small_run())
+    with run.hold():
+        run.begin(small_run(), "then")
+        with pytest.raises(ValueError, match="the data changed since it was begun"):
+            run.begin(small_run(), "now")
+
+
+def test_a_folder_of_something_else_is_no_run_store(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(ValueError, match="is not a run store"):
+        RunStore(tmp_path)
+    with pytest.raises(ValueError, match="is not a folder"):
+        RunStore(tmp_path / "thesis.tex")
+
+
+def test_an_unknown_study_is_answered_with_those_that_there_are(store):
+    store.write_study("one", {})
+    with pytest.raises(FileNotFoundError, match=r"study 'two': not in .* \(there: one\)"):
+        store.read_study("two")
+
+
+def test_json_is_strict_and_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "status.json"
+    write_json(path, {"value": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"value": math.nan})
+    assert json.loads(path.read_text()) == {"value": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _deadly(config, store, data_dir):
+    if config.seed == 0:
+        os.kill(os.getpid(), 9)
+    return execute(config, store, data_dir)
+
+
+def test_a_worker_that_is_killed_is_tried_again_then_reported_and_the_others_go_on(store, monkeypatch):
+    monkeypatch.setattr(running, "_execute_in_worker", _deadly)
+    began = time.monotonic()
+    outcomes = {
+        outcome.run: outcome
+        for outcome in execute_all([small_run(0), small_run(1)], store, Path("data"), 2, StopSwitch())
+    }
+    assert time.monotonic() - began < 60
+    dead = outcomes[store.run(small_run(0)).name]
+    assert dead.state == "failed"
+    assert "killed by signal 9" in dead.reason
+    assert outcomes[store.run(small_run(1)).name].state == "done"
