@@ -141,7 +141,7 @@ def _show_lines(watch: Watch) -> Iterator[Callable[[Outcome], None]]:
 
 @contextmanager
 def decoding() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar for decoding a folder of images; nothing appears where nothing is decoded."""
+    """A progress bar on a terminal for decoding a folder; nothing appears where nothing is decoded."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -153,6 +153,7 @@ def decoding() -> Iterator[Callable[[int, int], None]]:
         bar.update(task, completed=done, total=total)
 
     try:
-        yield update
+        yield update if sys.stderr.isatty() else lambda done, total: None
     finally:
-        bar.stop()
+        if bar.live.is_started:
+            bar.stop()
