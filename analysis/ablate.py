@@ -269,7 +269,7 @@ def _conclude(
             )
         for sentence in sentences:
             click.echo(f"- {sentence}")
-        click.echo(f"Report: {page} (and runs, summary, effects beside it as .csv and .parquet)")
+        click.echo(f"Report: {page} (beside it: its tables as .csv and .parquet, its figures as .svg)")
     return _exit_status(outcomes, states)
 
 

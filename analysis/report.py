@@ -21,24 +21,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as it stands in the report: the finding that it shows, and the picture as a data URL."""
+    """A figure as it stands in the report: the finding that it shows, and the picture as SVG."""
 
     title: str
     caption: str
     alt: str
-    url: str
+    svg: bytes
+
+    @property
+    def url(self) -> str:
+        """The picture as a data URL."""
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg).decode()}"
+
+    @property
+    def file_name(self) -> str:
+        """Name of the picture's own file beside the page."""
+        return f"{self.title.lower().replace(' ', '-')}.svg"
 
 
 def picture(title: str, caption: str, alt: str, figure: Figure) -> Picture:
-    """A figure as SVG inside a data URL."""
+    """A figure as SVG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-    encoded = base64.b64encode(buffer.getvalue()).decode()
-    return Picture(title, caption, alt, f"data:image/svg+xml;base64,{encoded}")
+    return Picture(title, caption, alt, buffer.getvalue())
 
 
 def write_report(store: RunStore, study: str, reports: Path) -> Path:
-    """Write `reports/<study>/index.html` and the tables beside it; returns the page's path.
+    """Write `reports/<study>/index.html`, its tables and its figures beside it; returns the page's path.
 
     Raises FileNotFoundError where the store has no such study.
     """
@@ -54,13 +63,21 @@ def write_report(store: RunStore, study: str, reports: Path) -> Path:
     for name, frame in (("runs", runs), ("summary", summary), ("effects", effects)):
         frame.to_csv(folder / f"{name}.csv", index=False)
         frame.to_parquet(folder / f"{name}.parquet", index=False)
-    page = render(store, record, runs, summary, effects)
+    figures = pictures(store, runs, summary)
+    for figure in figures:
+        (folder / figure.file_name).write_bytes(figure.svg)
+    page = render(store, record, runs, summary, effects, figures)
     write_atomically(folder / "index.html", lambda file: file.write(page.encode()))
     return folder / "index.html"
 
 
 def render(
-    store: RunStore, record: dict[str, Any], runs: pd.DataFrame, summary: pd.DataFrame, effects: pd.DataFrame
+    store: RunStore,
+    record: dict[str, Any],
+    runs: pd.DataFrame,
+    summary: pd.DataFrame,
+    effects: pd.DataFrame,
+    figures: list[Picture],
 ) -> str:
     """The report's page."""
     from jinja2 import Environment, PackageLoader
@@ -84,7 +101,7 @@ def render(
         "summary": summary_rows(summary),
         "effect_columns": EFFECT_COLUMNS,
         "effects": effect_rows(effects),
-        "pictures": pictures(store, runs, summary),
+        "pictures": figures,
         "shown": shown,
         "steps": pruning_steps(Run(store.root / shown)) if shown else [],
         "runs": run_rows(runs),

@@ -60,7 +60,12 @@ def finite(value: Any) -> Any:
 def environment() -> dict[str, Any]:
     """Versions, platform and git commit of what trains."""
     packages = {name: version(name) for name in ("condense", "torch", "torchvision", "numpy")}
-    return {"python": platform.python_version(), "platform": platform.platform(), **packages, **_git()}
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        **packages,
+        **_git(),
+    }
 
 
 def _git() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import re
 import shutil
@@ -201,6 +202,13 @@ def test_the_tables_stand_beside_the_report_as_csv_and_parquet(page, runs):
     assert [float(row["error_mean"]) for row in csv.DictReader((page.parent / "summary.csv").open())] == (
         pytest.approx(stats.summary(runs).error_mean.tolist())
     )
+
+
+def test_every_figure_of_the_report_is_a_file_of_its_own(page):
+    encoded = [url.partition("base64,")[2] for url in Page(page.read_text()).fetched]
+    files = {base64.b64encode(path.read_bytes()).decode() for path in page.parent.glob("*.svg")}
+    assert len(files) == len(encoded) == 4
+    assert files == set(encoded)
 
 
 def test_every_pruning_step_is_told_with_its_drop_and_recovery(store, runs):
