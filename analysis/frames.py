@@ -22,7 +22,7 @@ FACTORS = ("grouping", "growth", "connectivity")
 def variant_columns(model: ModelConfig) -> dict[str, Any]:
     """What tells the variants of a study apart."""
     return {
-        "variant": f"{model.variant}-k{model.growth[0]}",
+        "variant": model.label,
         "grouping": model.grouping,
         "growth": model.growth_schedule,
         "connectivity": model.connectivity,
@@ -36,11 +36,12 @@ def runs(store: RunStore) -> pd.DataFrame:
 
 
 def study_runs(store: RunStore, study: str) -> pd.DataFrame:
-    """The runs of a study that were begun, with role, size and residual of their variant; base first."""
+    """The runs of a study that were begun, with role, size, residual and seeds asked for of their variant; base first."""
     rows = []
     for variant in store.read_study(study)["variants"]:
         begun = [run for name in variant["runs"] if (run := Run(store.root / name)).record]
         columns = {name: variant[name] for name in ("role", "size", "residual")}
+        columns["seeds"] = len(variant["runs"])
         rows += [row | columns for row in map(_run_row, begun)]
     return pd.DataFrame(rows)
 

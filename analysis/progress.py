@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 REFRESH_SECONDS = 0.5
 PLAIN_SECONDS = 30.0
+MARKS = {"new": "·", "running": "▸", "stopped": "▪", "done": "✓", "diverged": "∞", "failed": "✗"}
+LEGEND = "a mark a seed: " + ", ".join(f"{mark} {state}" for state, mark in MARKS.items())
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ class Watch:
         self.total, self.began = len(configs), time.monotonic()
         self.finished = 0
         self.epochs_before: int | None = None
+        self.grid: dict[str, dict[str, str]] = {}  # state of every run, by variant
+        for config in configs:
+            self.grid.setdefault(config.model.label, {})[config.name] = "new"
 
     def look(self) -> tuple[int, list[Live], float | None]:
         """Finished runs, running ones, and an estimate of the seconds that are left."""
@@ -65,6 +70,7 @@ class Watch:
         for config in self.left:
             run = self.store.run(config)
             state = run.status["state"]
+            self.grid[config.model.label][config.name] = state
             if state in FINISHED or state == "failed":
                 self.finished += 1
                 continue
@@ -101,8 +107,10 @@ def show(store: RunStore, configs: list[RunConfig]) -> Iterator[Callable[[Outcom
 
 @contextmanager
 def _show_live(watch: Watch) -> Iterator[Callable[[Outcome], None]]:
+    from rich.columns import Columns
     from rich.console import Console, Group
     from rich.live import Live as LiveDisplay
+    from rich.padding import Padding
     from rich.progress_bar import ProgressBar
     from rich.text import Text
 
@@ -110,7 +118,17 @@ def _show_live(watch: Watch) -> Iterator[Callable[[Outcome], None]]:
         finished, running, left = watch.look()
         head = f"{finished} of {watch.total} runs" + (f", {duration(left)} left" if left is not None else "")
         lines = [Text(f"  {live}", no_wrap=True, overflow="ellipsis") for live in running]
-        return Group(Text(head, style="bold"), ProgressBar(watch.total, finished, width=60), *lines)
+        grid = [
+            Text(f"{''.join(MARKS.get(state, ' ') for state in runs.values())} {variant}")
+            for variant, runs in watch.grid.items()
+        ]
+        return Group(
+            Text(head, style="bold"),
+            Padding(ProgressBar(watch.total, finished), (0, 0), expand=True),
+            *lines,
+            Columns(grid, padding=(0, 3)),
+            Text(LEGEND, style="dim"),
+        )
 
     console = Console(stderr=True)
     rate = 1 / REFRESH_SECONDS

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from condense_core.data import Dataset
     from condense_core.training import EpochRecord, Result, StageRecord, Trainer
-
-    from .study import Study
 
 CHECKPOINT_SECONDS = 10.0  # small runs must not spend their time waiting for the disk
 ATTEMPTS = 2  # of a run whose process is killed
@@ -154,17 +152,13 @@ def default_jobs(threads: int, device: str) -> int:
     return 1 if device == "cuda" else max(1, (os.cpu_count() or 1) // threads)
 
 
-def run_study(study: Study, store: RunStore, data_dir: Path, jobs: int | None = 1) -> list[Outcome]:
-    """Train what is not yet done of a study and return what became of every run."""
-    from condense_core.data import load
-
-    load(study.config.data_config, data_dir)  # a bad image is named before anything starts
-    store.create()
-    store.write_study(study.config.name, study.record())
-    configs = [config for _, config in study.run_configs()]
+def run_all(
+    configs: Sequence[RunConfig], store: RunStore, data_dir: Path, jobs: int | None = None
+) -> list[Outcome]:
+    """Train runs, `jobs` at once (in this process if 1), and return what became of each."""
+    jobs = jobs or default_jobs(configs[0].threads, configs[0].device)
     if jobs == 1:
         return [execute(config, store, data_dir) for config in configs]
-    jobs = jobs or default_jobs(study.config.threads, study.device)
     return list(execute_all(configs, store, data_dir, jobs, StopSwitch()))
 
 

@@ -70,7 +70,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
                 "error_mean": errors.mean(),
                 "error_sd": errors.std(ddof=1),
                 "n": len(errors),
-                "seeds": len(all_of_it),
+                "seeds": first.seeds,
                 "difference": difference.mean,
                 "difference_low": difference.low,
                 "difference_high": difference.high,

@@ -35,8 +35,8 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """Grouping, growth, connectivity and k0."""
-        return f"{self.model.variant}-k{self.model.growth[0]}"
+        """The name of its network."""
+        return self.model.label
 
 
 def width_step(model: ModelConfig) -> int:
@@ -195,11 +195,15 @@ class Study:
         self, runs: Path = Path("runs"), data_dir: Path = Path("data"), jobs: int | None = None
     ) -> pd.DataFrame:
         """Train what is not yet trained, and return the study's runs as a tidy frame (`frames.study_runs`)."""
+        from condense_core.data import load
         from condense_core.runs import RunStore
 
         from . import frames
-        from .running import run_study
+        from .running import run_all
 
         store = RunStore(runs)
-        run_study(self, store, data_dir, jobs)
+        load(self.config.data_config, data_dir)  # a bad image is named before anything starts
+        store.create()
+        store.write_study(self.config.name, self.record())
+        run_all([config for _, config in self.run_configs()], store, data_dir, jobs)
         return frames.study_runs(store, self.config.name)

@@ -95,6 +95,11 @@ class ModelConfig(Checked):
         """The point of an ablation that this is: grouping, growth and connectivity."""
         return f"{self.grouping}-{self.growth_schedule}-{self.connectivity}"
 
+    @property
+    def label(self) -> str:
+        """The variant and its k0, the growth rate of the first block."""
+        return f"{self.variant}-k{self.growth[0]}"
+
 
 def growth_rates(schedule: str, first: int, blocks: int) -> tuple[int, ...]:
     """Growth rate of each block: k0·2^m (exponential, paper Sec. 3.3) or k0 (constant)."""
@@ -158,4 +163,4 @@ class RunConfig(Checked):
     @property
     def name(self) -> str:
         """Name of the run's folder: variant, width, seed and hash."""
-        return f"{self.model.variant}-k{self.model.growth[0]}-s{self.seed}-{self.hash}"
+        return f"{self.model.label}-s{self.seed}-{self.hash}"

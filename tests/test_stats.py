@@ -32,6 +32,7 @@ def frame(error) -> pd.DataFrame:
                         "growth": growth,
                         "connectivity": connectivity,
                         "seed": seed,
+                        "seeds": 3,
                         "size": 4,
                         "residual": 0.0,
                         "growth_rate": 4,
