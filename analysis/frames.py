@@ -36,7 +36,7 @@ def runs(store: RunStore) -> pd.DataFrame:
 
 
 def study_runs(store: RunStore, study: str) -> pd.DataFrame:
-    """The runs of a study that were begun, with role, size, residual and seeds asked for of their variant; base first."""
+    """The begun runs of a study, with role, size and residual of their variant and its seeds; base first."""
     rows = []
     for variant in store.read_study(study)["variants"]:
         begun = [run for name in variant["runs"] if (run := Run(store.root / name)).record]
