@@ -211,10 +211,10 @@ def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_the_same_command_does(tmp_pa
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     began = time.monotonic()
-    while not list(tmp_path.glob("runs/*/metrics.jsonl")) and time.monotonic() - began < 90:
+    while not list(tmp_path.glob("runs/*/metrics.jsonl")) and time.monotonic() - began < 300:
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "The same command goes on" in err
     assert "Traceback" not in err

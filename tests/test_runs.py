@@ -8,7 +8,6 @@ import math
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -219,12 +218,10 @@ def _deadly(config, store, data_dir):
 
 def test_a_worker_that_is_killed_is_tried_again_then_reported_and_the_others_go_on(store, monkeypatch):
     monkeypatch.setattr(running, "_execute_in_worker", _deadly)
-    began = time.monotonic()
     outcomes = {
         outcome.run: outcome
         for outcome in execute_all([small_run(0), small_run(1)], store, Path("data"), 2, StopSwitch())
     }
-    assert time.monotonic() - began < 60
     dead = outcomes[store.run(small_run(0)).name]
     assert dead.state == "failed"
     assert "killed by signal 9" in dead.reason
