@@ -104,6 +104,8 @@ def _cost_axis(axes: Axes, label: str, values: pd.Series) -> None:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_formatter(NullFormatter())
+    elif len(values) and values.max() < 1.2 * values.min():  # a narrow axis would make much of equal costs
+        axes.set_xlim(0, 2 * values.max())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
 
 
