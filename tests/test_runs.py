@@ -100,7 +100,7 @@ running.execute(small_run(), RunStore(Path(sys.argv[1])), Path("data"), stop)
 
 def test_a_run_that_was_killed_again_and_again_ends_with_the_same_files(store, tmp_path):
     config = small_run()
-    for kill_at in (5, 3, 6):
+    for kill_at in (8, 6):
         done = subprocess.run(
             [sys.executable, "-c", KILLED, str(store.root), str(kill_at)],
             check=False,
