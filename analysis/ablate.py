@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import signal
 import tomllib
 from collections import Counter
@@ -17,7 +17,7 @@ import click
 
 from condense_core.settings import nearest
 
-from .cli import bad_input, main
+from .cli import bad_input, check_writable, main
 from .study_config import DEFAULTS, StudyConfig, study_config
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class CommaList(click.ParamType):
         if not self.of_numbers:
             return tuple(part.strip() for part in value.split(",") if part.strip())
         try:
-            return tuple(int(part) for part in value.replace("-", ",").split(",") if part.strip())
+            return tuple(int(part) for part in re.split(r",|(?<=\d)-", value) if part.strip())
         except ValueError:
             self.fail(f"{value!r} must be whole numbers, like 4-4-4")
 
@@ -126,7 +126,7 @@ def ablate(
     with bad_input():
         config = study_config(**((read_toml(toml) if toml else {}) | _given(options)))
         _check_name(config.name)
-        _check_writable(runs, reports)
+        check_writable(runs, reports)
         from condense_core.runs import RunStore
 
         from .study import Study
@@ -150,13 +150,6 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 def _check_name(name: str) -> None:
     if name != Path(name).name or name.startswith("."):
         raise ValueError(f"name {name!r}: must be a plain file name")
-
-
-def _check_writable(*folders: Path) -> None:
-    for folder in folders:
-        there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK):
-            raise PermissionError(f"{folder}: cannot be written ({there} is read-only or not a folder)")
 
 
 def _load_data(study: Study, data_dir: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
@@ -16,6 +18,14 @@ def bad_input() -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         raise click.UsageError(" ".join(str(error).split())) from error
+
+
+def check_writable(*folders: Path) -> None:
+    """Raise PermissionError where a folder cannot be made or written."""
+    for folder in folders:
+        there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise PermissionError(f"{folder}: cannot be written ({there} is read-only or not a folder)")
 
 
 def main(command: click.Command) -> None:

@@ -86,7 +86,7 @@ def _time_image(config: RunConfig) -> float:
         Augmentation(0, flip=False),
     )
     classes = tuple(map(str, range(model.num_classes)))
-    recipe = dataclasses.replace(config.recipe, epochs=1)
+    recipe = dataclasses.replace(config.recipe, epochs=1, learning_rate=0.0)  # noise must not diverge
     trainer = Trainer(
         dataclasses.replace(config, recipe=recipe),
         Dataset("noise", classes, noise, None, noise),

@@ -12,6 +12,11 @@ def effect_sentence(effect: pd.Series) -> str:
     level, against = (f"{name} {effect.factor}" for name in (effect.level, effect.against))
     if effect.pairs < 2:
         return f"{_capital(level)} against {against}: one pair only, too few for an interval."
+    if not math.isfinite(effect.low):
+        return (
+            f"{_capital(level)} against {against}: {effect.difference:+.2f} points in each of {effect.pairs} "
+            "pairs; without any variation there is no interval."
+        )
     interval = f"{effect.low:+.2f} to {effect.high:+.2f}"
     if not effect.effect:
         return (
@@ -35,7 +40,10 @@ def reference_sentences(summary: pd.DataFrame) -> list[str]:
     """The base beside the dense reference of its width: cost saved, error paid."""
     if summary.empty:
         return []
-    base = summary[summary.role == "base"].iloc[0]
+    bases = summary[summary.role == "base"]
+    if bases.empty:
+        return []
+    base = bases.iloc[0]
     sentences = []
     for _, dense in summary[summary.role == "reference"].iterrows():
         if not (base.n and dense.n):

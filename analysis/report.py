@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli import bad_input, main
+from .cli import bad_input, check_writable, main
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,8 +127,9 @@ def pictures(store: RunStore, runs: pd.DataFrame, summary: pd.DataFrame) -> list
     from condense_core.runs import Run
 
     from . import frames, plots
+    from .study import MATCH_TOLERANCE
 
-    if summary.empty or not summary.n.any():
+    if summary.empty or not summary.n.any() or not (summary.role == "base").any():
         return []
     found = [
         picture(
@@ -139,10 +140,12 @@ def pictures(store: RunStore, runs: pd.DataFrame, summary: pd.DataFrame) -> list
             plots.tradeoff(summary),
         )
     ]
-    if len(summary[summary.role.isin(["base", "grid"]) & (summary.n > 0)]) > 1:
+    grid = summary[summary.role.isin(["base", "grid"]) & (summary.n > 0)]
+    if len(grid) > 1:
+        matched = (grid.residual.abs() <= MATCH_TOLERANCE).all()
         found.append(
             picture(
-                "The grid at equal cost",
+                "The grid at equal cost" if matched else "The grid",
                 "Mean test error of every variant with its 95 % interval over the seeds.",
                 _grid_alt(summary),
                 plots.equal_cost(summary),
@@ -164,7 +167,8 @@ def pictures(store: RunStore, runs: pd.DataFrame, summary: pd.DataFrame) -> list
         found.append(
             picture(
                 "MACs during training",
-                "Learned grouping trains dense at first and loses connections at the entry of each stage.",
+                "Learned grouping trains dense at first and loses connections at the entry of each stage; the "
+                "others keep what they have.",
                 _macs_alt(falling),
                 plots.macs_during_training(falling),
             )
@@ -259,6 +263,7 @@ def report(study: str, runs: Path, reports: Path) -> None:
     with bad_input():
         store = RunStore(runs)
         store.read_study(study)
+        check_writable(reports)
     click.echo(write_report(store, study, reports))
 
 

@@ -152,11 +152,8 @@ def default_jobs(threads: int, device: str) -> int:
     return 1 if device == "cuda" else max(1, (os.cpu_count() or 1) // threads)
 
 
-def run_all(
-    configs: Sequence[RunConfig], store: RunStore, data_dir: Path, jobs: int | None = None
-) -> list[Outcome]:
+def run_all(configs: Sequence[RunConfig], store: RunStore, data_dir: Path, jobs: int = 1) -> list[Outcome]:
     """Train runs, `jobs` at once (in this process if 1), and return what became of each."""
-    jobs = jobs or default_jobs(configs[0].threads, configs[0].device)
     if jobs == 1:
         return [execute(config, store, data_dir) for config in configs]
     return list(execute_all(configs, store, data_dir, jobs, StopSwitch()))

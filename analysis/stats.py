@@ -19,7 +19,7 @@ ERROR = "test_error_percent"
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean of n differences with its confidence interval and p value; NaN where n < 2."""
+    """A mean of n differences with its confidence interval and p value; NaN where nothing varies."""
 
     mean: float
     low: float
@@ -40,8 +40,8 @@ def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = CONF
     if n < 2:
         return Interval(mean, math.nan, math.nan, math.nan, n)
     error = float(np.std(values, ddof=1)) / math.sqrt(n)
-    if error == 0:  # all the same: nothing varies that an interval could show
-        return Interval(mean, mean, mean, 1.0 if mean == 0 else 0.0, n)
+    if error <= 1e-9 * abs(mean):  # ties in steps of one image: no variation that an interval could rest on
+        return Interval(mean, math.nan, math.nan, math.nan, n)
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
     return Interval(mean, mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / error, n - 1)), n)
 
@@ -115,7 +115,7 @@ def effects(runs: pd.DataFrame) -> pd.DataFrame:
 def holm_intervals(samples: Sequence[np.ndarray], confidence: float = CONFIDENCE) -> list[Interval]:
     """Intervals of several means at once; those that exclude 0 are what Holm's step-down procedure rejects."""
     plain = [mean_interval(sample) for sample in samples]
-    order = sorted(range(len(plain)), key=lambda i: plain[i].p if plain[i].n > 1 else math.inf)
+    order = sorted(range(len(plain)), key=lambda i: math.inf if math.isnan(plain[i].p) else plain[i].p)
     found: dict[int, Interval] = {}
     level, stopped = confidence, False
     for rank, i in enumerate(order):

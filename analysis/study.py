@@ -191,10 +191,11 @@ class Study:
             "variants": variants,
         }
 
-    def run(
-        self, runs: Path = Path("runs"), data_dir: Path = Path("data"), jobs: int | None = None
-    ) -> pd.DataFrame:
-        """Train what is not yet trained, and return the study's runs as a tidy frame (`frames.study_runs`)."""
+    def run(self, runs: Path = Path("runs"), data_dir: Path = Path("data"), jobs: int = 1) -> pd.DataFrame:
+        """Train what is not yet trained, and return the study's runs as a tidy frame (`frames.study_runs`).
+
+        More than one of `jobs` start processes, so a script then needs its `if __name__ == "__main__"`.
+        """
         from condense_core.data import load
         from condense_core.runs import RunStore
 

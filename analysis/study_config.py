@@ -16,7 +16,7 @@ from condense_core.config import (
     RecipeConfig,
     RunConfig,
 )
-from condense_core.presets import CIFAR_RECIPE, IMAGENET_RECIPE, PRESETS
+from condense_core.presets import CIFAR_RECIPE, PRESETS, preset_recipe
 from condense_core.settings import Checked, Config, from_dict, nearest, setting, to_dict
 
 
@@ -135,7 +135,7 @@ def study_config(**given: Any) -> StudyConfig:
     """
     given = {key: value for key, value in given.items() if value is not None}
     study = given.get("study", DEFAULTS["study"])
-    if study not in NAMED_STUDIES:
+    if not isinstance(study, str) or study not in NAMED_STUDIES:
         raise ValueError(f"study {study!r}: {nearest(str(study), NAMED_STUDIES)}")
     settings = {**DEFAULTS, **NAMED_STUDIES[study][1], **_preset_settings(given.get("preset")), **given}
     for axis, levels in (
@@ -156,13 +156,12 @@ def _in_order(chosen: Any, levels: tuple[str, ...]) -> Any:
     return tuple(sorted(chosen, key=lambda level: levels.index(level) if level in levels else len(levels)))
 
 
-def _preset_settings(preset: str | None) -> dict[str, Any]:
+def _preset_settings(preset: Any) -> dict[str, Any]:
     if preset is None:
         return {}
-    if preset not in PRESETS:
-        raise ValueError(f"preset {preset!r}: {nearest(preset, PRESETS)}")
-    model = PRESETS[preset]
-    recipe = IMAGENET_RECIPE if model.image_size > 64 else CIFAR_RECIPE
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise ValueError(f"preset {preset!r}: {nearest(str(preset), PRESETS)}")
+    model, recipe = PRESETS[preset], preset_recipe(preset)
     settings: dict[str, Any] = {
         **{item.name: getattr(recipe, item.name) for item in fields(RecipeConfig)},
         **{item.name: getattr(model, item.name) for item in fields(ModelConfig) if item.name in DEFAULTS},

@@ -22,7 +22,16 @@ SUMMARY_COLUMNS = (
     "difference",
     "95 % interval",
 )
-EFFECT_COLUMNS = ("factor", "level", "against", "difference", "Holm-corrected interval", "p", "pairs", "shown")
+EFFECT_COLUMNS = (
+    "factor",
+    "level",
+    "against",
+    "difference",
+    "Holm-corrected interval",
+    "p (uncorrected)",
+    "pairs",
+    "shown",
+)
 
 
 LEFT_COLUMNS = frozenset({"run", "variant", "role", "state", "factor", "level", "against"})

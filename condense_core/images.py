@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from multiprocessing import get_all_start_methods
 from typing import Any, Protocol
 
 import torch
@@ -203,6 +204,8 @@ class StreamedImages:
             FileReader(self.files, self.image_size),
             batch_sampler=tasks,
             num_workers=STREAM_WORKERS,
+            # in a spawned process the default is to spawn, and every worker would import torch again
+            multiprocessing_context="fork" if "fork" in get_all_start_methods() else None,
             pin_memory=self.device != "cpu",
         )
         for pixels, labels in loader:

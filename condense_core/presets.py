@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from .config import ModelConfig, RecipeConfig
@@ -42,3 +43,12 @@ PRESETS: dict[str, ModelConfig] = {
     "condensenet-74-imagenet-g4": _imagenet(4),
     "condensenet-74-imagenet-g8": _imagenet(8),
 }
+
+LONG_EPOCHS = {"condensenet-182": 600}
+
+
+def preset_recipe(name: str) -> RecipeConfig:
+    """The recipe that a published model was trained with."""
+    if PRESETS[name].image_size > 64:
+        return IMAGENET_RECIPE
+    return replace(CIFAR_RECIPE, epochs=LONG_EPOCHS.get(name, CIFAR_RECIPE.epochs))

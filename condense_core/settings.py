@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, asdict, field, fields
 from typing import Any, TypeVar, cast, get_type_hints
 
 Config = TypeVar("Config")
+LARGEST = 10**15  # of any number: whole numbers are exact up to it, in JSON too
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -49,7 +49,7 @@ def _check_number(name: str, value: Any, kind: type, rules: Mapping[str, Any]) -
     numeric = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
     if (
         not numeric
-        or not math.isfinite(value)
+        or not -LARGEST <= value <= LARGEST
         or (rules["at_least"] is not None and value < rules["at_least"])
         or (rules["at_most"] is not None and value > rules["at_most"])
         or (rules["below"] is not None and value >= rules["below"])
@@ -65,10 +65,10 @@ def check_setting(name: str, value: Any, hint: Any, rules: Mapping[str, Any]) ->
     if text.startswith("tuple["):
         if not isinstance(value, tuple) or (not value and not rules["may_be_empty"]):
             raise ValueError(f"{name} {value!r}: must be a list of one or more")
-        if len(set(value)) < len(value) and rules["one_of"]:
-            raise ValueError(f"{name} {value!r}: names one twice")
         for item in value:
             check_setting(name, item, int if "int" in text else str, rules)
+        if len(set(value)) < len(value) and rules["one_of"]:
+            raise ValueError(f"{name} {value!r}: names one twice")
     elif rules["one_of"]:
         if value not in rules["one_of"]:
             raise ValueError(f"{name} {value!r}: {nearest(str(value), rules['one_of'])}")

@@ -147,6 +147,9 @@ def bad_folders(tmp_path):
     (tmp_path / "bad.toml").write_text("epoch = 3\n")
     (tmp_path / "worse.toml").write_text("epochs = = 3\n")
     (tmp_path / "type.toml").write_text('epochs = "many"\n')
+    (tmp_path / "list.toml").write_text("preset = []\n")
+    (tmp_path / "nested.toml").write_text('grouping = [["learned"]]\n')
+    (tmp_path / "huge.toml").write_text("epochs = 1" + "0" * 400 + "\n")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +159,12 @@ def bad_folders(tmp_path):
         (["bad.toml"], "bad.toml: unknown setting 'epoch': did you mean 'epochs'?"),
         (["worse.toml"], "worse.toml: is not TOML"),
         (["type.toml"], "epochs 'many': must be a whole number"),
+        (["list.toml"], "preset []: valid: condensenet-50"),
+        (["nested.toml"], "grouping ['learned']: "),
+        (["huge.toml"], "must be a whole number at least 1"),
         (["missing.toml"], "missing.toml"),
+        (["--sizes", "-2"], "sizes -2: must be a whole number at least 1"),
+        (["--stages=-4,4,4"], "stages -4: must be a whole number at least 1"),
         (["--condense-factor", "0"], "condense_factor 0: must be a whole number at least 1"),
         (["--groups", "3"], "groups 3: must divide the output channels"),
         (["--epochs", "-1"], "epochs -1: must be a whole number at least 1"),

@@ -221,6 +221,14 @@ def test_every_pruning_step_is_told_with_its_drop_and_recovery(store, runs):
     assert steps[-1]["recovered"] == min(errors[2:])
 
 
+def test_a_report_stands_without_the_base(store, runs, tmp_path):
+    shutil.copytree(store.root, tmp_path / "runs")
+    for name in runs[runs.role == "base"].run:
+        shutil.rmtree(tmp_path / "runs" / name)
+    text = write_report(RunStore(tmp_path / "runs"), "small", tmp_path / "reports").read_text()
+    assert "random-exponential-full-k4" in text
+
+
 def test_text_from_settings_and_errors_is_escaped(store, tmp_path):
     shutil.copytree(store.root, tmp_path / "runs")
     copy = RunStore(tmp_path / "runs")

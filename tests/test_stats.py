@@ -55,6 +55,14 @@ def test_an_interval_is_scipys(values):
     assert ours.p == pytest.approx(test.pvalue)
 
 
+@given(st.floats(-50, 50), st.integers(2, 9))
+def test_values_that_do_not_vary_have_no_interval_and_show_nothing(value, n):
+    assert not mean_interval([value] * n).excludes_zero
+    assert not holm_intervals([np.full(n, value)])[0].excludes_zero
+    ties = mean_interval(np.array([43.83 - 18.5, 49.0 - 23.67]))
+    assert math.isnan(ties.low)
+
+
 def test_too_few_values_have_no_interval():
     assert math.isnan(mean_interval([1.0]).low)
     assert math.isnan(mean_interval([]).mean)
