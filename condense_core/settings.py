@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, asdict, field, fields
 from typing import Any, TypeVar, cast, get_type_hints
 
 Config = TypeVar("Config")
-LARGEST = 10**15  # of any number: whole numbers are exact up to it, in JSON too
+LARGEST = sys.float_info.max  # of any number: a whole one beyond it would overflow where it is divided
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
