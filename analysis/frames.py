@@ -32,7 +32,7 @@ def variant_columns(model: ModelConfig) -> dict[str, Any]:
 
 def runs(store: RunStore) -> pd.DataFrame:
     """All runs of a store."""
-    return _runs_frame(store.runs())
+    return pd.DataFrame([_run_row(run) for run in store.runs()])
 
 
 def study_runs(store: RunStore, study: str) -> pd.DataFrame:
@@ -44,10 +44,6 @@ def study_runs(store: RunStore, study: str) -> pd.DataFrame:
         columns["seeds"] = len(variant["runs"])
         rows += [row | columns for row in map(_run_row, begun)]
     return pd.DataFrame(rows)
-
-
-def _runs_frame(runs: Iterable[Run]) -> pd.DataFrame:
-    return pd.DataFrame([_run_row(run) for run in runs])
 
 
 def _run_row(run: Run) -> dict[str, Any]:

@@ -63,9 +63,8 @@ class ModelConfig(Checked):
 
     def transition_channels(self, in_channels: int) -> int:
         """Outputs of the 1×1 convolution of a transition (block connectivity): a multiple of the groups."""
-        reduced = math.ceil(
-            in_channels * Fraction(str(self.reduction))
-        )  # a float product can be a hair too high
+        exact = in_channels * Fraction(str(self.reduction))  # a float product can be a hair too high
+        reduced = math.ceil(exact)
         return math.ceil(reduced / self.groups) * self.groups
 
     @property

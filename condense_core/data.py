@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .config import DataConfig
-from .folders import LARGE_IMAGE_PIXELS, check_readable, decode_folder, list_folder
+from .folders import LARGE_IMAGE_PIXELS, Progress, check_readable, decode_folder, list_folder
 from .images import (
     Augmentation,
     Batch,
@@ -25,8 +25,6 @@ from .images import (
     measure_normalisation,
 )
 from .randomness import derived_seed, generator
-
-Progress = Callable[[int, int], None]  # images decoded, of how many
 
 SPLIT_SEED = 0  # of the validation split and of subsets: the same for every seed of a study
 

@@ -24,7 +24,7 @@ DEFAULT_IMAGE_SIZE = 224
 EVALUATION_RESIZE = 256 / 224  # the shorter side, before the centre crop of 224 (paper Sec. 4.2)
 LARGE_IMAGE_PIXELS = 64  # above that many pixels a side images stream from their files
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], None]  # images decoded, of how many
 Task = tuple[int, int | None]  # index of an image, and the seed of its augmentation
 
 

@@ -288,29 +288,29 @@ class Trainer:
             self.training_macs,
         )
 
-    def snapshot(self) -> Snapshot:
-        """The state between two steps: weights, masks, momentum, the epoch's sums and the place in training."""
+    def _state(self) -> dict[str, Tensor]:
+        """The live tensors of training by name: weights, masks, statistics, momentum and the epoch's sums."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             tensors[f"momentum.{name}"] = self.optimizer.state[parameter]["momentum_buffer"]
-        tensors["sums"] = self._sums
+        return tensors | {"sums": self._sums}
+
+    def snapshot(self) -> Snapshot:
+        """The state between two steps, as copies: all tensors, and the place in training."""
+        copies = {name: own.detach().to("cpu", copy=True).contiguous() for name, own in self._state().items()}
         numbers = {"step": self.step, "stage": self.stage, "training_macs": self.training_macs}
-        copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
         return Snapshot(copies, numbers)
 
     @torch.no_grad()
     def restore(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot. Raises ValueError where it is another configuration's, naming the tensor."""
-        tensors, numbers = snapshot.tensors, snapshot.numbers
-        for name, own in self.snapshot().tensors.items():
+        tensors, numbers, state = snapshot.tensors, snapshot.numbers, self._state()
+        for name, own in state.items():
             if (shape := tuple(tensors[name].shape) if name in tensors else None) != tuple(own.shape):
                 there = "has none" if shape is None else f"has shape {shape}"
                 raise ValueError(f"checkpoint: {name} must have shape {tuple(own.shape)}, but it {there}")
-        for name, tensor in self.model.state_dict().items():
-            tensor.copy_(tensors[f"model.{name}"])
-        for name, parameter in self.model.named_parameters():
-            self.optimizer.state[parameter]["momentum_buffer"].copy_(tensors[f"momentum.{name}"])
-        self._sums.copy_(tensors["sums"])
+        for name, own in state.items():
+            own.copy_(tensors[name])
         self.step, self.stage = numbers["step"], numbers["stage"]
         self.training_macs = numbers["training_macs"]
         self._macs = cost_table(self.model).macs

@@ -200,7 +200,7 @@ def test_bad_input_is_one_line_and_exit_status_2_and_nothing_is_written(
     assert files_below(tmp_path) == before
 
 
-def test_a_failed_run_is_reported_with_its_reason_and_exit_status_1(call, trained, monkeypatch, tmp_path):
+def test_a_failed_run_is_reported_with_its_reason_and_exit_status_1(call, monkeypatch):
     from analysis import running
 
     def fail(configs, *_):
