@@ -116,7 +116,7 @@ def _connection_rows(run: Run) -> Iterator[dict[str, Any]]:
                     "source_position": order,
                     "channels": last - first,
                     "alive": mask[:, first:last].mean().item(),
-                    "mean_weight": importance[:, first:last].mean().item() / layer.outputs_per_group(model),
+                    "mean_weight": importance[:, first:last].mean().item() * len(mask) / layer.outputs,
                 }
 
 
@@ -127,10 +127,6 @@ class Target:
         self.mask, self.label, self.block, self.outputs = mask, label, block, outputs
         ends = [sum(width for _, width in read[: i + 1]) for i in range(len(read))]
         self.sources = [(name, end - width, end) for (name, width), end in zip(read, ends, strict=True)]
-
-    def outputs_per_group(self, model: ModelConfig) -> int:
-        """Output channels of each group."""
-        return self.outputs // model.groups
 
 
 def sources(model: ModelConfig) -> Iterator[Target]:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .config import DataConfig, ModelConfig, RecipeConfig, RunConfig
     from .cost import CostTable, cost_table
+    from .deploy import condense
     from .model import CondenseNet
+    from .official import load_official
     from .presets import PRESETS
     from .training import Trainer
 
@@ -26,7 +28,9 @@ __all__ = [
     "RecipeConfig",
     "RunConfig",
     "Trainer",
+    "condense",
     "cost_table",
+    "load_official",
 ]
 
 _HOMES = {
@@ -34,7 +38,9 @@ _HOMES = {
     "CondenseNet": "model",
     "CostTable": "cost",
     "Trainer": "training",
+    "condense": "deploy",
     "cost_table": "cost",
+    "load_official": "official",
 }
 
 

@@ -1,4 +1,7 @@
-"""Condensation (paper Sec. 3.1): stages, importance, pruning and the group lasso that prepares it."""
+"""Condensation (paper Sec. 3.1): stages, importance, pruning and the group lasso that prepares it.
+
+Traditional pruning, the paper's control (Sec. 4.3), is here too: other stages, other importances.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,33 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from .grouping import LearnedGroupConv, LearnedGroupLinear, grouped, kept_inputs, weight_mask
+from .config import Criterion, Pruning
+from .grouping import (
+    LearnedGroupConv,
+    LearnedGroupLinear,
+    UnstructuredConv,
+    grouped,
+    kept_inputs,
+    live_weights,
+)
 
 Learned = LearnedGroupConv | LearnedGroupLinear
 
 LASSO_FLOOR = 1e-6  # of a squared norm: without it the gradient at 0 is NaN
 
 
-def stage_of(progress: float | Fraction, condense_factor: int) -> int:
-    """Stage at a fraction of training in [0, 1): C−1 condensing stages share the first half."""
-    return min(condense_factor - 1, math.floor(2 * progress * (condense_factor - 1)))
+def stage_of(progress: float | Fraction, condense_factor: int, pruning: Pruning = "condensing") -> int:
+    """Stage at a fraction of training in [0, 1).
+
+    Condensing: C−1 stages share the first half. The others train a dense network for half of the time, then
+    prune it at once, or stage by stage over the third quarter.
+    """
+    last = condense_factor - 1
+    if pruning == "condensing":
+        return min(last, math.floor(2 * progress * last))
+    if 2 * progress < 1:
+        return 0
+    return last if pruning == "one-shot" else min(last, 1 + math.floor((4 * progress - 2) * last))
 
 
 def layer_stage(stage: int, last_stage: int, condense_factor: int) -> int:
@@ -31,9 +51,33 @@ def learned_layers(model: nn.Module) -> dict[str, Learned]:
     return {name: module for name, module in model.named_modules() if isinstance(module, Learned)}
 
 
-def importance(weight: Tensor, groups: int) -> Tensor:
+def norms_in_front(model: nn.Module) -> dict[str, nn.BatchNorm2d]:
+    """The batch norm of the inputs of every layer that learns its groups, by the layer's name."""
+    norms, norm = {}, None
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            norm = module
+        elif isinstance(module, Learned) and norm is not None:
+            norms[name] = norm
+    return norms
+
+
+def importance(weight: Tensor, groups: int, permute: bool = True) -> Tensor:
     """How much each group uses each input, Σ|W| over the group's outputs: (groups, in_channels)."""
-    return grouped(weight.detach().abs(), groups).sum(0)
+    return grouped(weight.detach().abs(), groups, permute).sum(0)
+
+
+def scores(layer: Learned, criterion: Criterion, norm: nn.BatchNorm2d, draws: torch.Generator) -> Tensor:
+    """What a criterion makes of each connection: (groups, in_channels); the lowest are pruned first.
+
+    `l1` is the paper's (Sec. 3.1), `norm-scale` |γ| of the batch norm in front (Liu et al. 2017).
+    """
+    if criterion == "random":
+        return torch.rand(layer.mask.shape, generator=draws).to(layer.mask.device)
+    if criterion == "norm-scale":
+        return norm.weight.detach().abs().expand(layer.mask.shape)
+    weight = layer.weight if criterion == "l1" else layer.weight.square()
+    return importance(weight, layer.groups, layer.permute)
 
 
 def prune_mask(importance: Tensor, mask: Tensor, kept: int) -> Tensor:
@@ -48,11 +92,20 @@ def prune_mask(importance: Tensor, mask: Tensor, kept: int) -> Tensor:
 
 
 @torch.no_grad()
-def prune(layer: Learned, stage: int, momentum: Tensor | None = None) -> None:
-    """Prune `layer` to `stage` in place; what is dropped loses its weight and its `momentum` for good."""
+def prune(layer: Learned, stage: int, momentum: Tensor | None = None, scores: Tensor | None = None) -> None:
+    """Prune `layer` to `stage` in place; what is dropped loses its weight and its `momentum` for good.
+
+    `scores` (groups, in_channels) say what goes first; by default the importance.
+    """
+    if scores is None:
+        scores = importance(layer.weight, layer.groups, layer.permute)
     kept = kept_inputs(layer.mask.shape[1], layer.condense_factor, stage)
-    layer.mask.copy_(prune_mask(importance(layer.weight, layer.groups), layer.mask, kept))
-    live = weight_mask(layer.mask, layer.weight.shape[0]).view_as(layer.weight)
+    if isinstance(layer, UnstructuredConv):  # one row: weights compete across the whole layer
+        pruned = prune_mask(scores.reshape(1, -1), layer.mask.view(1, -1), kept * layer.groups)
+    else:
+        pruned = prune_mask(scores, layer.mask, kept)
+    layer.mask.copy_(pruned.view_as(layer.mask))
+    live = live_weights(layer)
     layer.weight *= live
     if momentum is not None:
         momentum *= live
@@ -66,5 +119,5 @@ def group_lasso(model: nn.Module) -> Tensor:
 def _lasso_terms(model: nn.Module) -> Iterator[Tensor]:
     for layer in model.modules():
         if isinstance(layer, LearnedGroupConv):
-            squared = grouped(layer.weight * layer.weight, layer.groups).sum(0)
+            squared = grouped(layer.weight * layer.weight, layer.groups, layer.permute).sum(0)
             yield (squared.clamp(min=LASSO_FLOOR).sqrt() * layer.mask).sum()

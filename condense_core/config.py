@@ -9,15 +9,21 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from .settings import Checked, nearest, setting, to_dict
+from .settings import Checked, identity, nearest, setting
 
-Grouping = Literal["learned", "random", "sequential", "none"]
+Grouping = Literal["learned", "random", "sequential", "unstructured", "none"]
+Pruning = Literal["condensing", "one-shot", "gradual"]
+Criterion = Literal["l1", "l2", "norm-scale", "random"]
 Connectivity = Literal["full", "block"]
 GrowthSchedule = Literal["exponential", "constant"]
 
-GROUPINGS: tuple[Grouping, ...] = ("learned", "random", "sequential", "none")
+GROUPINGS: tuple[Grouping, ...] = ("learned", "random", "sequential", "unstructured", "none")
+LEARNED: tuple[Grouping, ...] = ("learned", "unstructured")  # start dense and are pruned
+PRUNINGS: tuple[Pruning, ...] = ("condensing", "one-shot", "gradual")
+CRITERIA: tuple[Criterion, ...] = ("l1", "l2", "norm-scale", "random")
 CONNECTIVITIES: tuple[Connectivity, ...] = ("full", "block")
 GROWTH_SCHEDULES: tuple[GrowthSchedule, ...] = ("exponential", "constant")
+WEIGHT_CRITERIA = ("l1", "random")  # l2 ranks single weights as l1 does, a batch norm ranks inputs only
 DATASETS = ("digits", "cifar10", "cifar100", "fashion-mnist")
 DATASETS_AT_A_PATH = ("folder", "imagenet")
 CLASSIFIER_CONDENSE_FACTOR = 2  # a pruned classifier keeps half of its inputs (paper Sec. 4.1)
@@ -37,6 +43,9 @@ class ModelConfig(Checked):
     bottleneck: int = setting(4, at_least=1, help="outputs of a 1x1 as a multiple of the growth rate")
     reduction: float = setting(0.5, at_least=0.01, at_most=1, help="width kept by a transition (block)")
     dropout: float = setting(0.0, at_least=0, below=1, help="dropout in front of a 1x1 convolution")
+    permute: bool = setting(
+        True, later=True, help="interleave the outputs of 1x1 groups, so that a 3x3 group reads all of them"
+    )
     classifier_pruning: bool = setting(False, help="prune half of the classifier's inputs at half of training")
     num_classes: int = setting(10, at_least=2, help="classes")
     image_size: int = setting(32, at_least=1, help="height and width of an image in pixels")
@@ -70,7 +79,7 @@ class ModelConfig(Checked):
     @property
     def last_stage(self) -> int:
         """The stage of the optimisation phase, C−1; 0 where nothing is learned."""
-        learned = self.condense_factor - 1 if self.grouping == "learned" else 0
+        learned = self.condense_factor - 1 if self.grouping in LEARNED else 0
         return max(learned, CLASSIFIER_CONDENSE_FACTOR - 1 if self.classifier_pruning else 0)
 
     def _check_divides(self, name: str, divisor: int, number: int, what: str) -> None:
@@ -115,6 +124,15 @@ class RecipeConfig(Checked):
     momentum: float = setting(0.9, at_least=0, below=1, help="Nesterov momentum")
     weight_decay: float = setting(1e-4, at_least=0, help="on all parameters")
     group_lasso: float = setting(0.0, at_least=0, help="weight of the group lasso (Eq. 2)")
+    pruning: Pruning = setting(
+        "condensing", one_of=PRUNINGS, later=True, help="stage by stage from the start, or of a trained network"
+    )
+    criterion: Criterion = setting(
+        "l1", one_of=CRITERIA, later=True, help="what is pruned first: the least weights, batch norm scales …"
+    )
+    retraining_rate: float | None = setting(
+        None, at_least=0, later=True, help="initial learning rate once pruned (default: as before)"
+    )
 
 
 @dataclass(frozen=True)
@@ -152,11 +170,19 @@ class RunConfig(Checked):
     threads: int = setting(1, at_least=1, help="CPU threads of a run")
     device: str = setting("cpu", one_of=("cpu", "cuda"), help="where it trains")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model.grouping == "unstructured" and self.recipe.criterion not in WEIGHT_CRITERIA:
+            valid = " or ".join(WEIGHT_CRITERIA)
+            raise ValueError(
+                f"criterion {self.recipe.criterion!r}: single weights (grouping 'unstructured') need {valid}"
+            )
+
     @property
     def hash(self) -> str:
         """Ten hex digits of SHA-256 over model, recipe, data and seed: stable across machines."""
-        identity = {key: value for key, value in to_dict(self).items() if key not in ("threads", "device")}
-        text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+        named = {key: value for key, value in identity(self).items() if key not in ("threads", "device")}
+        text = json.dumps(named, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from .condensation import layer_stage
 from .config import ModelConfig
-from .grouping import LearnedGroupConv, LearnedGroupLinear, MaskedConv1x1, kept_inputs
+from .grouping import LearnedGroupConv, LearnedGroupLinear, Masked, MaskedConv1x1, kept_inputs
 from .model import CondenseNet
 
-Masked = MaskedConv1x1 | LearnedGroupLinear
 Live = Callable[[Masked], int]  # how many connections of a masked layer survive
 
 

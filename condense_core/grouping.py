@@ -1,7 +1,8 @@
 """The 1×1 convolutions: which input channels each group of outputs reads (paper Sec. 3.1).
 
 Output channel o belongs to group o mod G, so that the grouped 3×3 convolution behind, whose groups are
-contiguous, reads outputs of every group: the paper's permute layer then costs nothing.
+contiguous, reads outputs of every group: the paper's permute layer (Sec. 4.1) then costs nothing. Without
+`permute` the groups of outputs are contiguous too.
 """
 
 from __future__ import annotations
@@ -31,14 +32,18 @@ def random_mask(in_channels: int, groups: int, kept: int, generator: torch.Gener
     return sequential_mask(in_channels, groups, kept)[:, order]
 
 
-def weight_mask(mask: Tensor, out_channels: int) -> Tensor:
+def weight_mask(mask: Tensor, out_channels: int, permute: bool = True) -> Tensor:
     """Spread a mask (groups, in_channels) over the weight: bool (out_channels, in_channels)."""
-    return mask.repeat(out_channels // mask.shape[0], 1)
+    outputs = out_channels // mask.shape[0]
+    return mask.repeat(outputs, 1) if permute else mask.repeat_interleave(outputs, 0)
 
 
-def grouped(weight: Tensor, groups: int) -> Tensor:
+def grouped(weight: Tensor, groups: int, permute: bool = True) -> Tensor:
     """Split the outputs of a weight (out, in, …) by group: (out/groups, groups, in)."""
-    return weight.view(weight.shape[0] // groups, groups, weight.shape[1])
+    outputs, in_channels = weight.shape[0] // groups, weight.shape[1]
+    if permute:
+        return weight.view(outputs, groups, in_channels)
+    return weight.view(groups, outputs, in_channels).transpose(0, 1)
 
 
 class MaskedConv1x1(nn.Module):
@@ -49,17 +54,18 @@ class MaskedConv1x1(nn.Module):
 
     mask: Tensor  # bool (groups, in_channels)
 
-    def __init__(self, in_channels: int, out_channels: int, condense_factor: int, mask: Tensor):
+    def __init__(
+        self, in_channels: int, out_channels: int, condense_factor: int, mask: Tensor, permute: bool = True
+    ):
         super().__init__()
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, len(mask)
-        self.condense_factor = condense_factor
+        self.condense_factor, self.permute = condense_factor, permute
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 1, 1))
         self.register_buffer("mask", mask)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) → (N, out, H, W)."""
-        live = weight_mask(self.mask, self.out_channels)
-        return F.conv2d(x, self.weight * live[:, :, None, None])
+        return F.conv2d(x, self.weight * live_weights(self))
 
     def extra_repr(self) -> str:
         """Channels, groups and condense factor."""
@@ -70,9 +76,18 @@ class MaskedConv1x1(nn.Module):
 class LearnedGroupConv(MaskedConv1x1):
     """1×1 convolution that starts dense and learns its groups while it is pruned in C−1 stages."""
 
-    def __init__(self, in_channels: int, out_channels: int, groups: int, condense_factor: int):
+    def __init__(
+        self, in_channels: int, out_channels: int, groups: int, condense_factor: int, permute: bool = True
+    ):
         mask = torch.ones(groups, in_channels, dtype=torch.bool)
-        super().__init__(in_channels, out_channels, condense_factor, mask)
+        super().__init__(in_channels, out_channels, condense_factor, mask, permute)
+
+
+class UnstructuredConv(LearnedGroupConv):
+    """1×1 convolution of which single weights are pruned, wherever in the layer they are the least."""
+
+    def __init__(self, in_channels: int, out_channels: int, condense_factor: int):
+        super().__init__(in_channels, out_channels, out_channels, condense_factor)
 
 
 class LearnedGroupLinear(nn.Linear):
@@ -82,12 +97,25 @@ class LearnedGroupLinear(nn.Linear):
 
     def __init__(self, in_features: int, out_features: int, condense_factor: int = CLASSIFIER_CONDENSE_FACTOR):
         super().__init__(in_features, out_features)
-        self.groups, self.condense_factor = 1, condense_factor
+        self.groups, self.condense_factor, self.permute = 1, condense_factor, True
         self.register_buffer("mask", torch.ones(1, in_features, dtype=torch.bool))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in) → (N, out)."""
         return F.linear(x, self.weight * self.mask, self.bias)
+
+
+Masked = MaskedConv1x1 | LearnedGroupLinear
+
+
+def live_weights(layer: Masked) -> Tensor:
+    """Which weights of a masked layer survive: bool, in the shape of its weight."""
+    return weight_mask(layer.mask, layer.weight.shape[0], layer.permute).view_as(layer.weight)
+
+
+def masked_layers(model: nn.Module) -> dict[str, Masked]:
+    """Every masked layer of `model`, by name, in the order of the network."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, Masked)}
 
 
 def conv1x1(
@@ -97,15 +125,18 @@ def conv1x1(
     groups: int,
     condense_factor: int,
     generator: torch.Generator,
+    permute: bool = True,
 ) -> nn.Module:
     """The 1×1 convolution of a variant; `generator` draws the permutation of random groups."""
     if grouping == "none":
         return nn.Conv2d(in_channels, out_channels, 1, bias=False)
     if grouping == "learned":
-        return LearnedGroupConv(in_channels, out_channels, groups, condense_factor)
+        return LearnedGroupConv(in_channels, out_channels, groups, condense_factor, permute)
+    if grouping == "unstructured":
+        return UnstructuredConv(in_channels, out_channels, condense_factor)
     kept = kept_inputs(in_channels, condense_factor, condense_factor - 1)
     if grouping == "sequential":
         mask = sequential_mask(in_channels, groups, kept)
     else:
         mask = random_mask(in_channels, groups, kept, generator)
-    return MaskedConv1x1(in_channels, out_channels, condense_factor, mask)
+    return MaskedConv1x1(in_channels, out_channels, condense_factor, mask, permute)

@@ -9,8 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .grouping import LearnedGroupLinear, MaskedConv1x1, conv1x1, weight_mask
+from .grouping import LearnedGroupLinear, MaskedConv1x1, conv1x1, live_weights
 from .randomness import generator
+
+
+def _conv1x1(in_channels: int, out_channels: int, config: ModelConfig, draws: torch.Generator) -> nn.Module:
+    return conv1x1(
+        in_channels,
+        out_channels,
+        config.grouping,
+        config.groups,
+        config.condense_factor,
+        draws,
+        config.permute,
+    )
 
 
 class DenseLayer(nn.Sequential):
@@ -21,9 +33,7 @@ class DenseLayer(nn.Sequential):
         layers = OrderedDict[str, nn.Module](norm1=nn.BatchNorm2d(in_channels), relu1=nn.ReLU(inplace=True))
         if config.dropout:
             layers["dropout"] = nn.Dropout(config.dropout)
-        layers["conv1"] = conv1x1(
-            in_channels, width, config.grouping, config.groups, config.condense_factor, draws
-        )
+        layers["conv1"] = _conv1x1(in_channels, width, config, draws)
         layers["norm2"] = nn.BatchNorm2d(width)
         layers["relu2"] = nn.ReLU(inplace=True)
         layers["conv2"] = nn.Conv2d(width, growth_rate, 3, padding=1, groups=config.groups_3x3, bias=False)
@@ -55,9 +65,7 @@ class Transition(nn.Sequential):
             out_channels = config.transition_channels(in_channels)
             layers["norm"] = nn.BatchNorm2d(in_channels)
             layers["relu"] = nn.ReLU(inplace=True)
-            layers["conv"] = conv1x1(
-                in_channels, out_channels, config.grouping, config.groups, config.condense_factor, draws
-            )
+            layers["conv"] = _conv1x1(in_channels, out_channels, config, draws)
         layers["pool"] = nn.AvgPool2d(2)
         super().__init__(layers)
         self.out_channels = out_channels
@@ -107,7 +115,7 @@ class CondenseNet(nn.Module):
                 fan_out = module.out_channels * module.weight[0, 0].numel()
                 module.weight.normal_(0, math.sqrt(2 / fan_out), generator=draws)
                 if isinstance(module, MaskedConv1x1):
-                    module.weight.mul_(weight_mask(module.mask, module.out_channels)[:, :, None, None])
+                    module.weight.mul_(live_weights(module))
             elif isinstance(module, nn.Linear):
                 bound = 1 / math.sqrt(module.in_features)
                 module.weight.uniform_(-bound, bound, generator=draws)

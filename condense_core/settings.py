@@ -7,7 +7,7 @@ import json
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, asdict, field, fields
+from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass
 from typing import Any, TypeVar, cast, get_type_hints
 
 Config = TypeVar("Config")
@@ -29,11 +29,17 @@ def setting(
     below: float | None = None,
     one_of: tuple[str, ...] = (),
     may_be_empty: bool = False,
+    later: bool = False,
     help: str = "",
 ) -> Any:
-    """A dataclass field that carries its valid range and its one-line explanation."""
+    """A dataclass field that carries its valid range and its one-line explanation.
+
+    One that came `later` leaves the identity of older configurations as it was.
+    """
     rules = {"at_least": at_least, "at_most": at_most, "below": below, "one_of": one_of}
-    return field(default=default, metadata={**rules, "may_be_empty": may_be_empty, "help": help})
+    return field(
+        default=default, metadata={**rules, "may_be_empty": may_be_empty, "later": later, "help": help}
+    )
 
 
 def _valid_range(rules: Mapping[str, Any], kind: str) -> str:
@@ -95,6 +101,18 @@ class Checked:
 def to_dict(config: Any) -> dict[str, Any]:
     """A configuration as plain JSON values."""
     return cast(dict[str, Any], json.loads(json.dumps(asdict(config))))
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """`to_dict` without the settings that came later, where they are at their default."""
+    values = to_dict(config)
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            values[item.name] = identity(value)
+        elif item.metadata.get("later") and value == item.default:
+            del values[item.name]
+    return values
 
 
 def from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:

@@ -12,14 +12,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .condensation import group_lasso, importance, layer_stage, learned_layers, prune, stage_of
+from .condensation import (
+    group_lasso,
+    importance,
+    layer_stage,
+    learned_layers,
+    norms_in_front,
+    prune,
+    scores,
+    stage_of,
+)
 from .config import RunConfig
 from .cost import cost_table
 from .data import Dataset
-from .grouping import LearnedGroupLinear, MaskedConv1x1
+from .grouping import masked_layers
 from .images import Batch
 from .model import CondenseNet
-from .randomness import derived_seed
+from .randomness import derived_seed, generator
 
 
 @dataclass(frozen=True)
@@ -170,8 +179,8 @@ class Trainer:
             ):
                 if should_stop():
                     return
-                yield from self._enter_stages()
-                self._train_on(*batch)
+                yield from self.enter_stages()
+                self.train_on(*batch)
             yield self._end_epoch(epoch)
         yield self._stage_record(None, None, self._importance())
         yield self._result()
@@ -181,24 +190,29 @@ class Trainer:
         """The stage of the optimisation phase: 0 where nothing is learned."""
         return self.config.model.last_stage
 
-    def _enter_stages(self) -> Iterator[Record]:
-        """Enter every stage that is due, also those that progress jumped over."""
-        progress = Fraction(self.step, self.total_steps)
-        while self.stage < stage_of(progress, self.last_stage + 1):
-            yield StageEntry(self.stage + 1)
-            before = self._evaluate_curves() if self.stage >= 0 else None
+    def enter_stages(self) -> Iterator[Record]:
+        """Enter every stage that is due, also those that progress jumped over (one-shot pruning at once)."""
+        pruning = self.config.recipe.pruning
+        due = stage_of(Fraction(self.step, self.total_steps), self.last_stage + 1, pruning)
+        while self.stage < due:
+            stage = due if pruning == "one-shot" else self.stage + 1
+            yield StageEntry(stage)
+            before = self._evaluate_curves() if stage > 0 else None
             importance_before = self._importance()
-            self.stage += 1
-            self._prune(self.stage)
-            yield self._stage_record(self.stage, before, importance_before)
+            self.stage = stage
+            self._prune(stage)
+            yield self._stage_record(stage, before, importance_before)
 
     def _prune(self, stage: int) -> None:
-        for layer in learned_layers(self.model).values():
+        draws, norms = generator(self.config.seed, "pruning", stage), norms_in_front(self.model)
+        for name, layer in learned_layers(self.model).items():
             momentum = self.optimizer.state[layer.weight]["momentum_buffer"]
-            prune(layer, layer_stage(stage, self.last_stage, layer.condense_factor), momentum)
+            ranked = scores(layer, self.config.recipe.criterion, norms[name], draws)
+            prune(layer, layer_stage(stage, self.last_stage, layer.condense_factor), momentum, ranked)
         self._macs = cost_table(self.model).macs
 
-    def _train_on(self, images: Tensor, labels: Tensor) -> None:
+    def train_on(self, images: Tensor, labels: Tensor) -> None:
+        """One step of stochastic gradient descent on a batch; `enter_stages` goes before it."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
         if self.config.model.dropout:
@@ -224,8 +238,17 @@ class Trainer:
 
     @property
     def learning_rate(self) -> float:
-        """Cosine from the initial learning rate to 0, stepped every iteration."""
-        return 0.5 * self.config.recipe.learning_rate * (1 + math.cos(math.pi * self.step / self.total_steps))
+        """Down a cosine to 0, stepped every iteration; a network pruned once trained starts a second cosine."""
+        recipe, step, steps = self.config.recipe, self.step, self.total_steps
+        initial = recipe.learning_rate
+        if recipe.pruning != "condensing" and self.last_stage:
+            trained = -(-self.total_steps // 2)
+            if step < trained:
+                steps = trained
+            else:
+                step, steps = step - trained, steps - trained
+                initial = initial if recipe.retraining_rate is None else recipe.retraining_rate
+        return 0.5 * initial * (1 + math.cos(math.pi * step / max(steps, 1)))
 
     def _end_epoch(self, epoch: int) -> EpochRecord:
         loss, wrong, lasso, count = self._sums.tolist()
@@ -251,7 +274,7 @@ class Trainer:
     ) -> StageRecord:
         cost = cost_table(self.model)
         after = None if stage == 0 else self._evaluate_curves()
-        masks = {name: layer.mask.cpu().clone() for name, layer in self._masked_layers().items()}
+        masks = {name: layer.mask.cpu().clone() for name, layer in masked_layers(self.model).items()}
         epoch = self.step / self.steps_per_epoch
         return StageRecord(
             stage,
@@ -266,13 +289,11 @@ class Trainer:
             importance_before,
         )
 
-    def _masked_layers(self) -> dict[str, MaskedConv1x1 | LearnedGroupLinear]:
-        kinds = MaskedConv1x1 | LearnedGroupLinear
-        return {name: layer for name, layer in self.model.named_modules() if isinstance(layer, kinds)}
-
     def _importance(self) -> dict[str, Tensor]:
-        layers = self._masked_layers()
-        return {name: importance(layer.weight, layer.groups).cpu() for name, layer in layers.items()}
+        return {
+            name: importance(layer.weight, layer.groups, layer.permute).cpu()
+            for name, layer in masked_layers(self.model).items()
+        }
 
     def _evaluate_curves(self) -> Evaluation:
         return evaluate(self.model, self.dataset.curve_batches())

@@ -17,7 +17,7 @@ from condense_core.settings import from_dict, from_json, from_toml, to_dict, to_
 
 @st.composite
 def model_configs(draw) -> ModelConfig:
-    grouping = draw(st.sampled_from(["learned", "random", "sequential", "none"]))
+    grouping = draw(st.sampled_from(["learned", "random", "sequential", "unstructured", "none"]))
     groups, factor = (1, 1) if grouping == "none" else (draw(st.integers(1, 5)), draw(st.integers(1, 6)))
     blocks = draw(st.integers(1, 4))
     rate = groups * draw(st.integers(1, 3))

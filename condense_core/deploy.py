@@ -1,0 +1,276 @@
+"""Condensed networks: an index of the surviving inputs in front of a grouped convolution (paper Figure 1).
+
+The groups of a grouped convolution are contiguous, so the permutation that costs nothing in training becomes
+a channel shuffle in front of the 3×3 convolution. A certificate says how the outputs compare.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from .cost import cost_table
+from .grouping import (
+    LearnedGroupLinear,
+    Masked,
+    MaskedConv1x1,
+    UnstructuredConv,
+    kept_inputs,
+    live_weights,
+    masked_layers,
+)
+from .model import CondenseNet, DenseLayer, Transition
+
+TOLERANCE = 1e-5  # of outputs in float32, relative to the largest
+
+
+class Index(nn.Module):
+    """Channels in the order in which a grouped convolution reads them: (N, in, …) → (N, len, …)."""
+
+    index: Tensor  # int64 (len,)
+
+    def __init__(self, index: Tensor):
+        super().__init__()
+        self.register_buffer("index", index)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gather along the channels."""
+        return x.index_select(1, self.index)
+
+
+def condense(model: CondenseNet, fold: bool = True) -> CondenseNet:
+    """A physically smaller network with the outputs of `model`, whatever its grouping and stage.
+
+    Batch norms behind 1×1 convolutions are folded into them, and it is in evaluation mode; `fold=False` keeps
+    them, for fine-tuning. Raises ValueError where single weights were pruned or groups keep unequal shares.
+    """
+    for name, layer in masked_layers(model).items():
+        _check_shares(name, layer)
+    small = copy.deepcopy(model)
+    for module in list(small.modules()):
+        if isinstance(module, DenseLayer | Transition):
+            _condense_sequence(module)
+    if isinstance(small.classifier, LearnedGroupLinear):
+        small.classifier = _condense_linear(small.classifier)  # type: ignore[assignment]
+    return fold_norms(small.eval()) if fold else small
+
+
+def fold_norms(model: CondenseNet) -> CondenseNet:
+    """Fold every batch norm that follows a convolution into it, in place: exact in evaluation mode."""
+    for layer in model.modules():
+        if isinstance(layer, DenseLayer) and "norm2" in layer._modules:
+            conv, norm = layer.get_submodule("conv1"), layer.get_submodule("norm2")
+            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
+            layer.conv1 = fuse_conv_bn_eval(conv, norm)
+            del layer.norm2
+    return model
+
+
+def _check_shares(name: str, layer: Masked) -> None:
+    if isinstance(layer, UnstructuredConv):
+        raise ValueError(
+            f"{name}: single weights are pruned (grouping 'unstructured'), which no group can skip"
+        )
+    kept = layer.mask.sum(1)
+    if len(kept.unique()) > 1:
+        raise ValueError(
+            f"{name}: groups keep {kept.tolist()} inputs, but a grouped convolution needs equal shares"
+        )
+
+
+@torch.no_grad()
+def _condense_sequence(layers: DenseLayer | Transition) -> None:
+    """Rebuild a sequence BN → ReLU → masked 1×1 → … as index → BN → ReLU → grouped 1×1 → … → shuffle."""
+    conv = next((child for child in layers if isinstance(child, MaskedConv1x1)), None)
+    if conv is None:
+        return
+    index, order = conv.mask.nonzero()[:, 1], output_order(conv)
+    children = OrderedDict[str, nn.Module]()
+    shuffled = conv.mask.all() or order.equal(order.sort().values)
+    for name, child in layers.named_children():
+        if name == "conv2" and not shuffled:
+            children["shuffle"], shuffled = nn.ChannelShuffle(conv.groups), True
+        if conv.mask.all():
+            children[name] = _dense(conv) if child is conv else child
+        elif name in ("norm1", "norm"):
+            children |= {"index": Index(index), name: _take(child, index)}
+        elif child is conv:
+            children[name] = _grouped(conv, order)
+        else:
+            children[name] = _take(child, order) if name == "norm2" else child
+    if not shuffled:  # a transition: behind the pooling there is less to move
+        children["shuffle"] = nn.ChannelShuffle(conv.groups)
+    layers._modules = dict(children)
+
+
+def output_order(conv: MaskedConv1x1) -> Tensor:
+    """The outputs of a masked convolution group by group, as a grouped convolution has them."""
+    outputs = torch.arange(conv.out_channels, device=conv.weight.device)
+    return outputs.view(-1, conv.groups).t().flatten() if conv.permute else outputs
+
+
+def _grouped(conv: MaskedConv1x1, order: Tensor) -> nn.Conv2d:
+    """The grouped convolution of the weights that survive, outputs in contiguous groups."""
+    live = live_weights(conv)[order].flatten(1)
+    kept = int(live[0].sum())
+    weight = conv.weight[order].flatten(1)[live].view(conv.out_channels, kept, 1, 1)
+    small = nn.Conv2d(kept * conv.groups, conv.out_channels, 1, groups=conv.groups, bias=False)
+    return _with(small, weight=weight)
+
+
+def _dense(conv: MaskedConv1x1) -> nn.Conv2d:
+    """The standard convolution of a layer of which nothing is pruned yet."""
+    return _with(nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False), weight=conv.weight)
+
+
+def _take(norm: nn.Module, index: Tensor) -> nn.BatchNorm2d:
+    """A batch norm of the channels at `index`."""
+    assert isinstance(norm, nn.BatchNorm2d)
+    state = {name: tensor[index] if tensor.dim() else tensor for name, tensor in norm.state_dict().items()}
+    return _with(nn.BatchNorm2d(len(index), norm.eps, norm.momentum), **state).train(norm.training)
+
+
+def _condense_linear(layer: LearnedGroupLinear) -> nn.Module:
+    """The linear layer behind an index of the inputs that survive."""
+    index = layer.mask[0].nonzero()[:, 0]
+    linear = _with(nn.Linear(len(index), layer.out_features), weight=layer.weight[:, index], bias=layer.bias)
+    return (
+        nn.Sequential(OrderedDict(index=Index(index), linear=linear))
+        if len(index) < layer.in_features
+        else linear
+    )
+
+
+def _with(module: Any, **state: Tensor) -> Any:
+    """`module` with a given state, on its device and in its type."""
+    module = module.to(next(iter(state.values())))
+    module.load_state_dict({name: tensor.detach() for name, tensor in state.items()})
+    return module
+
+
+def relative_difference(outputs: Tensor, reference: Tensor) -> float:
+    """Largest difference: max |Δ| / max |reference|; not finite where either is not."""
+    return ((outputs - reference).abs().max() / reference.abs().max().clamp(min=1e-30)).item()
+
+
+@dataclass(frozen=True)
+class LayerCertificate:
+    """A masked layer: inputs that each group keeps, its share ceil(I·(C−s)/C), and the outputs' difference."""
+
+    name: str
+    in_channels: int
+    groups: int
+    kept: int
+    share: int
+    difference: float
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How a condensed network compares with the masked one; differences are max |Δ| / max |reference|."""
+
+    layers: tuple[LayerCertificate, ...]
+    logits_difference: float
+    images: int
+    images_from: str
+    macs: int
+    params_before: int
+    params_after: int
+    bytes_before: int
+    bytes_after: int
+    tolerance: float = TOLERANCE
+
+    @property
+    def worst(self) -> float:
+        """The largest difference, of any layer or of the logits."""
+        return max([self.logits_difference, *(layer.difference for layer in self.layers)])
+
+    @property
+    def holds(self) -> bool:
+        """Whether every group keeps exactly its share and no difference is above the tolerance."""
+        shares = all(layer.kept == layer.share for layer in self.layers)
+        return shares and self.worst <= self.tolerance
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, with the verdict."""
+        return {"holds": self.holds, "worst_difference": self.worst, **asdict(self)}
+
+
+def certify(model: CondenseNet, small: CondenseNet, images: Tensor, images_from: str) -> Certificate:
+    """Compare a condensed network with the masked one it was made from, layer by layer on `images`."""
+    reference, outputs = (_layer_outputs(network, images) for network in (model, small))
+    difference = {name: relative_difference(outputs[name], reference[name]) for name in reference}
+    layers = tuple(
+        LayerCertificate(
+            name,
+            layer.mask.shape[1],
+            layer.groups,
+            int(layer.mask.sum(1).max()),
+            _share(layer),
+            difference[_output_of(name)],
+        )
+        for name, layer in masked_layers(model).items()
+    )
+    return Certificate(
+        layers,
+        difference["classifier"],
+        len(images),
+        images_from,
+        cost_table(small).macs,
+        *(_count(network, Tensor.numel, network.parameters()) for network in (model, small)),
+        *(
+            _count(
+                network, lambda tensor: tensor.numel() * tensor.element_size(), network.state_dict().values()
+            )
+            for network in (model, small)
+        ),
+    )
+
+
+def _share(layer: Masked) -> int:
+    """What every group of a layer keeps in the stage that it is in."""
+    inputs, factor, kept = layer.mask.shape[1], layer.condense_factor, int(layer.mask.sum(1).max())
+    shares = [kept_inputs(inputs, factor, stage) for stage in range(factor)]
+    return min(shares, key=lambda share: abs(share - kept))
+
+
+def _count(network: nn.Module, size: Callable[[Tensor], int], tensors: Any) -> int:
+    return sum(size(tensor) for tensor in tensors)
+
+
+def _output_of(name: str) -> str:
+    """Where the output of a masked layer is compared: behind what its batch norm may be folded into."""
+    return name.replace(".conv1", ".conv2") if name.endswith(".conv1") else name.removesuffix(".conv")
+
+
+@torch.no_grad()
+def _layer_outputs(model: CondenseNet, images: Tensor) -> dict[str, Tensor]:
+    outputs: dict[str, Tensor] = {}
+
+    def hook(name: str) -> Callable[..., None]:
+        def record(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            outputs[name] = output
+
+        return record
+
+    handles = [
+        module.register_forward_hook(hook(name))
+        for name, module in model.named_modules()
+        if name.endswith(".conv2") or name == "classifier" or isinstance(module, Transition)
+    ]
+    training = model.training
+    try:
+        model.eval()(images)
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    return outputs

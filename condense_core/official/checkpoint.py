@@ -1,0 +1,68 @@
+"""A checkpoint file as tensors by name: nothing in it is run, and what is wrong with it is told in a line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of an official file by name, and what stands beside them (epoch, optimizer)."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    rest: dict[str, Any]
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.tensors:
+            raise self.error(name, "is missing")
+        return self.tensors[name]
+
+    def error(self, name: str, fault: str) -> ValueError:
+        """What is wrong with a tensor of this file."""
+        return ValueError(f"{self.path}: {name} {fault}")
+
+    def has(self, name: str) -> bool:
+        """Whether there is a tensor of that name."""
+        return name in self.tensors
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """An official checkpoint as tensors by name; nothing in it is run.
+
+    Raises FileNotFoundError, or ValueError for a file that is damaged, would run code or is something else.
+    """
+    path = Path(path)
+    content = _read(path)
+    tensors = content.get("state_dict", content) if isinstance(content, Mapping) else None
+    if not isinstance(tensors, Mapping) or not tensors:
+        raise ValueError(f"{path}: is not a checkpoint: it holds no state dict")
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise ValueError(f"{path}: {name!r} is {type(tensor).__name__}, not a tensor of a state dict")
+    named = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    checkpoint = Checkpoint(path, named, {} if tensors is content else dict(content))
+    if not checkpoint.has("features.init_conv.weight"):
+        raise ValueError(
+            f"{path}: is of another architecture: it has {next(iter(named))}, but no features.init_conv.weight"
+        )
+    return checkpoint
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, pickle and zip each raise kinds of their own
+        if found := re.search(r"(?:GLOBAL|class|function) ([\w.]+)", str(error)):
+            raise ValueError(f"{path}: is refused: reading it would call {found[1]}") from error
+        reason = str(error).split("\n", 1)[0] or type(error).__name__
+        raise ValueError(f"{path}: cannot be read: truncated or not a file of torch.save ({reason})") from error

@@ -1,0 +1,33 @@
+"""The network of an official checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..model import CondenseNet
+from ..settings import nearest
+from .architecture import read_config
+from .checkpoint import read_checkpoint
+from .tensors import load_tensors, was_trained_on, with_norms_of
+
+SETTINGS = ("groups", "condense_factor", "reduction", "stem_stride", "image_size", "dropout")
+
+
+def load_official(path: str | Path, **settings: Any) -> CondenseNet:
+    """The network of an official checkpoint (condensenet, densenet_LGC or densenet; masked or converted).
+
+    What no tensor shows can be given: groups and condense_factor where nothing is pruned yet, stem_stride
+    (default: 2 for 1000 classes, else 1), image_size, dropout, reduction. A converted network that was trained
+    further, so that the copies of a batch norm differ between groups, comes in condensed form. Raises
+    FileNotFoundError or ValueError, naming file and tensor.
+    """
+    for name in settings:
+        if name not in SETTINGS:
+            raise ValueError(f"unknown setting {name!r}: {nearest(name, SETTINGS)}")
+    checkpoint = read_checkpoint(path)
+    found = {name: value for name, value in settings.items() if value is not None}
+    config = read_config(checkpoint, found)
+    model = CondenseNet(config, seed=0)
+    converted = load_tensors(checkpoint, model)
+    return with_norms_of(checkpoint, model) if converted and was_trained_on(checkpoint, model) else model

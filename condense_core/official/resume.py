@@ -1,0 +1,81 @@
+"""Training that goes on here from an official checkpoint."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..condensation import stage_of
+from ..cost import cost_table
+from ..grouping import MaskedConv1x1, live_weights
+from ..model import CondenseNet
+from .checkpoint import Checkpoint, read_checkpoint
+from .load import SETTINGS, load_official
+from .tensors import official_parts
+
+if TYPE_CHECKING:
+    from ..training import Snapshot, Trainer
+
+
+def official_snapshot(path: str | Path, trainer: Trainer) -> Snapshot:
+    """The state of an official masked checkpoint for `trainer.restore`: weights, masks, momentum, epoch, stage.
+
+    Raises ValueError where the network is another one than the trainer's, or nothing is left to go on from.
+    """
+    from ..training import Snapshot
+
+    config = trainer.config.model
+    known = {name: getattr(config, name) for name in SETTINGS}
+    model, checkpoint = load_official(path, **known), read_checkpoint(path)
+    for name, value in vars(model.config).items():
+        if name != "stem_stride" and value != getattr(config, name):
+            raise ValueError(f"{path}: has {name} {value!r}, but the run has {getattr(config, name)!r}")
+    if "epoch" not in checkpoint.rest or "optimizer" not in checkpoint.rest:
+        raise ValueError(f"{path}: has no epoch and optimizer: training cannot go on from it")
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= _momentum(checkpoint, model) | {"sums": torch.zeros(4, dtype=torch.float64)}
+    step = (int(checkpoint.rest["epoch"]) + 1) * trainer.steps_per_epoch
+    if step > trainer.total_steps:
+        raise ValueError(
+            f"{path}: has epoch {checkpoint.rest['epoch']}, beyond the run's {trainer.config.recipe.epochs}"
+        )
+    stages = [
+        int(tensor.flatten()[0]) for name, tensor in checkpoint.tensors.items() if name.endswith("._stage")
+    ]
+    numbers = {"step": step, "stage": max(stages, default=0), "training_macs": _training_macs(trainer, step)}
+    return Snapshot(tensors, numbers)
+
+
+def _momentum(checkpoint: Checkpoint, model: CondenseNet) -> dict[str, Tensor]:
+    optimizer, parts = checkpoint.rest["optimizer"], official_parts(model)
+    official = [name for name in checkpoint.tensors if name.endswith((".weight", ".bias"))]
+    keys = [key for group in optimizer["param_groups"] for key in group["params"]]
+    if len(keys) != len(official):
+        raise ValueError(
+            f"{checkpoint.path}: optimizer has {len(keys)} parameters, the network {len(official)}"
+        )
+    names = {parameter: f"momentum.{name}" for name, parameter in model.named_parameters()}
+    momentum = {}
+    for name, key in zip(official, keys, strict=True):
+        part, _, kind = name.rpartition(".")
+        parameter = getattr(parts[part], kind)
+        buffer = optimizer["state"].get(key, {}).get("momentum_buffer")
+        buffer = torch.zeros_like(parameter) if buffer is None else buffer.to(parameter)
+        layer = parts[part]
+        if isinstance(layer, MaskedConv1x1) and buffer.shape == parameter.shape:
+            buffer = buffer * live_weights(layer)
+        momentum[names[parameter]] = buffer.detach()
+    return momentum
+
+
+def _training_macs(trainer: Trainer, steps: int) -> int:
+    """What training so far has cost on the trainer's schedule."""
+    config, factor = trainer.config.model, trainer.config.model.last_stage + 1
+    stages = [stage_of(Fraction(step, trainer.total_steps), factor) for step in range(steps)]
+    images = len(trainer.dataset.train) / trainer.steps_per_epoch
+    macs = [cost_table(config, stage).macs for stage in range(factor)]
+    return round(3 * images * sum(stages.count(stage) * macs[stage] for stage in range(factor)))
