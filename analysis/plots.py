@@ -23,9 +23,10 @@ from condense_core.config import GROUPINGS
 
 from .stats import CONFIDENCE, pareto
 
-PALETTE: dict[str, Any] = dict(zip(GROUPINGS, [*sns.color_palette("colorblind", 3), "0.3"], strict=True))
-LINES: dict[str, Any] = dict(zip(GROUPINGS, ["-", (0, (5, 2)), (2, (2, 5)), "-"], strict=True))
-MARKERS: dict[str, str] = dict(zip(GROUPINGS, "osD^", strict=True))
+COLOURS = sns.color_palette("colorblind", 5)
+PALETTE: dict[str, Any] = dict(zip(GROUPINGS, [*COLOURS[:3], COLOURS[4], "0.3"], strict=True))
+LINES: dict[str, Any] = dict(zip(GROUPINGS, ["-", (0, (5, 2)), (2, (2, 5)), "-.", "-"], strict=True))
+MARKERS: dict[str, str] = dict(zip(GROUPINGS, "osDv^", strict=True))
 LABELS = {"none": "none (dense)"}
 NO_CONNECTION = "#d9d9d9"
 

@@ -34,7 +34,10 @@ EFFECT_COLUMNS = (
 )
 
 
-LEFT_COLUMNS = frozenset({"run", "variant", "role", "state", "factor", "level", "against"})
+LEFT_COLUMNS = frozenset(
+    {"run", "variant", "role", "state", "factor", "level", "against"}
+    | {"model", "data", "source", "layer", "operator", "convention", "what is counted"}
+)
 
 
 def number(value: float | None, form: str = ".2f") -> str:

@@ -1,7 +1,8 @@
-"""The networks that CondenseNet is compared with on cost, by name; `published` has the figures printed for them."""
+"""The networks that CondenseNet is compared with on cost, by name; `published` has what was printed of them."""
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,13 +116,17 @@ def _from_torchvision(name: str) -> nn.Module:
 
 
 def _from_timm(key: str, name: str) -> nn.Module:
-    try:
-        import timm
-    except ModuleNotFoundError as error:
-        if error.name != "timm":
-            raise
-        raise ValueError(f"{key}: needs timm, which is not installed: pip install 'condense[peers]'") from error
-    return timm.create_model(name, pretrained=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, which timm still uses
+        try:
+            import timm
+        except ModuleNotFoundError as error:
+            if error.name != "timm":
+                raise
+            raise ValueError(
+                f"{key}: needs timm, which is not installed: pip install 'condense[peers]'"
+            ) from error
+        return timm.create_model(name, pretrained=False)
 
 
 def _torchvision(label: str, name: str) -> Baseline:

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from .condensation import layer_stage
 from .config import ModelConfig
@@ -98,19 +100,48 @@ def _measure(model: nn.Module, image_size: int, live: Live) -> CostTable:
 
         return record
 
-    handles = [
-        module.register_forward_hook(hook(name, count))
-        for name, module in model.named_modules()
-        if (count := _handle(module))
-    ]
+    calls = _FunctionCalls(layers)
+    handles: list[RemovableHandle] = []
+    for name, module in model.named_modules():
+        if count := _handle(module):
+            handles.append(module.register_forward_pre_hook(calls.enter))
+            handles.append(module.register_forward_hook(hook(name, count)))
+            handles.append(module.register_forward_hook(calls.leave))
     training, parameter = model.training, next(model.parameters())
+    image = torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
     try:
-        model.eval()(torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype))
+        with calls:
+            model.eval()(image)
     finally:
         model.train(training)
         for handle in handles:
             handle.remove()
     return CostTable(tuple(layers))
+
+
+class _FunctionCalls(TorchFunctionMode):
+    """Counts ReLUs and average pools that a network calls as functions, outside of the layers counted."""
+
+    def __init__(self, layers: list[LayerCost]):
+        super().__init__()
+        self.layers, self.inside = layers, 0
+
+    def enter(self, *_: Any) -> None:
+        """A layer that is counted begins."""
+        self.inside += 1
+
+    def leave(self, *_: Any) -> None:
+        """A layer that was counted ends."""
+        self.inside -= 1
+
+    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        output = function(*arguments, **(named or {}))
+        name = getattr(function, "__name__", "").rstrip("_")
+        spatial = name == "mean" and isinstance(output, Tensor) and output.numel() < arguments[0][0].numel()
+        if not self.inside and (name in FUNCTIONS or spatial):
+            count = FUNCTIONS.get(name, _average_pool)
+            self.layers.append(count(f"{name}()", None, arguments[0], output, live_connections))
+        return output
 
 
 def live_connections(layer: Masked) -> int:
@@ -154,7 +185,8 @@ def _relu(name: str, module: nn.Module, x: Tensor, y: Tensor, live: Live) -> Lay
 
 
 def _average_pool(name: str, module: nn.Module, x: Tensor, y: Tensor, live: Live) -> LayerCost:
-    window = (x.shape[2] // y.shape[2]) * (x.shape[3] // y.shape[3])
+    height, width = y.shape[2:] if y.dim() == 4 else (1, 1)
+    window = (x.shape[2] // height) * (x.shape[3] // width)
     return _cost(name, "pool", x, y, 0, y.numel() * window, 0)
 
 
@@ -177,10 +209,21 @@ HANDLES: dict[type[nn.Module], Count] = {
     nn.Linear: _linear,
     nn.BatchNorm2d: _norm,
     nn.ReLU: _relu,
+    nn.ReLU6: _relu,
     nn.AvgPool2d: _average_pool,
     nn.AdaptiveAvgPool2d: _average_pool,
 }
 """How each kind of layer is counted; what is not here costs nothing."""
+
+
+FUNCTIONS: dict[str, Count] = {
+    "relu": _relu,
+    "relu6": _relu,
+    "hardtanh": _relu,
+    "avg_pool2d": _average_pool,
+    "adaptive_avg_pool2d": _average_pool,
+}
+"""The same for what is called as a function; a mean over pixels is an average pool too."""
 
 
 def _handle(module: nn.Module) -> Count | None:

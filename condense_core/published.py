@@ -25,7 +25,13 @@ class Published:
     top5_error_percent: float | None
     source: str
     url: str
+    note: str = ""
 
+
+NO_ARCHITECTURE = "the paper does not give its architecture: the nearest one with 160 layers"
+ONE_COST = "costs are printed once for both data sets, with the ten classes of CIFAR-10"
+PRUNED = "printed with the classifier pruned to half, which costs what the row below says"
+STRIDE = "torchvision strides the 3x3 of a block, the paper the 1x1"
 
 CIFAR10, CIFAR100, IMAGENET = "CIFAR-10", "CIFAR-100", "ImageNet"
 
@@ -45,16 +51,16 @@ PUBLISHED: tuple[Published, ...] = (
     Published("condensenet-50", CIFAR10, 28.6, 0.22, 6.22, None, *OFFICIAL),
     Published("condensenet-74", CIFAR10, 51.9, 0.41, 5.28, None, *OFFICIAL),
     Published("condensenet-86", CIFAR10, 65.8, 0.52, 5.06, None, *OFFICIAL),
-    Published("condensenet-86", CIFAR100, 65.8, 0.52, 23.64, None, *OFFICIAL),
+    Published("condensenet-86", CIFAR100, 65.8, 0.52, 23.64, None, *OFFICIAL, ONE_COST),
     Published("condensenet-98", CIFAR10, 81.3, 0.65, 4.83, None, *OFFICIAL),
     Published("condensenet-110", CIFAR10, 98.2, 0.79, 4.63, None, *OFFICIAL),
     Published("condensenet-122", CIFAR10, 116.7, 0.95, 4.48, None, *OFFICIAL),
     Published("condensenet-182", CIFAR10, 513, 4.2, 3.76, None, *OFFICIAL),
-    Published("condensenet-182", CIFAR100, 513, 4.2, 18.47, None, *OFFICIAL),
+    Published("condensenet-182", CIFAR100, 513, 4.2, 18.47, None, *OFFICIAL, ONE_COST),
     Published("condensenet-light-94", CIFAR10, 122, 0.33, 5.00, None, *CONDENSENET_CIFAR),
-    Published("condensenet-light-94", CIFAR100, 122, 0.33, 24.08, None, *CONDENSENET_CIFAR),
-    Published("condensenet-light-160", CIFAR10, 1084, 3.1, 3.46, None, *CONDENSENET_CIFAR),
-    Published("condensenet-light-160", CIFAR100, 1084, 3.1, 17.55, None, *CONDENSENET_CIFAR),
+    Published("condensenet-light-94", CIFAR100, 122, 0.33, 24.08, None, *CONDENSENET_CIFAR, ONE_COST),
+    Published("condensenet-light-160", CIFAR10, 1084, 3.1, 3.46, None, *CONDENSENET_CIFAR, NO_ARCHITECTURE),
+    Published("condensenet-light-160", CIFAR100, 1084, 3.1, 17.55, None, *CONDENSENET_CIFAR, NO_ARCHITECTURE),
     Published("densenet-bc-100", CIFAR10, None, 0.8, 4.51, None, *DENSENET_CIFAR),
     Published("densenet-bc-100", CIFAR100, None, 0.8, 22.27, None, *DENSENET_CIFAR),
     Published("DenseNet-190", CIFAR10, 9388, 25.6, 3.46, None, *CONDENSENET_CIFAR),
@@ -65,8 +71,8 @@ PUBLISHED: tuple[Published, ...] = (
     Published("ResNet-164-B-pruned", CIFAR100, 124, 1.21, 23.91, None, *CONDENSENET_CIFAR),
     Published("VGG-16-pruned", CIFAR10, 206, 5.40, 6.60, None, *CONDENSENET_CIFAR),
     Published("VGG-16-pruned", CIFAR100, 206, 5.40, 25.28, None, *CONDENSENET_CIFAR),
-    Published("condensenet-74-imagenet-g4", IMAGENET, 529, 4.8, 26.2, 8.3, *OFFICIAL),
-    Published("condensenet-74-imagenet-g8", IMAGENET, 274, 2.9, 29.0, 10.0, *OFFICIAL),
+    Published("condensenet-74-imagenet-g4", IMAGENET, 529, 4.8, 26.2, 8.3, *OFFICIAL, PRUNED),
+    Published("condensenet-74-imagenet-g8", IMAGENET, 274, 2.9, 29.0, 10.0, *OFFICIAL, PRUNED),
     Published("Inception V1", IMAGENET, 1448, 6.6, 30.2, 10.1, *CONDENSENET_IMAGENET),
     Published("mobilenet-1.0", IMAGENET, 569, 4.2, 29.4, None, *MOBILENET),
     Published("mobilenet-1.0", IMAGENET, 569, 4.2, 29.4, 10.5, *CONDENSENET_IMAGENET),
@@ -76,8 +82,8 @@ PUBLISHED: tuple[Published, ...] = (
     Published("shufflenet-v2-1x", IMAGENET, 146, 2.3, 30.6, None, *SHUFFLENET_V2),
     Published("shufflenet-v2-2x", IMAGENET, 591, 7.4, 25.1, None, *SHUFFLENET_V2),
     Published("densenet-121", IMAGENET, None, None, 25.02, 7.71, *DENSENET_IMAGENET),
-    Published("resnet-50", IMAGENET, 3800, None, 24.0, None, *SHUFFLENET_V2_LARGE),
-    Published("resnet-50", IMAGENET, 3800, None, 22.85, 6.71, *RESNET),
+    Published("resnet-50", IMAGENET, 3800, None, 24.0, None, *SHUFFLENET_V2_LARGE, STRIDE),
+    Published("resnet-50", IMAGENET, 3800, None, 22.85, 6.71, *RESNET, STRIDE),
     Published("resnet-18", IMAGENET, 1818, None, 30.2, None, *OFFICIAL),
     Published("vgg-16", IMAGENET, 15300, None, 28.5, None, *OFFICIAL),
 )

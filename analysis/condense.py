@@ -1,0 +1,221 @@
+"""`python -m analysis.condense`: a trained network made small, exported, and certified to give the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .cli import bad_input, check_writable, main
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from condense_core import CondenseNet
+    from condense_core.deploy import Certificate
+    from condense_core.export import Exported
+
+LAYER_COLUMNS = ("layer", "in", "groups", "kept", "share", "difference")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("run_or_checkpoint")
+@click.option(
+    "--to",
+    "targets",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="file to export to: .pt2 (torch.export) or .onnx; may be given again",
+)
+@click.option("--images", type=click.IntRange(1), default=32, help="real images to compare on  (default: 32)")
+@click.option(
+    "--data",
+    metavar="X",
+    help="where they come from, like a study's data  (default: the run's data; of a checkpoint photographs)",
+)
+@click.option("--per-layer", is_flag=True, help="a row a layer")
+@click.option("--runs", type=click.Path(path_type=Path), default="runs", help="run store  (default: runs)")
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), default="data", help="downloads and caches  (default: data)"
+)
+@click.option("--groups", type=int, help="of an official checkpoint whose masks do not show it yet")
+@click.option("--condense-factor", type=int, help="likewise")
+@click.option(
+    "--stem-stride", type=int, help="of an official checkpoint  (default: 2 for 1000 classes, else 1)"
+)
+@click.option("--json", "as_json", is_flag=True, help="the certificate on stdout")
+def condense(
+    run_or_checkpoint: str,
+    targets: tuple[Path, ...],
+    images: int,
+    data: str | None,
+    per_layer: bool,
+    runs: Path,
+    data_dir: Path,
+    as_json: bool,
+    **settings: Any,
+) -> int:
+    """Condense a run of the store or an official checkpoint (masked or converted).
+
+    The condensed network is compared with the masked one layer by layer on real images, and every exported
+    file is run in its own runtime. The certificate of both stands beside the file: FILE.certificate.json.
+    """
+    with bad_input():
+        from condense_core.export import check_format
+        from condense_core.runs import RunStore
+
+        from .targets import load_network
+
+        for target in targets:
+            check_format(target)
+            check_writable(target.parent)
+        model = load_network(run_or_checkpoint, RunStore(runs), **settings).eval()
+        batch, images_from = real_images(run_or_checkpoint, RunStore(runs), model, data, data_dir, images)
+        from condense_core.deploy import certify
+        from condense_core.deploy import condense as make_small
+
+        small = make_small(model)
+    certificate = certify(model, small, batch, images_from)
+    exported = _export(model, small, batch, targets) if certificate.holds else []
+    record = _record(run_or_checkpoint, model, certificate)
+    for target, export in zip(targets, exported, strict=False):
+        if export.holds:
+            _write_certificate(target, record | {"export": _plain(export)})
+    if as_json:
+        click.echo(json.dumps(record | {"exports": [_plain(export) for export in exported]}, indent=1))
+    else:
+        _print(certificate, per_layer)
+    return _verdict(certificate, exported, targets, as_json)
+
+
+def real_images(
+    name: str, store: Any, model: CondenseNet, data: str | None, data_dir: Path, count: int
+) -> tuple[Tensor, str]:
+    """Normalised images (N, 3, H, W) of the network's size, and where they are from."""
+    from condense_core.config import DataConfig
+    from condense_core.data import load
+
+    from .targets import find_run, is_file_name
+
+    size = model.config.image_size
+    if data is None and is_file_name(name):
+        return photographs(count, size), "crops of scikit-learn's two photographs"
+    config = DataConfig(data) if data else find_run(name, store).config.data
+    if data and config.kind in ("folder", "imagenet"):
+        config = dataclasses.replace(config, data_image_size=size)
+    test = load(config, data_dir).test
+    images = next(test.evaluation_batches())[0][:count]
+    if images.shape[2] != size:
+        raise ValueError(
+            f"data {config.name!r}: its images have {images.shape[2]} pixels, the network's {size}"
+        )
+    return images, f"test images of {config.name}"
+
+
+def photographs(count: int, size: int) -> Tensor:
+    """Crops of two photographs that scikit-learn brings along, normalised: (count, 3, size, size)."""
+    import torch
+    from sklearn.datasets import load_sample_images
+    from torch.nn.functional import interpolate
+
+    photos = [torch.from_numpy(photo.copy()).permute(2, 0, 1) for photo in load_sample_images().images]
+    draws = torch.Generator().manual_seed(0)
+    side = min(min(photo.shape[1:]) for photo in photos) // 2
+    crops = []
+    for place in range(count):
+        photo = photos[place % len(photos)]
+        top, left = (int(torch.randint(edge - side, (), generator=draws)) for edge in photo.shape[1:])
+        crops.append(photo[:, top : top + side, left : left + side])
+    images = interpolate(torch.stack(crops).float() / 255, size, mode="bilinear", antialias=True)
+    return (images - images.mean((0, 2, 3), keepdim=True)) / images.std((0, 2, 3), keepdim=True)
+
+
+def _export(
+    model: CondenseNet, small: CondenseNet, images: Tensor, targets: tuple[Path, ...]
+) -> list[Exported]:
+    import torch
+
+    from condense_core.export import export
+
+    with torch.no_grad():
+        reference = model(images)
+    for target in targets:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    return [export(small, target, images, reference) for target in targets]
+
+
+def _record(name: str, model: CondenseNet, certificate: Certificate) -> dict[str, Any]:
+    from condense_core.runs import environment
+    from condense_core.settings import to_dict
+
+    return {
+        "source": Path(name).name,
+        "certificate": certificate.to_dict(),
+        "model": to_dict(model.config),
+        "environment": environment(),
+    }
+
+
+def _plain(export: Exported) -> dict[str, Any]:
+    return dataclasses.asdict(export) | {"holds": export.holds}
+
+
+def _write_certificate(target: Path, record: dict[str, Any]) -> None:
+    from condense_core.files import write_json
+
+    write_json(target.with_name(f"{target.name}.certificate.json"), record)
+
+
+def _print(certificate: Certificate, per_layer: bool) -> None:
+    from .tables import print_table
+
+    if per_layer:
+        rows = [
+            (
+                layer.name,
+                *map(str, (layer.in_channels, layer.groups, layer.kept, layer.share)),
+                f"{layer.difference:.1e}",
+            )
+            for layer in certificate.layers
+        ]
+        print_table("Layer by layer", LAYER_COLUMNS, rows)
+    shares = sum(layer.kept == layer.share for layer in certificate.layers)
+    click.echo(f"Shares: in {shares} of {len(certificate.layers)} layers every group keeps exactly its share.")
+    click.echo(
+        f"Outputs: largest difference {certificate.worst:.1e} in a layer, {certificate.logits_difference:.1e} "
+        f"at the logits (max |Δ| / max |reference|, at most {certificate.tolerance:g}); "
+        f"{certificate.images} {certificate.images_from}."
+    )
+    parameters, size = (
+        f"{before:,} to {after:,}"
+        for before, after in (
+            (certificate.params_before, certificate.params_after),
+            (certificate.bytes_before, certificate.bytes_after),
+        )
+    )
+    click.echo(f"Size: {parameters} parameters, {size} bytes; {certificate.macs:,} MACs an image.")
+
+
+def _verdict(
+    certificate: Certificate, exported: list[Exported], targets: tuple[Path, ...], as_json: bool
+) -> int:
+    """Say what was written and what not; the exit status."""
+    if not certificate.holds:
+        click.echo(
+            "condense: the condensed network does not hold its certificate; nothing was exported", err=True
+        )
+        return 1
+    for target, export in zip(targets, exported, strict=True):
+        text = f"{export.difference:.1e} from the masked network's logits in {export.runtime}"
+        if not export.holds:
+            click.echo(f"condense: {target}: {text}; not written", err=True)
+        elif not as_json:
+            click.echo(f"Written: {target} ({export.bytes:,} bytes; {text}), {target.name}.certificate.json")
+    return 0 if all(export.holds for export in exported) else 1
+
+
+if __name__ == "__main__":
+    main(condense)
