@@ -32,17 +32,19 @@ class CommaList(click.ParamType):
 
     name = "list"
 
-    def __init__(self, of_numbers: bool):
-        self.of_numbers = of_numbers
+    def __init__(self, kind: type):
+        self.kind = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        """The values as a tuple; numbers as int."""
-        if not self.of_numbers:
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+        """The values as a tuple."""
+        if not isinstance(value, str):
+            return value
+        parts = re.split(r",|(?<=\d)-", value) if self.kind is int else value.split(",")
         try:
-            return tuple(int(part) for part in re.split(r",|(?<=\d)-", value) if part.strip())
+            return tuple(self.kind(part.strip()) for part in parts if part.strip())
         except ValueError:
-            self.fail(f"{value!r} must be whole numbers, like 4-4-4")
+            wanted = "whole numbers, like 4-4-4" if self.kind is int else "numbers, like 0,1e-5"
+            self.fail(f"{value!r} must be {wanted}")
 
 
 def _option(item: Field[Any], hint: Any) -> Callable[[Any], Any]:
@@ -56,10 +58,9 @@ def _option(item: Field[Any], hint: Any) -> Callable[[Any], Any]:
         explanation += f"  (default: {shown})"
     if hint is bool:
         return click.option(f"--{dashed}/--no-{dashed}", item.name, default=None, help=explanation)
+    kind: Any = float if "float" in text else int if "int" in text else str
     if text.startswith("tuple["):
-        kind: Any = CommaList("int" in text)
-    else:
-        kind = float if "float" in text else int if "int" in text else str
+        kind = CommaList(kind)
     return click.option(f"--{dashed}", item.name, type=kind, metavar="X", default=None, help=explanation)
 
 
@@ -88,6 +89,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("toml", required=False, type=click.Path(path_type=Path))
 @settings_options
+@click.option("--list-studies", is_flag=True, help="what each study asks, and where the paper does")
 @click.option("--device", default="auto", metavar="X", help="auto, cpu or cuda  (default: auto)")
 @click.option(
     "--jobs", type=click.IntRange(1), help="runs at once; changes no result  (default: cores / threads)"
@@ -107,6 +109,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
 def ablate(
     toml: Path | None,
+    list_studies: bool,
     device: str,
     jobs: int | None,
     runs: Path,
@@ -123,6 +126,8 @@ def ablate(
     TOML is a file with the same settings as the options; an option wins. Run again, it skips what is done
     and goes on with what is not.
     """
+    if list_studies:
+        return _print_studies(as_json)
     with bad_input():
         config = study_config(**((read_toml(toml) if toml else {}) | _given(options)))
         _check_name(config.name)
@@ -141,6 +146,22 @@ def ablate(
         store.create()
     outcomes = _train(study, store, data_dir, jobs)
     return _conclude(study, store, reports, outcomes, sort, as_json)
+
+
+def _print_studies(as_json: bool) -> int:
+    from .study_config import NAMED_STUDIES
+
+    if as_json:
+        studies = {
+            name: {"question": study.question, "paper": study.paper} for name, study in NAMED_STUDIES.items()
+        }
+        click.echo(json.dumps(studies, indent=1))
+        return 0
+    from .tables import print_table
+
+    rows = [(name, study.question, study.paper) for name, study in NAMED_STUDIES.items()]
+    print_table("Studies", ("study", "asks", "in the paper"), rows)
+    return 0
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def _images(study: Study) -> float:
     config, data = study.config, study.data
     validation = config.validation_fraction * data.train_images or data.test_images
     train = config.train_images or (1 - config.validation_fraction) * data.train_images
-    evaluations = config.epochs + 2 * config.condense_factor
+    evaluations = config.epochs + 2 * max(config.condense_factor)
     return config.epochs * train + EVALUATION_SHARE * (evaluations * validation + data.test_images)
 
 

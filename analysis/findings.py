@@ -9,7 +9,7 @@ import pandas as pd
 
 def effect_sentence(effect: pd.Series) -> str:
     """One main effect as a sentence, with its interval and the number of pairs."""
-    level, against = (f"{name} {effect.factor}" for name in (effect.level, effect.against))
+    level, against = (_level(effect.factor, name) for name in (effect.level, effect.against))
     if effect.pairs < 2:
         return f"{_capital(level)} against {against}: one pair only, too few for an interval."
     if not math.isfinite(effect.low):
@@ -59,6 +59,20 @@ def reference_sentences(summary: pd.DataFrame) -> list[str]:
             text += f" ({interval}{', which holds 0' if held else ''})"
         sentences.append(text + ".")
     return sentences
+
+
+def _level(factor: str, level: str) -> str:
+    """A level of a factor in words."""
+    words = {
+        "groups": "{} groups",
+        "condense_factor": "condense factor {}",
+        "group_lasso": "group lasso {}",
+        "criterion": "criterion {}",
+        "step": "{}",
+    }
+    if factor == "pruning":
+        return "condensing" if level == "condensing" else f"{level} pruning"
+    return words.get(factor, f"{{}} {factor}").format(level)
 
 
 def _capital(text: str) -> str:

@@ -13,19 +13,21 @@ from typing import Any
 
 import pandas as pd
 
-from condense_core.config import ModelConfig
+from condense_core.config import ModelConfig, RunConfig
 from condense_core.runs import Run, RunStore
 
-FACTORS = ("grouping", "growth", "connectivity")
 
-
-def variant_columns(model: ModelConfig) -> dict[str, Any]:
-    """What tells the variants of a study apart."""
+def variant_columns(config: RunConfig) -> dict[str, Any]:
+    """What tells the variants of a study apart: a level of every axis, and the width."""
+    model, recipe = config.model, config.recipe
     return {
         "variant": model.label,
         "grouping": model.grouping,
         "growth": model.growth_schedule,
         "connectivity": model.connectivity,
+        "groups": model.groups,
+        "condense_factor": model.condense_factor,
+        **{name: getattr(recipe, name) for name in ("group_lasso", "pruning", "criterion")},
         "growth_rate": model.growth[0],
     }
 
@@ -36,12 +38,17 @@ def runs(store: RunStore) -> pd.DataFrame:
 
 
 def study_runs(store: RunStore, study: str) -> pd.DataFrame:
-    """The begun runs of a study, with role, size and residual of their variant and its seeds; base first."""
+    """The begun runs of a study, with label, role, size, residual and curve of their variant, its seeds.
+
+    In the study's order: base first; a path step by step, its base last.
+    """
     rows = []
-    for variant in store.read_study(study)["variants"]:
+    record = store.read_study(study)
+    for variant in record["variants"]:
         begun = [run for name in variant["runs"] if (run := Run(store.root / name)).record]
         columns = {name: variant[name] for name in ("role", "size", "residual")}
-        columns["seeds"] = len(variant["runs"])
+        columns |= {"variant": variant["label"], "curve": variant.get("curve"), "seeds": len(variant["runs"])}
+        columns["path"] = record.get("path", False)
         rows += [row | columns for row in map(_run_row, begun)]
     return pd.DataFrame(rows)
 
@@ -59,7 +66,7 @@ def _run_row(run: Run) -> dict[str, Any]:
     )
     return {
         "run": run.name,
-        **variant_columns(config.model),
+        **variant_columns(config),
         "data": config.data.name,
         "seed": config.seed,
         "state": status["state"],

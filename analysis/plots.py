@@ -28,6 +28,15 @@ PALETTE: dict[str, Any] = dict(zip(GROUPINGS, [*COLOURS[:3], COLOURS[4], "0.3"],
 LINES: dict[str, Any] = dict(zip(GROUPINGS, ["-", (0, (5, 2)), (2, (2, 5)), "-.", "-"], strict=True))
 MARKERS: dict[str, str] = dict(zip(GROUPINGS, "osDv^", strict=True))
 LABELS = {"none": "none (dense)"}
+TITLES = {
+    "growth": "Growth",
+    "connectivity": "Connectivity",
+    "groups": "Groups",
+    "condense_factor": "Condense factor",
+    "group_lasso": "Group lasso",
+    "pruning": "Pruning",
+    "criterion": "Criterion",
+}
 NO_CONNECTION = "#d9d9d9"
 
 
@@ -58,45 +67,54 @@ def interval_arms(part: pd.DataFrame) -> np.ndarray:
 
 
 def tradeoff(summary: pd.DataFrame, cost: str = "macs") -> Figure:
-    """Test error against `cost` (macs or params): a curve a grouping over the sizes, with 95 % intervals.
+    """Test error against `cost` (macs or params): a curve a level of the leading axis, with 95 % intervals.
 
-    Only the base's growth and connectivity: `equal_cost` shows the rest of the grid. Dotted: the Pareto front.
+    All else is as in the base: `equal_cost` shows the rest of the grid. Dotted: the Pareto front.
     """
     with style():
         figure = Figure(figsize=(6.4, 4))
         axes = figure.subplots()
-        base = summary[summary.role == "base"].iloc[0]
-        same = (summary.growth == base.growth) & (summary.connectivity == base.connectivity)
-        curves = summary[same & (summary.n > 0)].sort_values(cost)
+        curves = summary[summary.curve.notna() & (summary.n > 0)].sort_values(cost, kind="stable")
         if len(curves):
             front = curves.iloc[pareto(curves[cost].to_numpy(), curves.error_mean.to_numpy())]
             axes.plot(front[cost], front.error_mean, ":", color="0.35", lw=1.4, zorder=1, label="Pareto front")
-        groupings = [name for name in GROUPINGS if (curves.grouping == name).any()]
-        for place, grouping in enumerate(groupings):
-            part = curves[curves.grouping == grouping]
-            shift = 1 + 0.02 * (place - (len(groupings) - 1) / 2)  # equal costs would hide one another
-            _error_bars(axes, part[cost] * shift, part, grouping)
+        names = [name for name in dict.fromkeys(summary.curve.dropna()) if (curves.curve == name).any()]
+        looks = series_looks(names)
+        for place, name in enumerate(names):
+            part = curves[curves.curve == name]
+            shift = 1 + 0.02 * (place - (len(names) - 1) / 2)  # equal costs would hide one another
+            axes.errorbar(
+                part[cost] * shift,
+                part.error_mean,
+                interval_arms(part),
+                markersize=5.5,
+                lw=1.6,
+                elinewidth=1,
+                capsize=2.5,
+                label=LABELS.get(name, name),
+                **looks[name],
+            )
         _cost_axis(axes, {"macs": "MACs of the final network", "params": "Parameters"}[cost], curves[cost])
         axes.set_ylabel("Test error (%)")
         axes.set_ylim(bottom=0)
-        axes.legend(title="Grouping", loc="upper left", bbox_to_anchor=(1.01, 1))
+        axes.legend(title=_legend_title(names), loc="upper left", bbox_to_anchor=(1.01, 1))
         sns.despine(figure)
     return figure
 
 
-def _error_bars(axes: Axes, x: pd.Series, part: pd.DataFrame, grouping: str) -> None:
-    axes.errorbar(
-        x,
-        part.error_mean,
-        interval_arms(part),
-        color=PALETTE[grouping],
-        marker=MARKERS[grouping],
-        markersize=5.5,
-        lw=1.6,
-        elinewidth=1,
-        capsize=2.5,
-        label=LABELS.get(grouping, grouping),
-    )
+def series_looks(names: list[str]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each series: groupings always look the same, others take them in turn."""
+    if set(names) <= set(GROUPINGS):
+        return {name: {"color": PALETTE[name], "marker": MARKERS[name]} for name in names}
+    colours = sns.color_palette("colorblind", len(names)) if len(names) <= 10 else sns.husl_palette(len(names))
+    return {
+        name: {"color": colour, "marker": "osDv^P*X<>"[place % 10]}
+        for place, (name, colour) in enumerate(zip(names, colours, strict=True))
+    }
+
+
+def _legend_title(names: list[str]) -> str | None:
+    return "Grouping" if set(names) <= set(GROUPINGS) else None
 
 
 def _cost_axis(axes: Axes, label: str, values: pd.Series) -> None:
@@ -111,39 +129,49 @@ def _cost_axis(axes: Axes, label: str, values: pd.Series) -> None:
 
 
 def equal_cost(summary: pd.DataFrame) -> Figure:
-    """Test error of the grid at equal cost, mean and 95 % interval: a row a growth and connectivity."""
+    """Test error of the grid, mean and 95 % interval: a row a cell, a mark a level of the leading axis."""
     with style():
         grid = summary[summary.role.isin(["base", "grid"]) & (summary.n > 0)]
-        cells = list(dict.fromkeys(zip(grid.growth, grid.connectivity, strict=True)))
-        groupings = [name for name in GROUPINGS if (grid.grouping == name).any()]
-        figure = Figure(figsize=(6.4, 1.3 + 0.6 * max(1, len(cells))))
+        learned = grid[grid.grouping != "none"]  # a dense one has no groups to differ in
+        factors = [name for name in TITLES if name in grid and learned[name].nunique() > 1]
+        factors = ["grouping"] * (grid.grouping.nunique() > 1) + factors
+        path = "path" in grid and bool(grid.path.any())
+        lead, others = ("curve", []) if path else (next(iter(factors), "grouping"), factors[1:])
+        rows = pd.Series([tuple(row[name] for name in others) for _, row in grid.iterrows()], grid.index)
+        cells, levels = list(dict.fromkeys(rows)), list(dict.fromkeys(grid[lead].map(str)))
+        looks = series_looks(levels)
+        figure = Figure(figsize=(6.4, 1.3 + max(0.3, 0.15 * len(levels)) * max(2, len(cells))))
         axes = figure.subplots()
-        for place, grouping in enumerate(groupings):
-            part = grid[grid.grouping == grouping]
-            rows = [cells.index(cell) for cell in zip(part.growth, part.connectivity, strict=True)]
+        for place, level in enumerate(levels):
+            part = grid[grid[lead].map(str) == level]
+            places = np.array([cells.index(cell) for cell in rows[part.index]])
             axes.errorbar(
                 part.error_mean,
-                np.array(rows) + 0.22 * (place - (len(groupings) - 1) / 2),
+                places + 0.66 * (place / max(1, len(levels) - 1) - 0.5),
                 xerr=interval_arms(part),
                 ls="none",
-                color=PALETTE[grouping],
-                marker=MARKERS[grouping],
                 markersize=5.5,
                 elinewidth=1.2,
                 capsize=2.5,
-                label=LABELS.get(grouping, grouping),
+                label=LABELS.get(level, level),
+                **looks[level],
             )
-        axes.set_yticks(
-            range(len(cells)), [f"{growth} growth\n{connectivity}" for growth, connectivity in cells]
-        )
+        axes.set_yticks(range(len(cells)), [_cell_name(others, cell) for cell in cells])
         axes.set_ylim(len(cells) - 0.5, -0.5)
         axes.set_xlim(left=0)
         axes.set_xlabel("Test error (%)")
-        axes.legend(title="Grouping", loc="upper left", bbox_to_anchor=(1.01, 1))
+        title = None if path else "Grouping" if lead == "grouping" else TITLES[lead]
+        axes.legend(title=title, loc="upper left", bbox_to_anchor=(1.01, 1))
         sns.despine(figure, left=True)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color="0.9")
     return figure
+
+
+def _cell_name(factors: list[str], levels: tuple[Any, ...]) -> str:
+    named = zip(factors, levels, strict=True)
+    names = [f"{level} growth" if factor == "growth" else str(level) for factor, level in named]
+    return "\n".join(names) if len(factors) == 2 and "growth" in factors else ", ".join(names)
 
 
 def pruned_connections(connections: pd.DataFrame, value: str = "alive") -> Figure:
@@ -213,10 +241,14 @@ def macs_during_training(stages: pd.DataFrame) -> Figure:
     with style():
         figure = Figure(figsize=(6.4, 3.6))
         axes = figure.subplots()
-        for variant, part in stages.groupby("variant", sort=False):
+        variants = {str(variant): part for variant, part in stages.groupby("variant", sort=False)}
+        looks = series_looks(list(variants))
+        one_each = stages.groupby("grouping").variant.nunique().max() == 1
+        for place, (variant, part) in enumerate(variants.items()):
             grouping = part.grouping.iloc[0]
-            colour, line = PALETTE[grouping], LINES[grouping]  # broken lines show those that lie on them
-            axes.step(part.epoch, part.macs, where="post", color=colour, ls=line, lw=2, label=str(variant))
+            colour = PALETTE[grouping] if one_each else looks[variant]["color"]
+            line = list(LINES.values())[place % len(LINES)]  # broken lines show those that lie on them
+            axes.step(part.epoch, part.macs, where="post", color=colour, ls=line, lw=2, label=variant)
         axes.set_xlabel("Epoch")
         axes.set_ylabel("MACs of the network")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))

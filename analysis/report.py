@@ -134,8 +134,8 @@ def pictures(store: RunStore, runs: pd.DataFrame, summary: pd.DataFrame) -> list
     found = [
         picture(
             "Error against cost",
-            "Mean test error over the seeds with its 95 % interval, for the sizes of each grouping at the "
-            "base's growth and connectivity. Dotted: the Pareto front. Equal costs are set a little apart.",
+            "Mean test error over the seeds with its 95 % interval, for every size of what differs from the "
+            "base in one thing only. Dotted: the Pareto front. Equal costs are set a little apart.",
             _tradeoff_alt(summary),
             plots.tradeoff(summary),
         )
@@ -162,13 +162,13 @@ def pictures(store: RunStore, runs: pd.DataFrame, summary: pd.DataFrame) -> list
                 plots.pruned_connections(connections),
             )
         )
-    falling = _one_run_a_grouping(store, runs)
+    falling = _one_run_a_course(store, runs)
     if len(falling):
         found.append(
             picture(
                 "MACs during training",
-                "Learned grouping trains dense at first and loses connections at the entry of each stage; the "
-                "others keep what they have.",
+                "Learned grouping trains dense at first and loses connections at the entry of each stage; what "
+                "is given from the start keeps what it has.",
                 _macs_alt(falling),
                 plots.macs_during_training(falling),
             )
@@ -176,8 +176,8 @@ def pictures(store: RunStore, runs: pd.DataFrame, summary: pd.DataFrame) -> list
     return found
 
 
-def _one_run_a_grouping(store: RunStore, runs: pd.DataFrame) -> pd.DataFrame:
-    """Stage records of the first seed of every grouping at the base's growth, connectivity and size."""
+def _one_run_a_course(store: RunStore, runs: pd.DataFrame) -> pd.DataFrame:
+    """Stage records of a run of every course of pruning at the base's growth, connectivity and size."""
     from condense_core.runs import Run
 
     from . import frames
@@ -187,7 +187,7 @@ def _one_run_a_grouping(store: RunStore, runs: pd.DataFrame) -> pd.DataFrame:
         return runs.head(0)
     like = (runs.growth == base.growth.iloc[0]) & (runs.connectivity == base.connectivity.iloc[0])
     chosen = runs[like & (runs["size"] == base["size"].iloc[0]) & (runs.state == "done")]
-    chosen = chosen.drop_duplicates("grouping")
+    chosen = chosen.drop_duplicates(["grouping", "groups", "condense_factor", "pruning"])
     stages = frames.stages([Run(store.root / name) for name in chosen.run])
     return stages.merge(chosen[["run", "variant", "grouping"]], on="run") if len(stages) else stages
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from .frames import FACTORS
+from .study_config import AXES
 
 CONFIDENCE = 0.95
 ERROR = "test_error_percent"
@@ -65,7 +65,10 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "variant": variant,
-                **{name: first[name] for name in ("role", "size", "residual", *FACTORS, "growth_rate")},
+                **{
+                    name: first[name]
+                    for name in _of(runs, "role", "size", "residual", "curve", "path", *AXES, "growth_rate")
+                },
                 **{name: part[name].max() for name in ("macs", "flops_paper", "params", "training_macs")},
                 "error_mean": errors.mean(),
                 "error_sd": errors.std(ddof=1),
@@ -89,17 +92,12 @@ def effects(runs: pd.DataFrame) -> pd.DataFrame:
     """
     if runs.empty:
         return pd.DataFrame()
-    grid = runs[runs.role.isin(["base", "grid"]) & (runs.state == "done") & (runs.grouping != "none")]
+    grid = runs[runs.role.isin(["base", "grid"]) & (runs.state == "done")]
     rows: list[dict[str, object]] = []
     differences: list[np.ndarray] = []
-    for factor in FACTORS:
-        others = [name for name in FACTORS if name != factor]
-        table = grid.pivot_table(index=[*others, "seed"], columns=factor, values=ERROR, sort=False)
-        for better, other in combinations(table.columns, 2):
-            paired = (table[better] - table[other]).dropna().to_numpy()
-            if len(paired):
-                rows.append({"factor": factor, "level": better, "against": other})
-                differences.append(paired)
+    for factor, better, other, paired in _steps(grid) if _is_path(runs) else _pairs(grid):
+        rows.append({"factor": factor, "level": str(better), "against": str(other)})
+        differences.append(paired)
     for row, interval in zip(rows, holm_intervals(differences), strict=True):
         row |= {
             "difference": interval.mean,
@@ -110,6 +108,40 @@ def effects(runs: pd.DataFrame) -> pd.DataFrame:
             "effect": interval.excludes_zero,
         }
     return pd.DataFrame(rows)
+
+
+Pairs = Iterator[tuple[str, object, object, np.ndarray]]  # factor, level, against, paired differences
+
+
+def _pairs(grid: pd.DataFrame) -> Pairs:
+    """Every two levels of every factor, paired over the other factors and the seeds."""
+    grid = grid[grid.grouping != "none"]
+    for factor in _of(grid, *AXES):
+        others = [name for name in _of(grid, *AXES) if name != factor]
+        table = grid.pivot_table(index=[*others, "seed"], columns=factor, values=ERROR, sort=False)
+        for better, other in combinations(table.columns, 2):
+            paired = (table[better] - table[other]).dropna().to_numpy()
+            if len(paired):
+                yield factor, better, other, paired
+
+
+def _steps(grid: pd.DataFrame) -> Pairs:
+    """Every step of a path against the one before, paired by seed."""
+    steps = list(dict.fromkeys(grid.curve))
+    table = grid.pivot_table(index="seed", columns="curve", values=ERROR, sort=False)
+    for before, step in pairwise(steps):
+        paired = (table[step] - table[before]).dropna().to_numpy()
+        if len(paired):
+            yield "step", step, before, paired
+
+
+def _is_path(runs: pd.DataFrame) -> bool:
+    return bool(_of(runs, "path")) and bool(runs.path.any())
+
+
+def _of(frame: pd.DataFrame, *names: str) -> list[str]:
+    """Those of some columns that a frame has: older stores have fewer."""
+    return [name for name in names if name in frame]
 
 
 def holm_intervals(samples: Sequence[np.ndarray], confidence: float = CONFIDENCE) -> list[Interval]:

@@ -11,10 +11,17 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from condense_core.config import ModelConfig, RunConfig, growth_rates
+from condense_core.config import (
+    LEARNED,
+    WEIGHT_CRITERIA,
+    ModelConfig,
+    RecipeConfig,
+    RunConfig,
+    growth_rates,
+)
 from condense_core.settings import nearest, to_dict
 
-from .study_config import NAMED_STUDIES, StudyConfig, part_of, study_config
+from .study_config import AXES, NAMED_STUDIES, StudyConfig, part_of, study_config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,19 +31,32 @@ if TYPE_CHECKING:
 MATCH_TOLERANCE = 0.05
 
 
+PATH: dict[str, dict[str, Any]] = {
+    "DenseNet-BC": {"grouping": "none", "growth": "constant", "connectivity": "block", "groups_3x3": 1},
+    "+ learned groups": {"grouping": "learned", "growth": "constant", "connectivity": "block"},
+    "+ exponential growth": {"grouping": "learned", "growth": "exponential", "connectivity": "block"},
+    "+ full connectivity": {"grouping": "learned", "growth": "exponential", "connectivity": "full"},
+}
+"""From DenseNet-BC to CondenseNet, step by step (paper Figure 6)."""
+
+Cell = dict[str, Any]  # a level of every axis
+
+
 @dataclass(frozen=True)
 class Variant:
-    """A network of a study. `role`: base, grid, reference or size; `residual`: final MACs / target's − 1."""
+    """A network of a study and how it is trained.
+
+    `role`: base, grid, reference or size; `residual`: final MACs / target's − 1; `curve`: the curve of the
+    trade-off that it is on, if any.
+    """
 
     model: ModelConfig
+    recipe: RecipeConfig
     role: str
     size: int
     residual: float
-
-    @property
-    def label(self) -> str:
-        """The name of its network."""
-        return self.model.label
+    label: str
+    curve: str | None
 
 
 def width_step(model: ModelConfig) -> int:
@@ -66,6 +86,12 @@ def match_cost(model: ModelConfig, macs: int) -> ModelConfig:
         below, above = (middle, above) if excess(middle) < 0 else (below, middle)
     steps = min((below, above), key=lambda steps: abs(excess(steps)) if steps else math.inf)
     return dataclasses.replace(model, growth=rates(steps))
+
+
+def level_name(axis: str, level: Any) -> str:
+    """A level of an axis as a label has it."""
+    signs = {"groups": "G={}", "condense_factor": "C={}", "group_lasso": "λ={:g}"}
+    return signs.get(axis, "{}").format(level)
 
 
 @dataclass(frozen=True)
@@ -100,49 +126,93 @@ class Study:
 
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
-        """The grid, the dense reference and the groupings at further sizes; the base comes first."""
-        first_of_its_kind: dict[ModelConfig, Variant] = {}
+        """The grid, the dense reference and the leading axis at further sizes; the base comes first."""
+        first_of_its_kind: dict[Any, Variant] = {}
         for variant in self._variants():
-            first_of_its_kind.setdefault(variant.model, variant)
+            first_of_its_kind.setdefault((variant.model, variant.recipe), variant)
         return tuple(first_of_its_kind.values())
 
-    def _variants(self) -> Iterator[Variant]:
-        config = self.config
-        first = (config.grouping[0], config.growth[0], config.connectivity[0])
-        for cell in product(config.grouping, config.growth, config.connectivity):
-            yield self._variant(*cell, config.growth_rate, "base" if cell == first else "grid")
-        groupings = list(config.grouping)
-        if config.reference and "none" not in groupings:
-            yield self._variant("none", *first[1:], config.growth_rate, "reference")
-            groupings.append("none")
-        for size in config.sizes:
-            for grouping in groupings:
-                yield self._variant(grouping, *first[1:], size, "size")
+    @property
+    def is_path(self) -> bool:
+        """Whether its variants are steps, each compared with the one before, and the last one is the base."""
+        return self.config.study == "path"
 
-    def _variant(self, grouping: str, growth: str, connectivity: str, size: int, role: str) -> Variant:
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """The points of the grid: every combination of levels that there is."""
+        if self.is_path:
+            base = {axis: getattr(self.config, axis)[0] for axis in AXES}
+            return tuple(base | step for step in PATH.values())
+        crossed = product(*(getattr(self.config, axis) for axis in AXES))
+        cells = [dict(zip(AXES, levels, strict=True)) for levels in crossed]
+        return tuple(
+            cell for cell in cells if cell["grouping"] != "unstructured" or cell["criterion"] in WEIGHT_CRITERIA
+        )
+
+    @property
+    def _base_cell(self) -> Cell:
+        return self.cells[-1 if self.is_path else 0]
+
+    @property
+    def _curves(self) -> dict[str, Cell]:
+        """The cells that differ from the base in the leading axis alone, by the name of their curve."""
+        if self.is_path:
+            return dict(zip(PATH, self.cells, strict=True))
+        axis, base = next(iter(self.config.varied), "grouping"), self._base_cell
+        curves = {
+            level_name(axis, cell[axis]): cell for cell in self.cells if cell == base | {axis: cell[axis]}
+        }
+        return curves | ({"none": base | {"grouping": "none"}} if self.config.reference else {})
+
+    def _variants(self) -> Iterator[Variant]:
+        for cell in self.cells:
+            yield self._variant(cell, self.config.growth_rate, "base" if cell == self._base_cell else "grid")
+        if self.config.reference:
+            yield self._variant(self._base_cell | {"grouping": "none"}, self.config.growth_rate, "reference")
+        for size in self.config.sizes:
+            for cell in self._curves.values():
+                yield self._variant(cell, size, "size")
+
+    def _variant(self, cell: Cell, size: int, role: str) -> Variant:
         from condense_core.cost import cost_table
 
-        first = (self.config.growth[0], self.config.connectivity[0])
-        model = self._model(grouping, growth, connectivity, size)
-        target = cost_table(self._model(self.config.grouping[0], *first, size)).macs
-        if self.config.match == "cost" and grouping != "none" and role == "grid":
+        model = self._model(cell, size)
+        target = cost_table(self._model(self._base_cell, size)).macs
+        if self.config.match == "cost" and cell != self._base_cell and self._is_matched(cell, role):
             model = match_cost(model, target)
-        return Variant(model, role, size, cost_table(model).macs / target - 1)
+        curve = next((name for name, other in self._curves.items() if other == cell), None)
+        residual = cost_table(model).macs / target - 1
+        return Variant(model, self._recipe(cell), role, size, residual, self._label(model, cell), curve)
 
-    def _model(self, grouping: str, growth: str, connectivity: str, size: int) -> ModelConfig:
-        axes: dict[str, Any] = {"grouping": grouping, "connectivity": connectivity}
-        if grouping == "none":
-            axes |= {"groups": 1, "condense_factor": 1}
+    def _is_matched(self, cell: Cell, role: str) -> bool:
+        """Whether a variant's width is solved for: a dense one's only where it is a step of the path."""
+        return self.is_path or (role == "grid" and cell["grouping"] != "none")
+
+    def _model(self, cell: Cell, size: int) -> ModelConfig:
+        axes = cell | ({"groups": 1, "condense_factor": 1} if cell["grouping"] == "none" else {})
         data = {"num_classes": self.data.num_classes, "image_size": self.data.image_size}
-        rates = growth_rates(growth, size, len(self.config.stages))
+        rates = growth_rates(cell["growth"], size, len(self.config.stages))
         return part_of(ModelConfig, vars(self.config) | axes | data | {"growth": rates})
+
+    def _recipe(self, cell: Cell) -> RecipeConfig:
+        learned = cell["grouping"] in LEARNED  # nothing is pruned of the others
+        axes = cell if learned else cell | {"pruning": "condensing", "criterion": "l1"}
+        return part_of(RecipeConfig, vars(self.config) | axes)
+
+    def _label(self, model: ModelConfig, cell: Cell) -> str:
+        """The network's name and the levels of those axes of the study that it does not tell."""
+        told = ("grouping", "growth", "connectivity")
+        varied = [axis for axis in self.config.varied if axis not in told]
+        if cell["grouping"] not in LEARNED:
+            varied = [axis for axis in varied if axis not in ("pruning", "criterion")]
+        return " ".join([model.label, *(level_name(axis, cell[axis]) for axis in varied)])
 
     def check_match(self) -> None:
         """Raise ValueError where a variant cannot be matched to the base's cost closely enough."""
         if self.config.match == "width":
             return
         for variant in self.variants:
-            matched = variant.role == "grid" and variant.model.grouping != "none"
+            matched = variant.role == "grid" and (self.is_path or variant.model.grouping != "none")
             if matched and abs(variant.residual) > MATCH_TOLERANCE:
                 raise ValueError(
                     f"match 'cost': {variant.label} comes only within {100 * variant.residual:+.1f} % of the "
@@ -153,7 +223,7 @@ class Study:
     @property
     def base(self) -> Variant:
         """The variant that all are compared with."""
-        return self.variants[0]
+        return next(variant for variant in self.variants if variant.role == "base")
 
     def run_configs(self) -> list[tuple[Variant, RunConfig]]:
         """Every run of the study, seed by seed, so that an interrupted study has whole seeds."""
@@ -166,7 +236,7 @@ class Study:
     def _run_config(self, variant: Variant, seed: int) -> RunConfig:
         config = self.config
         return RunConfig(
-            variant.model, config.recipe, config.data_config, seed, threads=config.threads, device=self.device
+            variant.model, variant.recipe, config.data_config, seed, threads=config.threads, device=self.device
         )
 
     def record(self) -> dict[str, Any]:
@@ -180,13 +250,15 @@ class Study:
                 "role": variant.role,
                 "size": variant.size,
                 "residual": variant.residual,
+                "curve": variant.curve,
                 "runs": runs[variant.label],
             }
             for variant in self.variants
         ]
         return {
             "name": self.config.name,
-            "question": NAMED_STUDIES[self.config.study][0],
+            "question": NAMED_STUDIES[self.config.study].question,
+            "path": self.is_path,
             "settings": to_dict(self.config),
             "variants": variants,
         }

@@ -9,8 +9,10 @@ from typing import Any, cast
 
 from condense_core.config import (
     CONNECTIVITIES,
+    CRITERIA,
     GROUPINGS,
     GROWTH_SCHEDULES,
+    PRUNINGS,
     DataConfig,
     ModelConfig,
     RecipeConfig,
@@ -18,6 +20,27 @@ from condense_core.config import (
 )
 from condense_core.presets import CIFAR_RECIPE, PRESETS, preset_recipe
 from condense_core.settings import Checked, Config, from_dict, nearest, setting, to_dict
+
+AXES = (
+    "grouping",
+    "growth",
+    "connectivity",
+    "groups",
+    "condense_factor",
+    "group_lasso",
+    "pruning",
+    "criterion",
+)
+"""What a study may cross; the first that it varies is the one that its figures lead with."""
+
+LEVELS: dict[str, tuple[str, ...]] = {
+    "grouping": GROUPINGS,
+    "growth": GROWTH_SCHEDULES,
+    "connectivity": CONNECTIVITIES,
+    "pruning": PRUNINGS,
+    "criterion": CRITERIA,
+}
+"""Levels of the axes that have names, in the paper's order."""
 
 
 def _inherited(kind: type, name: str) -> Any:
@@ -45,12 +68,13 @@ class StudyConfig(Checked):
         one_of=("cost", "width"), help="equal final cost (k0 of each variant is solved for) or equal k0"
     )
     stages: tuple[int, ...] = _inherited(ModelConfig, "stages")
-    groups: int = _inherited(ModelConfig, "groups")
-    condense_factor: int = _inherited(ModelConfig, "condense_factor")
+    groups: tuple[int, ...] = _inherited(ModelConfig, "groups")
+    condense_factor: tuple[int, ...] = _inherited(ModelConfig, "condense_factor")
     groups_3x3: int = _inherited(ModelConfig, "groups_3x3")
     bottleneck: int = _inherited(ModelConfig, "bottleneck")
     reduction: float = _inherited(ModelConfig, "reduction")
     dropout: float = _inherited(ModelConfig, "dropout")
+    permute: bool = _inherited(ModelConfig, "permute")
     classifier_pruning: bool = _inherited(ModelConfig, "classifier_pruning")
     data: str = _inherited(DataConfig, "name")
     validation_fraction: float = _inherited(DataConfig, "validation_fraction")
@@ -61,14 +85,17 @@ class StudyConfig(Checked):
     learning_rate: float = _inherited(RecipeConfig, "learning_rate")
     momentum: float = _inherited(RecipeConfig, "momentum")
     weight_decay: float = _inherited(RecipeConfig, "weight_decay")
-    group_lasso: float = _inherited(RecipeConfig, "group_lasso")
+    group_lasso: tuple[float, ...] = _inherited(RecipeConfig, "group_lasso")
+    pruning: tuple[str, ...] = _inherited(RecipeConfig, "pruning")
+    criterion: tuple[str, ...] = _inherited(RecipeConfig, "criterion")
+    retraining_rate: float | None = _inherited(RecipeConfig, "retraining_rate")
     seeds: int = setting(at_least=1, help="number of seeds: 0, 1, …")
     threads: int = _inherited(RunConfig, "threads")
 
     @property
-    def recipe(self) -> RecipeConfig:
-        """How its networks are trained."""
-        return part_of(RecipeConfig, vars(self))
+    def varied(self) -> tuple[str, ...]:
+        """The axes with more than one level, the leading one first."""
+        return tuple(axis for axis in AXES if len(getattr(self, axis)) > 1)
 
     @property
     def data_config(self) -> DataConfig:
@@ -93,39 +120,99 @@ DEFAULTS: dict[str, Any] = {
     "sizes": (2, 8),
     "match": "cost",
     "stages": (4, 4, 4),
-    "groups": 4,
-    "condense_factor": 4,
+    "groups": (4,),
+    "condense_factor": (4,),
     "groups_3x3": 2,
     "bottleneck": 4,
     "reduction": 0.5,
     "dropout": 0.0,
+    "permute": True,
     "classifier_pruning": False,
     "data": "digits",
     "validation_fraction": 0.1,
     "train_images": None,
     "data_image_size": None,
-    **to_dict(dataclasses.replace(CIFAR_RECIPE, epochs=15, group_lasso=1e-5)),
+    **to_dict(dataclasses.replace(CIFAR_RECIPE, epochs=15)),
+    "group_lasso": (1e-5,),
+    "pruning": ("condensing",),
+    "criterion": ("l1",),
     "seeds": 3,
     "threads": 1,
 }
 """The ablation on digits: 21 variants that 2 cores train in minutes, and small enough to differ."""
 
-NAMED_STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "ablation": ("What do learned groups, growth and connectivity each contribute at equal cost?", {}),
-    "grouping": (
+
+@dataclass(frozen=True)
+class NamedStudy:
+    """A question, where the paper asks it, the axes that it varies, and what else differs from the ablation."""
+
+    question: str
+    paper: str
+    varied: dict[str, Any] = field(default_factory=dict)
+    fixed: dict[str, Any] = field(default_factory=dict)
+
+
+_LEARNED = {
+    "grouping": ("learned",),
+    "growth": ("exponential",),
+    "connectivity": ("full",),
+    "reference": False,
+    "sizes": (),
+}
+
+NAMED_STUDIES: dict[str, NamedStudy] = {
+    "ablation": NamedStudy(
+        "What do learned groups, growth and connectivity each contribute at equal cost?", "Sec. 4.3, Figure 6"
+    ),
+    "path": NamedStudy(
+        "What does each step from DenseNet-BC to CondenseNet contribute at equal cost?",
+        "Sec. 4.3, Figure 6",
+        fixed=_LEARNED | {"sizes": (2, 8), "groups_3x3": 1},
+    ),
+    "grouping": NamedStudy(
         "Do groups that are learned beat groups that are drawn or given?",
+        "Sec. 3.1 argues it",
+        {"grouping": ("learned", "random", "sequential")},
         {"growth": ("exponential",), "connectivity": ("full",)},
     ),
-    "growth": (
+    "growth": NamedStudy(
         "Does exponential growth beat constant growth at equal cost?",
-        {"grouping": ("learned",), "connectivity": ("full",), "reference": False, "sizes": ()},
+        "Sec. 3.3, Figure 6",
+        {"growth": GROWTH_SCHEDULES},
+        _LEARNED,
     ),
-    "connectivity": (
+    "connectivity": NamedStudy(
         "Does reading every block beat reading one's own at equal cost?",
-        {"grouping": ("learned",), "growth": ("exponential",), "reference": False, "sizes": ()},
+        "Sec. 3.3, Figure 6",
+        {"connectivity": CONNECTIVITIES},
+        _LEARNED,
+    ),
+    "pruning": NamedStudy(
+        "Does condensing while training beat pruning a trained network, at equal cost and equal epochs?",
+        "Sec. 4.3, Figure 7 (left)",
+        {"grouping": ("learned", "unstructured"), "pruning": PRUNINGS, "criterion": CRITERIA},
+        _LEARNED,
+    ),
+    "groups": NamedStudy(
+        "How many groups should a learned group convolution have?",
+        "Sec. 4.3, Figure 7 (middle)",
+        {"groups": (1, 2, 4, 8)},
+        _LEARNED,
+    ),
+    "condense-factor": NamedStudy(
+        "How much can be pruned: what error at what cost does each condense factor give?",
+        "Sec. 4.3, Figure 7 (right)",
+        {"condense_factor": (1, 2, 4, 8)},
+        _LEARNED | {"sizes": (2, 8), "match": "width"},
+    ),
+    "lasso": NamedStudy(
+        "Does the group lasso that prepares the pruning help?",
+        "Sec. 3.1, Eq. 2; no figures",
+        {"group_lasso": (0.0, 1e-5, 1e-4, 1e-3)},
+        _LEARNED,
     ),
 }
-"""Studies by name: the question, and the settings in which they differ from the full ablation."""
+"""The paper's questions by name."""
 
 
 def study_config(**given: Any) -> StudyConfig:
@@ -137,22 +224,22 @@ def study_config(**given: Any) -> StudyConfig:
     study = given.get("study", DEFAULTS["study"])
     if not isinstance(study, str) or study not in NAMED_STUDIES:
         raise ValueError(f"study {study!r}: {nearest(str(study), NAMED_STUDIES)}")
-    settings = {**DEFAULTS, **NAMED_STUDIES[study][1], **_preset_settings(given.get("preset")), **given}
-    for axis, levels in (
-        ("grouping", GROUPINGS),
-        ("growth", GROWTH_SCHEDULES),
-        ("connectivity", CONNECTIVITIES),
-    ):
-        settings[axis] = _in_order(settings[axis], levels)
+    named = NAMED_STUDIES[study]
+    settings = DEFAULTS | named.fixed | _preset_settings(given.get("preset")) | named.varied | given
+    for axis in AXES:
+        settings[axis] = _levels(axis, settings[axis])
     data = str(settings["data"])
     settings.setdefault("name", f"{study}-{data.partition(':')[0]}")
     return from_dict(StudyConfig, settings)
 
 
-def _in_order(chosen: Any, levels: tuple[str, ...]) -> Any:
+def _levels(axis: str, chosen: Any) -> Any:
     """Levels as the paper orders them, so that the base is learned, exponential, full wherever it can be."""
-    if not isinstance(chosen, list | tuple):
-        return chosen  # refused where the configuration is made
+    if isinstance(chosen, int | float):
+        return (chosen,)
+    if not isinstance(chosen, list | tuple) or axis not in LEVELS:
+        return chosen  # what is no list is refused where the configuration is made
+    levels = LEVELS[axis]
     return tuple(sorted(chosen, key=lambda level: levels.index(level) if level in levels else len(levels)))
 
 
@@ -171,6 +258,8 @@ def _preset_settings(preset: Any) -> dict[str, Any]:
         "group_lasso": DEFAULTS["group_lasso"],
     }
     settings |= {"growth": (model.growth_schedule,), "connectivity": (model.connectivity,)}
+    settings |= {name: (getattr(model, name),) for name in ("groups", "condense_factor")}
+    settings |= {name: DEFAULTS[name] for name in ("pruning", "criterion")}
     if model.grouping == "none":  # one group has nothing to learn
         settings |= {"grouping": ("none",), "reference": False}
     return settings

@@ -37,6 +37,7 @@ EFFECT_COLUMNS = (
 LEFT_COLUMNS = frozenset(
     {"run", "variant", "role", "state", "factor", "level", "against"}
     | {"model", "data", "source", "layer", "operator", "convention", "what is counted"}
+    | {"study", "asks", "in the paper"}
 )
 
 
@@ -72,9 +73,7 @@ def effect_rows(effects: pd.DataFrame) -> list[tuple[str, ...]]:
     """`stats.effects` under EFFECT_COLUMNS; differences in percentage points."""
     return [
         (
-            row.factor,
-            row.level,
-            row.against,
+            *map(str, (row.factor, row.level, row.against)),
             number(row.difference, "+.2f"),
             _interval(row.low, row.high),
             number(row.p, ".3g"),

@@ -31,7 +31,7 @@ CLASSIFIER_CONDENSE_FACTOR = 2  # a pruned classifier keeps half of its inputs (
 
 @dataclass(frozen=True)
 class ModelConfig(Checked):
-    """A CondenseNet or one of its ablations (paper Sec. 3 and 4.4)."""
+    """A CondenseNet or one of its ablations (paper Sec. 3 and 4.3)."""
 
     stages: tuple[int, ...] = setting(at_least=1, help="dense layers of each block")
     growth: tuple[int, ...] = setting(at_least=1, help="growth rate of each block")

@@ -73,7 +73,7 @@ def check_setting(name: str, value: Any, hint: Any, rules: Mapping[str, Any]) ->
         if not isinstance(value, tuple) or (not value and not rules["may_be_empty"]):
             raise ValueError(f"{name} {value!r}: must be a list of one or more")
         for item in value:
-            check_setting(name, item, int if "int" in text else str, rules)
+            check_setting(name, item, int if "int" in text else float if "float" in text else str, rules)
         if len(set(value)) < len(value) and rules["one_of"]:
             raise ValueError(f"{name} {value!r}: names one twice")
     elif rules["one_of"]:

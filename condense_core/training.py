@@ -211,8 +211,8 @@ class Trainer:
             prune(layer, layer_stage(stage, self.last_stage, layer.condense_factor), momentum, ranked)
         self._macs = cost_table(self.model).macs
 
-    def train_on(self, images: Tensor, labels: Tensor) -> None:
-        """One step of stochastic gradient descent on a batch; `enter_stages` goes before it."""
+    def train_on(self, images: Tensor, labels: Tensor) -> Tensor:
+        """One step of stochastic gradient descent on a batch, `enter_stages` before it; the loss with lasso."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
         if self.config.model.dropout:
@@ -229,6 +229,7 @@ class Trainer:
             self._sums += torch.stack([loss * count, wrong, lasso * count, torch.full_like(loss, count)])
         self.training_macs += 3 * self._macs * count  # the backward pass costs two forward ones
         self.step += 1
+        return (loss + lasso).detach()
 
     def _lasso(self) -> Tensor:
         weight = self.config.recipe.group_lasso

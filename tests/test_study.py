@@ -105,7 +105,7 @@ def test_a_preset_is_the_base_of_its_study(preset):
 
 @pytest.mark.parametrize("name", NAMED_STUDIES)
 def test_every_named_study_has_a_question_and_variants(name):
-    assert NAMED_STUDIES[name][0].endswith("?")
+    assert NAMED_STUDIES[name].question.endswith("?")
     assert len(Study.named(name, device="cpu").variants) > 1
 
 
