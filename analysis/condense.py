@@ -78,6 +78,8 @@ def condense(
         from condense_core.deploy import condense as make_small
 
         small = make_small(model)
+        for target in targets:
+            target.parent.mkdir(parents=True, exist_ok=True)
     certificate = certify(model, small, batch, images_from)
     exported = _export(model, small, batch, targets) if certificate.holds else []
     record = _record(run_or_checkpoint, model, certificate)
@@ -142,8 +144,6 @@ def _export(
 
     with torch.no_grad():
         reference = model(images)
-    for target in targets:
-        target.parent.mkdir(parents=True, exist_ok=True)
     return [export(small, target, images, reference) for target in targets]
 
 

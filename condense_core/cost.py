@@ -137,10 +137,10 @@ class _FunctionCalls(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
         output = function(*arguments, **(named or {}))
         name = getattr(function, "__name__", "").rstrip("_")
-        spatial = name == "mean" and isinstance(output, Tensor) and output.numel() < arguments[0][0].numel()
-        if not self.inside and (name in FUNCTIONS or spatial):
-            count = FUNCTIONS.get(name, _average_pool)
-            self.layers.append(count(f"{name}()", None, arguments[0], output, live_connections))
+        if not self.inside and name in FUNCTIONS:
+            self.layers.append(FUNCTIONS[name](f"{name}()", None, arguments[0], output, live_connections))
+        elif not self.inside and name == "mean" and arguments[0].dim() == 4 and output.dim() >= 2:
+            self.layers.append(_average_pool("mean()", None, arguments[0], output, live_connections))  # type: ignore[arg-type]
         return output
 
 
@@ -223,7 +223,7 @@ FUNCTIONS: dict[str, Count] = {
     "avg_pool2d": _average_pool,
     "adaptive_avg_pool2d": _average_pool,
 }
-"""The same for what is called as a function; a mean over pixels is an average pool too."""
+"""The same for what is called as a function; a mean over the pixels is an average pool too."""
 
 
 def _handle(module: nn.Module) -> Count | None:
