@@ -82,19 +82,19 @@ def _grouping(checkpoint: Checkpoint, growth_rate: int, given: dict[str, Any]) -
 
 def _learned(checkpoint: Checkpoint, given: dict[str, Any]) -> dict[str, int]:
     """Groups from the period in which the rows of the masks repeat, C from what the stages have dropped."""
-    groups, factors = 1, set()
-    for name, mask in checkpoint.tensors.items():
+    groups, factors, widths = 1, set(), set()
+    for name in checkpoint.tensors:
         if name.endswith("._mask"):
             rows = mask_rows(checkpoint, name)
             groups = math.lcm(groups, _period(rows))
-            dropped, stage = (
-                mask.shape[1] - int(rows[0].sum()),
-                int(checkpoint[f"{name[:-5]}_stage"].flatten()[0]),
-            )
-            factors.add(Fraction(stage * mask.shape[1], dropped) if dropped else None)
+            stage = int(checkpoint[f"{name.removesuffix('_mask')}_stage"].flatten()[0])
+            inputs, dropped = rows.shape[1], int((~rows[0]).sum())
+            factors.add(Fraction(stage * inputs, dropped) if dropped else None)
+            widths.add(inputs)
     found = {"groups": groups} if factors != {None} else {}
-    if len(factors) == 1 and (factor := factors.pop()) is not None and factor.denominator == 1:
-        found["condense_factor"] = int(factor)
+    factor = factors.pop() if len(factors) == 1 else None
+    if factor and factor.denominator == 1 and all(inputs % factor == 0 for inputs in widths):
+        found["condense_factor"] = int(factor)  # the official code asserts that it divides the inputs
     found |= {name: given[name] for name in ("groups", "condense_factor") if name in given}
     missing = [name for name in ("groups", "condense_factor") if name not in found]
     if missing:
