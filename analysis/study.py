@@ -145,9 +145,10 @@ class Study:
             return tuple(base | step for step in PATH.values())
         crossed = product(*(getattr(self.config, axis) for axis in AXES))
         cells = [dict(zip(AXES, levels, strict=True)) for levels in crossed]
-        return tuple(
-            cell for cell in cells if cell["grouping"] != "unstructured" or cell["criterion"] in WEIGHT_CRITERIA
-        )
+        found = [c for c in cells if c["grouping"] != "unstructured" or c["criterion"] in WEIGHT_CRITERIA]
+        if not found:
+            raise ValueError(f"criterion {self.config.criterion}: grouping 'unstructured' needs l1 or random")
+        return tuple(found)
 
     @property
     def _base_cell(self) -> Cell:
