@@ -25,7 +25,7 @@ from .stats import CONFIDENCE, pareto
 
 COLOURS = sns.color_palette("colorblind", 5)
 PALETTE: dict[str, Any] = dict(zip(GROUPINGS, [*COLOURS[:3], COLOURS[4], "0.3"], strict=True))
-LINES: dict[str, Any] = dict(zip(GROUPINGS, ["-", (0, (5, 2)), (2, (2, 5)), "-.", "-"], strict=True))
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), "-.", (2, (2, 5)), ":")
 MARKERS: dict[str, str] = dict(zip(GROUPINGS, "osDv^", strict=True))
 LABELS = {"none": "none (dense)"}
 TITLES = {
@@ -140,14 +140,14 @@ def equal_cost(summary: pd.DataFrame) -> Figure:
         rows = pd.Series([tuple(row[name] for name in others) for _, row in grid.iterrows()], grid.index)
         cells, levels = list(dict.fromkeys(rows)), list(dict.fromkeys(grid[lead].map(str)))
         looks = series_looks(levels)
-        figure = Figure(figsize=(6.4, 1.3 + max(0.3, 0.15 * len(levels)) * max(2, len(cells))))
+        figure = Figure(figsize=(6.4, 1.3 + max(0.36, 0.2 * len(levels)) * max(2, len(cells))))
         axes = figure.subplots()
         for place, level in enumerate(levels):
             part = grid[grid[lead].map(str) == level]
             places = np.array([cells.index(cell) for cell in rows[part.index]])
             axes.errorbar(
                 part.error_mean,
-                places + 0.66 * (place / max(1, len(levels) - 1) - 0.5),
+                places + 0.5 * (place - (len(levels) - 1) / 2) / len(levels),
                 xerr=interval_arms(part),
                 ls="none",
                 markersize=5.5,
@@ -247,7 +247,7 @@ def macs_during_training(stages: pd.DataFrame) -> Figure:
         for place, (variant, part) in enumerate(variants.items()):
             grouping = part.grouping.iloc[0]
             colour = PALETTE[grouping] if one_each else looks[variant]["color"]
-            line = list(LINES.values())[place % len(LINES)]  # broken lines show those that lie on them
+            line = DASHES[place % len(DASHES)]  # broken lines show those that lie on them
             axes.step(part.epoch, part.macs, where="post", color=colour, ls=line, lw=2, label=variant)
         axes.set_xlabel("Epoch")
         axes.set_ylabel("MACs of the network")

@@ -187,7 +187,8 @@ def _one_run_a_course(store: RunStore, runs: pd.DataFrame) -> pd.DataFrame:
         return runs.head(0)
     like = (runs.growth == base.growth.iloc[0]) & (runs.connectivity == base.connectivity.iloc[0])
     chosen = runs[like & (runs["size"] == base["size"].iloc[0]) & (runs.state == "done")]
-    chosen = chosen.drop_duplicates(["grouping", "groups", "condense_factor", "pruning"])
+    course = chosen.assign(grouping=chosen.grouping.replace("unstructured", "learned"))  # they fall alike
+    chosen = chosen[~course.duplicated(["grouping", "groups", "condense_factor", "pruning"])]
     stages = frames.stages([Run(store.root / name) for name in chosen.run])
     return stages.merge(chosen[["run", "variant", "grouping"]], on="run") if len(stages) else stages
 
