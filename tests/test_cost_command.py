@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from conftest import small_model, small_run
 from official import CHECKPOINTS, needs_checkpoints
 from test_deploy import lived_in
+from test_project import ROOT
 
 from analysis.cost import agreement, comparison, cost
 from analysis.running import execute
@@ -183,3 +185,9 @@ def test_a_stage_of_an_untrained_network_has_that_stages_masks():
     assert isinstance(model, CondenseNet)
     table: CostTable = cost_table(model)
     assert table == cost_table(small_model(), 2)
+
+
+def test_the_readme_says_what_is_counted_today():
+    text = (ROOT / "README.md").read_text()
+    for name, figure, _ in conventions(PRESETS["condensenet-86"]).rows():
+        assert re.search(rf"\| `?{name}`? \| {figure:,} \|", text), name
