@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from condense_core import CondenseNet
-    from condense_core.deploy import Certificate
+    from condense_core.certificate import Certificate
     from condense_core.export import Exported
 
 LAYER_COLUMNS = ("layer", "in", "groups", "kept", "share", "difference")
@@ -74,7 +74,7 @@ def condense(
             check_writable(target.parent)
         model = load_network(run_or_checkpoint, RunStore(runs), **settings).eval()
         batch, images_from = real_images(run_or_checkpoint, RunStore(runs), model, data, data_dir, images)
-        from condense_core.deploy import certify
+        from condense_core.certificate import certify
         from condense_core.deploy import condense as make_small
 
         small = make_small(model)

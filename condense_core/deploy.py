@@ -1,34 +1,28 @@
 """Condensed networks: an index of the surviving inputs in front of a grouped convolution (paper Figure 1).
 
 The groups of a grouped convolution are contiguous, so the permutation that costs nothing in training becomes
-a channel shuffle in front of the 3×3 convolution. A certificate says how the outputs compare.
+a channel shuffle in front of the 3×3 convolution.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .cost import cost_table
 from .grouping import (
     LearnedGroupLinear,
     Masked,
     MaskedConv1x1,
     UnstructuredConv,
-    kept_inputs,
     live_weights,
     masked_layers,
 )
 from .model import CondenseNet, DenseLayer, Transition
-
-TOLERANCE = 1e-5  # of outputs in float32, relative to the largest
 
 
 class Index(nn.Module):
@@ -154,123 +148,3 @@ def _with(module: Any, **state: Tensor) -> Any:
     module = module.to(next(iter(state.values())))
     module.load_state_dict({name: tensor.detach() for name, tensor in state.items()})
     return module
-
-
-def relative_difference(outputs: Tensor, reference: Tensor) -> float:
-    """Largest difference: max |Δ| / max |reference|; not finite where either is not."""
-    return ((outputs - reference).abs().max() / reference.abs().max().clamp(min=1e-30)).item()
-
-
-@dataclass(frozen=True)
-class LayerCertificate:
-    """A masked layer: inputs that each group keeps, its share ceil(I·(C−s)/C), and the outputs' difference."""
-
-    name: str
-    in_channels: int
-    groups: int
-    kept: int
-    share: int
-    difference: float
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """How a condensed network compares with the masked one; differences are max |Δ| / max |reference|."""
-
-    layers: tuple[LayerCertificate, ...]
-    logits_difference: float
-    images: int
-    images_from: str
-    macs: int
-    params_before: int
-    params_after: int
-    bytes_before: int
-    bytes_after: int
-    tolerance: float = TOLERANCE
-
-    @property
-    def worst(self) -> float:
-        """The largest difference, of any layer or of the logits."""
-        return max([self.logits_difference, *(layer.difference for layer in self.layers)])
-
-    @property
-    def holds(self) -> bool:
-        """Whether every group keeps exactly its share and no difference is above the tolerance."""
-        shares = all(layer.kept == layer.share for layer in self.layers)
-        return shares and self.worst <= self.tolerance
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values, with the verdict."""
-        return {"holds": self.holds, "worst_difference": self.worst, **asdict(self)}
-
-
-def certify(model: CondenseNet, small: CondenseNet, images: Tensor, images_from: str) -> Certificate:
-    """Compare a condensed network with the masked one it was made from, layer by layer on `images`."""
-    reference, outputs = (_layer_outputs(network, images) for network in (model, small))
-    difference = {name: relative_difference(outputs[name], reference[name]) for name in reference}
-    layers = tuple(
-        LayerCertificate(
-            name,
-            layer.mask.shape[1],
-            layer.groups,
-            int(layer.mask.sum(1).max()),
-            _share(layer),
-            difference[_output_of(name)],
-        )
-        for name, layer in masked_layers(model).items()
-    )
-    return Certificate(
-        layers,
-        difference["classifier"],
-        len(images),
-        images_from,
-        cost_table(small).macs,
-        *(_count(network, Tensor.numel, network.parameters()) for network in (model, small)),
-        *(
-            _count(
-                network, lambda tensor: tensor.numel() * tensor.element_size(), network.state_dict().values()
-            )
-            for network in (model, small)
-        ),
-    )
-
-
-def _share(layer: Masked) -> int:
-    """What every group of a layer keeps in the stage that it is in."""
-    inputs, factor, kept = layer.mask.shape[1], layer.condense_factor, int(layer.mask.sum(1).max())
-    shares = [kept_inputs(inputs, factor, stage) for stage in range(factor)]
-    return min(shares, key=lambda share: abs(share - kept))
-
-
-def _count(network: nn.Module, size: Callable[[Tensor], int], tensors: Any) -> int:
-    return sum(size(tensor) for tensor in tensors)
-
-
-def _output_of(name: str) -> str:
-    """Where the output of a masked layer is compared: behind what its batch norm may be folded into."""
-    return name.replace(".conv1", ".conv2") if name.endswith(".conv1") else name.removesuffix(".conv")
-
-
-@torch.no_grad()
-def _layer_outputs(model: CondenseNet, images: Tensor) -> dict[str, Tensor]:
-    outputs: dict[str, Tensor] = {}
-
-    def hook(name: str) -> Callable[..., None]:
-        def record(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            outputs[name] = output
-
-        return record
-
-    handles = [
-        module.register_forward_hook(hook(name))
-        for name, module in model.named_modules()
-        if name.endswith(".conv2") or name == "classifier" or isinstance(module, Transition)
-    ]
-    training = model.training
-    try:
-        model.eval()(images)
-    finally:
-        model.train(training)
-        for handle in handles:
-            handle.remove()
-    return outputs

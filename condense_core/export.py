@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .deploy import TOLERANCE, relative_difference
+from .certificate import TOLERANCE, relative_difference
 
 FORMATS = {".pt2": ("torch",), ".onnx": ("onnx", "onnxscript", "onnxruntime")}
 """What each kind of file needs; the last one named is its runtime."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 
 import numpy as np
@@ -18,10 +19,11 @@ from official import (
 )
 
 from condense_core import DataConfig, RecipeConfig, RunConfig, Trainer, condense, cost_table, load_official
+from condense_core.certificate import relative_difference
 from condense_core.data import load
-from condense_core.deploy import relative_difference
 from condense_core.official import official_snapshot
 
+DIGITS = DataConfig("digits", train_images=192)
 TINY = {"stages": [1, 1, 1], "growth": [8, 8, 8]}
 
 
@@ -246,14 +248,13 @@ def test_an_unknown_setting_is_refused():
 
 @needs_official
 def test_a_masked_checkpoint_in_the_middle_of_training_goes_on_here(tmp_path):
-    data = DataConfig("digits", train_images=192)
     official = official_model(stage=2, **TINY)
     optimizer = torch.optim.SGD(official.parameters(), 0.1, 0.9, weight_decay=1e-4, nesterov=True)
     official.train()(torch.randn(4, 3, 32, 32)).sum().backward()
     optimizer.step()
     path = save(official, tmp_path / "m.pth.tar", optimizer=optimizer.state_dict(), epoch=2)
     shape = load_official(path).config
-    trainer = Trainer(RunConfig(shape, RecipeConfig(epochs=8), data), _enlarged(load(data)))
+    trainer = Trainer(RunConfig(shape, RecipeConfig(epochs=8), DIGITS), _enlarged(load(DIGITS)))
     trainer.restore(official_snapshot(path, trainer))
     assert (trainer.step, trainer.stage) == (3 * trainer.steps_per_epoch, 2)
     assert_same_logits(trainer.model, official)
@@ -266,6 +267,46 @@ def test_a_masked_checkpoint_in_the_middle_of_training_goes_on_here(tmp_path):
     records = [type(record).__name__ for record in trainer.run()]
     assert records[-1] == "Result"
     assert (first.mask.sum(1) == 4).all()
+
+
+@needs_official
+def test_training_goes_on_as_the_official_code_would_have_gone_on(tmp_path):
+    torch.set_default_dtype(torch.float64)
+    try:
+        _compare_continued_training(tmp_path)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def _compare_continued_training(tmp_path):
+    images = torch.randn(12, 16, 3, 32, 32)
+    labels = torch.randint(10, (12, 16))
+    official = official_model(stage=0, **TINY).train()
+    optimizer = torch.optim.SGD(official.parameters(), 0.02, 0.9, weight_decay=1e-4, nesterov=True)
+
+    def step(index: int) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = 0.01 * (1 + math.cos(math.pi * index / 12))
+        loss = torch.nn.functional.cross_entropy(official(images[index], index / 12), labels[index])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    for index in range(3):
+        step(index)
+    path = save(official, tmp_path / "m.pth.tar", optimizer=optimizer.state_dict(), epoch=0)
+    config = RunConfig(load_official(path).config, RecipeConfig(epochs=4, learning_rate=0.02), DIGITS)
+    trainer = Trainer(config, _enlarged(load(DIGITS)))
+    assert trainer.steps_per_epoch == 3
+    trainer.restore(official_snapshot(path, trainer))
+    trainer._evaluate_curves = lambda: None  # on images in float32
+    for index in range(3, 12):
+        step(index)
+        list(trainer.enter_stages())
+        trainer.train_on(images[index], labels[index])
+    back = load_official(save(official, tmp_path / "end.pth.tar"))
+    for name, tensor in back.state_dict().items():
+        torch.testing.assert_close(trainer.model.state_dict()[name], tensor, rtol=1e-9, atol=1e-9)
 
 
 def _enlarged(dataset):

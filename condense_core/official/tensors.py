@@ -46,7 +46,9 @@ def load_tensors(checkpoint: Checkpoint, model: CondenseNet) -> bool:
         for own, tensor, where in _tensors(name, part, indices):
             _copy(checkpoint, own, tensor, where)
             left.discard(own)
-        left -= {f"{name}.num_batches_tracked"}
+        if (own := f"{name}.num_batches_tracked") in left:  # old versions of torch had none
+            _copy(checkpoint, own, part.get_buffer("num_batches_tracked"), None)
+            left.discard(own)
     for name in masked_parts(parts):
         holder = name.removesuffix(".conv")
         kinds = ("index",) if name in indices else ("_mask", "_count", "_stage")
