@@ -50,6 +50,11 @@ def _interval(low: float, high: float) -> str:
     return f"{low:+.2f} to {high:+.2f}" if math.isfinite(low) else "–"
 
 
+def matched_size(row: Any) -> bool:
+    """Whether a variant is a further size of a path's step, of a width that was solved for."""
+    return row.role == "size" and bool(getattr(row, "path", False))
+
+
 def summary_rows(summary: pd.DataFrame) -> list[tuple[str, ...]]:
     """`stats.summary` under SUMMARY_COLUMNS; differences in percentage points."""
     return [
@@ -57,7 +62,7 @@ def summary_rows(summary: pd.DataFrame) -> list[tuple[str, ...]]:
             row.variant,
             row.role,
             count(row.macs) if row.n else "–",
-            f"{100 * row.residual:+.1f} %" if row.role in ("grid", "reference") else "–",
+            f"{100 * row.residual:+.1f} %" if row.role in ("grid", "reference") or matched_size(row) else "–",
             count(row.params) if row.n else "–",
             count(row.training_macs) if row.n else "–",
             f"{number(row.error_mean)} ± {number(row.error_sd)}",
