@@ -64,7 +64,7 @@ def reference_sentences(summary: pd.DataFrame) -> list[str]:
 def _level(factor: str, level: str) -> str:
     """A level of a factor in words."""
     words = {
-        "groups": "{} groups",
+        "groups": "{} group" if level == "1" else "{} groups",
         "condense_factor": "condense factor {}",
         "group_lasso": "group lasso {}",
         "criterion": "criterion {}",
