@@ -6,6 +6,8 @@ import math
 
 import pandas as pd
 
+from .study_config import MATCH_TOLERANCE
+
 
 def effect_sentence(effect: pd.Series) -> str:
     """One main effect as a sentence, with its interval and the number of pairs."""
@@ -33,7 +35,19 @@ def effect_sentence(effect: pd.Series) -> str:
 def findings(effects: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
     """The main effects as sentences, then what the base costs beside the dense reference."""
     sentences = [effect_sentence(effect) for _, effect in effects.iterrows()]
-    return sentences + reference_sentences(summary)
+    return sentences + unequal_cost(summary) + reference_sentences(summary)
+
+
+def unequal_cost(summary: pd.DataFrame) -> list[str]:
+    """A warning where the effects are of variants that do not cost the same."""
+    grid = summary[summary.role == "grid"] if len(summary) else summary
+    if grid.empty or grid.residual.abs().max() <= MATCH_TOLERANCE:
+        return []
+    low, high = grid.residual.min(), grid.residual.max()
+    return [
+        f"These differences are not at equal cost: the variants' MACs are {100 * low:+.0f} % to "
+        f"{100 * high:+.0f} % beside the base's. The trade-off shows error and cost together."
+    ]
 
 
 def reference_sentences(summary: pd.DataFrame) -> list[str]:

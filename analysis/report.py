@@ -127,7 +127,7 @@ def pictures(store: RunStore, runs: pd.DataFrame, summary: pd.DataFrame) -> list
     from condense_core.runs import Run
 
     from . import frames, plots
-    from .study import MATCH_TOLERANCE
+    from .study_config import MATCH_TOLERANCE
 
     if summary.empty or not summary.n.any() or not (summary.role == "base").any():
         return []

@@ -21,14 +21,12 @@ from condense_core.config import (
 )
 from condense_core.settings import nearest, to_dict
 
-from .study_config import AXES, NAMED_STUDIES, StudyConfig, part_of, study_config
+from .study_config import AXES, MATCH_TOLERANCE, NAMED_STUDIES, StudyConfig, part_of, study_config
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from condense_core.data import Description
-
-MATCH_TOLERANCE = 0.05
 
 
 PATH: dict[str, dict[str, Any]] = {

@@ -33,6 +33,8 @@ AXES = (
 )
 """What a study may cross; the first that it varies is the one that its figures lead with."""
 
+MATCH_TOLERANCE = 0.05  # of final MACs: beyond it costs are not called equal
+
 LEVELS: dict[str, tuple[str, ...]] = {
     "grouping": GROUPINGS,
     "growth": GROWTH_SCHEDULES,

@@ -47,7 +47,9 @@ def test_a_named_study_runs_to_its_report(store, name, settings, factors):
     effects, summary = stats.effects(runs), stats.summary(runs)
     assert set(effects.factor) == factors
     assert (effects.pairs >= 2).all()
-    assert len(findings(effects, summary)) == len(effects)
+    unequal = any("not at equal cost" in sentence for sentence in findings(effects, summary))
+    assert unequal == (name in ("condense-factor", "path"))  # at equal width here
+    assert len(findings(effects, summary)) == len(effects) + unequal
     page = write_report(store, study.config.name, store.root.parent / "reports").read_text()
     assert NAMED_STUDIES[name].question in page
     assert "Error against cost" in page
