@@ -113,8 +113,9 @@ def render(
 
 
 def shown_run(runs: pd.DataFrame) -> str | None:
-    """The learned run whose connections are shown: the base's first seed where that learned."""
+    """The learned run whose connections are shown: the base's first seed where that lost some."""
     done = runs[(runs.state == "done") & (runs.grouping == "learned")] if len(runs) else runs
+    done = done[done.condense_factor > 1] if len(done) else done
     return (
         None
         if done.empty
@@ -198,8 +199,8 @@ def pruning_steps(run: Run) -> list[dict[str, Any]]:
     from . import frames
 
     stages, epochs = frames.stages([run]), frames.epochs([run])
-    steps = stages[stages.stage.isin([str(stage) for stage in range(1, len(stages))])]
-    ends = [*steps.epoch.tolist()[1:], float("inf")]
+    steps = stages[~stages.stage.isin(["0", "end"])]
+    ends = [*steps.epoch.tolist(), float("inf")][1:]
     rows = []
     for (_, step), end in zip(steps.iterrows(), ends, strict=True):
         later = epochs[(epochs.epoch > step.epoch) & (epochs.epoch <= end)].curve_error_percent

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from analysis import stats
 from analysis.ablate import ablate
 from analysis.findings import findings
-from analysis.report import write_report
+from analysis.report import pruning_steps, shown_run, write_report
 from analysis.study import PATH, Study
 from analysis.study_config import NAMED_STUDIES
 from condense_core import cost_table
@@ -31,9 +31,13 @@ def store(tmp_path_factory) -> RunStore:
 @pytest.mark.parametrize(
     ("name", "settings", "factors"),
     [
-        ("pruning", {"criterion": ("l1", "random")}, {"grouping", "pruning", "criterion"}),
+        (
+            "pruning",
+            {"criterion": ("l1", "random"), "pruning": ("one-shot", "gradual")},
+            {"grouping", "pruning", "criterion"},
+        ),
         ("groups", {"groups": (1, 4)}, {"groups"}),
-        ("condense-factor", {"condense_factor": (2, 4), "sizes": (8,)}, {"condense_factor"}),
+        ("condense-factor", {"condense_factor": (1, 4), "sizes": (8,)}, {"condense_factor"}),
         ("lasso", {"group_lasso": (0.0, 1e-3)}, {"group_lasso"}),
         ("path", {}, {"step"}),
     ],
@@ -50,6 +54,9 @@ def test_a_named_study_runs_to_its_report(store, name, settings, factors):
     unequal = any("not at equal cost" in sentence for sentence in findings(effects, summary))
     assert unequal == (name in ("condense-factor", "path"))  # at equal width here
     assert len(findings(effects, summary)) == len(effects) + unequal
+    shown = shown_run(runs)
+    steps = pruning_steps(store.run(next(c for _, c in study.run_configs() if c.name == shown)))
+    assert [step["stage"] for step in steps] == (["3"] if name == "pruning" else ["1", "2", "3"])
     page = write_report(store, study.config.name, store.root.parent / "reports").read_text()
     assert NAMED_STUDIES[name].question in page
     assert "Error against cost" in page

@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from conftest import small_model
 from official import (
     CHECKPOINTS,
     converted,
@@ -17,11 +18,14 @@ from official import (
     official_model,
     save,
 )
+from test_deploy import lived_in
 
 from condense_core import DataConfig, RecipeConfig, RunConfig, Trainer, condense, cost_table, load_official
 from condense_core.certificate import relative_difference
 from condense_core.data import load
+from condense_core.grouping import live_weights, masked_layers
 from condense_core.official import official_snapshot
+from condense_core.official.tensors import official_parts
 
 DIGITS = DataConfig("digits", train_images=192)
 TINY = {"stages": [1, 1, 1], "growth": [8, 8, 8]}
@@ -323,3 +327,27 @@ def _enlarged(dataset):
         validation=enlarge(dataset.validation),
         test=enlarge(dataset.test),
     )
+
+
+@pytest.mark.parametrize("connectivity", ["full", "block"])
+@pytest.mark.parametrize(("groups", "factor"), [(4, 4), (4, 8), (2, 4)])
+def test_a_network_of_ours_under_official_names_comes_back_the_same(tmp_path, connectivity, groups, factor):
+    config = small_model(
+        groups=groups, condense_factor=factor, connectivity=connectivity, image_size=32, stem_stride=1
+    )
+    model = lived_in(config)
+    state = {}
+    for name, part in official_parts(model).items():
+        state |= {f"{name}.{kind}": tensor for kind, tensor in part.state_dict().items() if kind != "mask"}
+        if hasattr(part, "mask"):
+            holder, mask = name.removesuffix(".conv"), live_weights(part).float()
+            state |= {
+                f"{holder}._mask": mask,
+                f"{holder}._stage": torch.tensor([float(factor - 1)]),
+                f"{holder}._count": (1 - mask[0]).sum().view(1),
+            }
+    torch.save({"state_dict": state}, tmp_path / "m.pth.tar")
+    divides = all(layer.mask.shape[1] % factor == 0 for layer in masked_layers(model).values())
+    back = load_official(tmp_path / "m.pth.tar", **({} if divides else {"condense_factor": factor}))
+    assert back.config == model.config
+    assert all(torch.equal(tensor, back.state_dict()[name]) for name, tensor in model.state_dict().items())
