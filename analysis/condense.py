@@ -81,11 +81,9 @@ def condense(
         for target in targets:
             target.parent.mkdir(parents=True, exist_ok=True)
     certificate = certify(model, small, batch, images_from)
-    exported = _export(model, small, batch, targets) if certificate.holds else []
     record = _record(run_or_checkpoint, model, certificate)
-    for target, export in zip(targets, exported, strict=False):
-        if export.holds:
-            _write_certificate(target, record | {"export": _plain(export)})
+    with bad_input():  # a folder that vanished, a full disk
+        exported = _export(model, small, batch, targets, record) if certificate.holds else []
     if as_json:
         click.echo(json.dumps(record | {"exports": [_plain(export) for export in exported]}, indent=1))
     else:
@@ -136,7 +134,7 @@ def photographs(count: int, size: int) -> Tensor:
 
 
 def _export(
-    model: CondenseNet, small: CondenseNet, images: Tensor, targets: tuple[Path, ...]
+    model: CondenseNet, small: CondenseNet, images: Tensor, targets: tuple[Path, ...], record: dict[str, Any]
 ) -> list[Exported]:
     import torch
 
@@ -144,7 +142,12 @@ def _export(
 
     with torch.no_grad():
         reference = model(images)
-    return [export(small, target, images, reference) for target in targets]
+    exported = []
+    for target in targets:
+        exported.append(export(small, target, images, reference))
+        if exported[-1].holds:
+            _write_certificate(target, record | {"export": _plain(exported[-1])})
+    return exported
 
 
 def _record(name: str, model: CondenseNet, certificate: Certificate) -> dict[str, Any]:
@@ -182,8 +185,15 @@ def _print(certificate: Certificate, per_layer: bool) -> None:
             for layer in certificate.layers
         ]
         print_table("Layer by layer", LAYER_COLUMNS, rows)
+    stage = "no stage" if certificate.stage is None else f"stage {certificate.stage}"
+    unfinished = "" if certificate.stage in (None, certificate.last_stage) else ": it is not pruned to the end"
     shares = sum(layer.kept == layer.share for layer in certificate.layers)
-    click.echo(f"Shares: in {shares} of {len(certificate.layers)} layers every group keeps exactly its share.")
+    click.echo(
+        f"Shares: in {shares} of {len(certificate.layers)} layers every group keeps exactly its share, "
+        f"that of {stage} of 0 to {certificate.last_stage}{unfinished}."
+        if certificate.layers
+        else "Shares: no layer is masked; it is condensed already, or dense."
+    )
     click.echo(
         f"Outputs: largest difference {certificate.worst:.1e} in a layer, {certificate.logits_difference:.1e} "
         f"at the logits (max |Δ| / max |reference|, at most {certificate.tolerance:g}); "

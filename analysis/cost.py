@@ -42,6 +42,8 @@ LAYER_COLUMNS = ("layer", "operator", "in", "out", "groups", "size", "MACs", "FL
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", help="run store  (default: runs)")
 @click.option("--groups", type=int, help="of an official checkpoint whose masks do not show it yet")
 @click.option("--condense-factor", type=int, help="likewise")
+@click.option("--stem-stride", type=int, help="likewise  (default: 2 for 1000 classes, else 1)")
+@click.option("--image-size", type=int, help="likewise  (default: 224 for stride 2, else 32)")
 @click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
 def cost(
     name: str | None,
@@ -73,18 +75,27 @@ def cost(
         if stage is not None and not isinstance(network, ModelConfig):
             raise ValueError(f"stage {stage}: only a preset has stages to choose from; {name!r} is as it is")
         table = cost_table(network, stage, image_size)
+        _check_used(network, settings)
     counted = conventions(network, stage, image_size)
     if as_json:
-        click.echo(json.dumps(to_json(name, table, counted), indent=1))
+        click.echo(json.dumps(to_json(name, image_size, table, counted), indent=1))
     else:
-        _print_one(name, table, counted, per_layer)
+        _print_one(f"{name}, {image_size} pixels", name, table, counted, per_layer)
     return 0
 
 
-def to_json(name: str, table: CostTable, counted: Conventions) -> dict[str, Any]:
+def _check_used(network: Any, settings: dict[str, Any]) -> None:
+    """Raise ValueError for a setting of a checkpoint that was given for something else."""
+    for setting, value in settings.items():
+        if value is not None and getattr(getattr(network, "config", None), setting, None) != value:
+            raise ValueError(f"{setting} {value}: only of an official checkpoint")
+
+
+def to_json(name: str, image_size: int, table: CostTable, counted: Conventions) -> dict[str, Any]:
     """The cost of one network as plain values; FLOPs, MACs and parameters are whole numbers for one image."""
     return {
         "name": name,
+        "image_size": image_size,
         "flops_paper": table.flops_paper,
         "params_paper": table.params,
         "macs": table.macs,
@@ -102,7 +113,7 @@ def published_rows(name: str) -> list[Published]:
     return [row for row in PUBLISHED if row.model == name]
 
 
-def _print_one(name: str, table: CostTable, counted: Conventions, per_layer: bool) -> None:
+def _print_one(title: str, name: str, table: CostTable, counted: Conventions, per_layer: bool) -> None:
     from .tables import print_table
 
     if per_layer:
@@ -118,9 +129,9 @@ def _print_one(name: str, table: CostTable, counted: Conventions, per_layer: boo
             )
             for layer in table.layers
         ]
-        print_table(f"{name}, layer by layer, for one image", LAYER_COLUMNS, rows)
+        print_table(f"{title}, layer by layer, one image", LAYER_COLUMNS, rows)
     rows = [(convention, f"{figure:,}", meaning) for convention, figure, meaning in counted.rows()]
-    print_table(f"{name}, one image", ("convention", "count", "what is counted"), rows)
+    print_table(f"{title}, one image", ("convention", "count", "what is counted"), rows)
     count = counted.condensed or counted.masked
     skipped = ", ".join(f"{number} {operator}" for operator, number in count.uncounted.items()) or "none"
     click.echo(f"Calls that fvcore did not count: {skipped}; ReLUs and concatenations it ignores.")

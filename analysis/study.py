@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 PATH: dict[str, dict[str, Any]] = {
-    "DenseNet-BC": {"grouping": "none", "growth": "constant", "connectivity": "block", "groups_3x3": 1},
+    "DenseNet-BC": {"grouping": "none", "growth": "constant", "connectivity": "block"},
     "+ learned groups": {"grouping": "learned", "growth": "constant", "connectivity": "block"},
     "+ exponential growth": {"grouping": "learned", "growth": "exponential", "connectivity": "block"},
     "+ full connectivity": {"grouping": "learned", "growth": "exponential", "connectivity": "full"},
@@ -119,6 +119,7 @@ class Study:
         elif device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device 'cuda': there is none; valid: auto, cpu")
         study = cls(config, describe(config.data_config), device)
+        study.run_configs()  # whatever is wrong with a variant is told here
         study.check_match()
         return study
 
@@ -189,13 +190,19 @@ class Study:
 
     def _model(self, cell: Cell, size: int) -> ModelConfig:
         axes = cell | ({"groups": 1, "condense_factor": 1} if cell["grouping"] == "none" else {})
+        if cell["grouping"] == "unstructured":
+            axes = axes | {"groups": self.config.groups[0]}  # it has none
         data = {"num_classes": self.data.num_classes, "image_size": self.data.image_size}
         rates = growth_rates(cell["growth"], size, len(self.config.stages))
         return part_of(ModelConfig, vars(self.config) | axes | data | {"growth": rates})
 
     def _recipe(self, cell: Cell) -> RecipeConfig:
-        learned = cell["grouping"] in LEARNED  # nothing is pruned of the others
-        axes = cell if learned else cell | {"pruning": "condensing", "criterion": "l1"}
+        axes = cell
+        if cell["grouping"] not in LEARNED:  # nothing is pruned of it: trained once, however the others are
+            lasso = self.config.group_lasso[0]
+            axes = cell | {"pruning": "condensing", "criterion": "l1", "group_lasso": lasso}
+        if axes["pruning"] == "condensing":
+            axes = axes | {"retraining_rate": None}
         return part_of(RecipeConfig, vars(self.config) | axes)
 
     def _label(self, model: ModelConfig, cell: Cell) -> str:

@@ -154,6 +154,8 @@ class NamedStudy:
     fixed: dict[str, Any] = field(default_factory=dict)
 
 
+HELD = ("grouping", "reference", "match", "groups_3x3")  # by a study also where a preset says otherwise
+
 _LEARNED = {
     "grouping": ("learned",),
     "growth": ("exponential",),
@@ -227,7 +229,9 @@ def study_config(**given: Any) -> StudyConfig:
     if not isinstance(study, str) or study not in NAMED_STUDIES:
         raise ValueError(f"study {study!r}: {nearest(str(study), NAMED_STUDIES)}")
     named = NAMED_STUDIES[study]
-    settings = DEFAULTS | named.fixed | _preset_settings(given.get("preset")) | named.varied | given
+    preset = _preset_settings(given.get("preset"))
+    held = {} if preset.get("grouping") == ("none",) else {k: v for k, v in named.fixed.items() if k in HELD}
+    settings = DEFAULTS | named.fixed | preset | held | named.varied | given
     for axis in AXES:
         settings[axis] = _levels(axis, settings[axis])
     data = str(settings["data"])

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .condensation import layer_stage
 from .cost import cost_table
-from .grouping import Masked, kept_inputs, masked_layers
+from .grouping import LearnedGroupConv, LearnedGroupLinear, Masked, kept_inputs, masked_layers
 from .model import CondenseNet, Transition
 
 TOLERANCE = 1e-5  # of outputs in float32, relative to the largest
@@ -23,7 +24,7 @@ def relative_difference(outputs: Tensor, reference: Tensor) -> float:
 
 @dataclass(frozen=True)
 class LayerCertificate:
-    """A masked layer: inputs that each group keeps, its share ceil(I·(C−s)/C), and the outputs' difference."""
+    """A masked layer: inputs that each group keeps, its share in the network's stage, and the difference."""
 
     name: str
     in_channels: int
@@ -38,6 +39,8 @@ class Certificate:
     """How a condensed network compares with the masked one; differences are max |Δ| / max |reference|."""
 
     layers: tuple[LayerCertificate, ...]
+    stage: int | None
+    last_stage: int
     logits_difference: float
     images: int
     images_from: str
@@ -55,9 +58,8 @@ class Certificate:
 
     @property
     def holds(self) -> bool:
-        """Whether every group keeps exactly its share and no difference is above the tolerance."""
-        shares = all(layer.kept == layer.share for layer in self.layers)
-        return shares and self.worst <= self.tolerance
+        """Whether every group keeps exactly its stage's share and no difference is above the tolerance."""
+        return self.stage is not None and self.worst <= self.tolerance
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, with the verdict."""
@@ -68,19 +70,23 @@ def certify(model: CondenseNet, small: CondenseNet, images: Tensor, images_from:
     """Compare a condensed network with the masked one it was made from, layer by layer on `images`."""
     reference, outputs = (_layer_outputs(network, images) for network in (model, small))
     difference = {name: relative_difference(outputs[name], reference[name]) for name in reference}
+    last = model.config.last_stage
+    stage = stage_by_shares(model)
     layers = tuple(
         LayerCertificate(
             name,
             layer.mask.shape[1],
             layer.groups,
-            int(layer.mask.sum(1).max()),
-            _share(layer),
+            kept(layer),
+            share(layer, last if stage is None else stage, last),
             difference[_output_of(name)],
         )
         for name, layer in masked_layers(model).items()
     )
     return Certificate(
         layers,
+        stage,
+        last,
         difference["classifier"],
         len(images),
         images_from,
@@ -95,11 +101,25 @@ def certify(model: CondenseNet, small: CondenseNet, images: Tensor, images_from:
     )
 
 
-def _share(layer: Masked) -> int:
-    """What every group of a layer keeps in the stage that it is in."""
-    inputs, factor, kept = layer.mask.shape[1], layer.condense_factor, int(layer.mask.sum(1).max())
-    shares = [kept_inputs(inputs, factor, stage) for stage in range(factor)]
-    return min(shares, key=lambda share: abs(share - kept))
+def kept(layer: Masked) -> int:
+    """Inputs that every group of a layer still reads."""
+    return int(layer.mask.sum(1).max())
+
+
+def share(layer: Masked, stage: int, last_stage: int) -> int:
+    """ceil(I·(C−s)/C) where the network is in `stage`; groups that are given have always the last one's."""
+    factor, reached = layer.condense_factor, layer.condense_factor - 1
+    if isinstance(layer, LearnedGroupConv | LearnedGroupLinear):
+        reached = layer_stage(stage, last_stage, factor)
+    return kept_inputs(layer.mask.shape[1], factor, reached)
+
+
+def stage_by_shares(model: CondenseNet) -> int | None:
+    """The latest stage whose shares all layers keep; None where there is none."""
+    last = model.config.last_stage
+    layers = masked_layers(model).values()
+    stages = (s for s in range(last, -1, -1) if all(kept(layer) == share(layer, s, last) for layer in layers))
+    return next(stages, None)
 
 
 def _count(network: nn.Module, size: Callable[[Tensor], int], tensors: Any) -> int:

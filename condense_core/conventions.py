@@ -128,7 +128,9 @@ def pruned_to(config: ModelConfig, stage: int | None = None) -> CondenseNet:
 @torch.no_grad()
 def count(model: nn.Module, image_size: int) -> Count:
     """Run one image through `model` and let fvcore and torch count."""
-    from fvcore.nn import FlopCountAnalysis
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.jit, which fvcore uses
+        from fvcore.nn import FlopCountAnalysis
 
     training, parameter = model.training, next(model.parameters())
     image = torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)

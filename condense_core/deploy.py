@@ -45,6 +45,8 @@ def condense(model: CondenseNet, fold: bool = True) -> CondenseNet:
     Batch norms behind 1×1 convolutions are folded into them, and it is in evaluation mode; `fold=False` keeps
     them, for fine-tuning. Raises ValueError where single weights were pruned or groups keep unequal shares.
     """
+    if not isinstance(model, CondenseNet):
+        raise TypeError(f"{type(model).__name__}: only a CondenseNet can be condensed")
     for name, layer in masked_layers(model).items():
         _check_shares(name, layer)
     small = copy.deepcopy(model)

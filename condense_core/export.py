@@ -42,6 +42,8 @@ def check_format(path: Path) -> None:
     """Raise ValueError for a file name whose kind is unknown or needs a package that is not there."""
     if path.suffix not in FORMATS:
         raise ValueError(f"to {str(path)!r}: must end in {' or '.join(FORMATS)}")
+    if path.is_dir():
+        raise ValueError(f"to {str(path)!r}: is a folder")
     missing = [name for name in FORMATS[path.suffix] if find_spec(name) is None]
     if missing:
         raise ValueError(
@@ -60,7 +62,7 @@ def export(model: nn.Module, path: Path, images: Tensor, reference: Tensor) -> E
     runtime = FORMATS[path.suffix][-1]
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, _quiet():
         temporary = Path(folder) / path.name
-        write(model.eval(), temporary, images[:2])
+        write(model.eval(), temporary, torch.cat([images[:1]] * 2))  # a batch of one would be taken for fixed
         logits = run(temporary, [images, images[:1]])
         differences = [relative_difference(own, reference[: len(own)]) for own in logits]
         content = temporary.read_bytes()

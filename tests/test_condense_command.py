@@ -55,6 +55,13 @@ def test_a_run_is_exported_and_its_file_gives_the_masked_networks_logits(store, 
     assert json.loads(result.stdout)["certificate"] == certificate["certificate"]
 
 
+def test_one_image_is_enough_to_export(store, tmp_path):
+    name = next(run.name for run in store.runs() if run.name.startswith("learned"))
+    assert call(store, name, "--images", 1, "--to", tmp_path / "a.pt2").exit_code == 0
+    module = torch.export.load(tmp_path / "a.pt2").module()
+    assert module(torch.zeros(5, 3, 8, 8)).shape == (5, 10)
+
+
 def test_an_exported_file_names_no_folder_of_this_machine(store, tmp_path):
     name = next(run.name for run in store.runs() if run.name.startswith("learned"))
     assert call(store, name, "--to", tmp_path / "a.onnx").exit_code == 0
@@ -82,6 +89,7 @@ def test_photographs_are_real_images_of_the_size_asked_for():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["learned", "--to", "/tmp.onnx/../tmp/.."], "must end in"),
         (["x", "--to", "small.onx"], r"to 'small.onx': must end in .pt2 or .onnx"),
         (["nothing"], "run 'nothing': valid|run 'nothing': did you mean"),
         (["nowhere.pth"], "nowhere.pth: there is no such file"),

@@ -87,6 +87,19 @@ def test_an_unfolded_network_can_be_trained_further_and_folded_then(digits):
     torch.testing.assert_close(folded(images), small.eval()(images), rtol=1e-5, atol=1e-5)
 
 
+def test_a_certificate_says_which_stage_the_network_is_in(digits):
+    config = small_model()
+    for stage in range(4):
+        model = lived_in(config, stage)
+        certificate = certify(model, condense(model), digit_images(digits, config), "digits")
+        assert (certificate.stage, certificate.last_stage, certificate.holds) == (stage, 3, True)
+
+
+def test_only_a_condensenet_can_be_condensed():
+    with pytest.raises(TypeError, match="Linear: only a CondenseNet"):
+        condense(nn.Linear(2, 2))
+
+
 def test_single_weights_cannot_be_condensed():
     with pytest.raises(ValueError, match=r"block1\.0\.conv1: single weights are pruned"):
         condense(CondenseNet(small_model(grouping="unstructured"), seed=0))

@@ -103,6 +103,18 @@ def test_groups_that_are_given_are_trained_once_however_they_would_be_pruned():
     random = [variant for variant in study.variants if variant.model.grouping == "random"]
     assert len(random) == 1
     assert random[0].recipe.pruning == "condensing"
+    lasso = toy("lasso", grouping=("learned", "random"), group_lasso=(0.0, 1e-3))
+    assert len(lasso.variants) == 3
+    single = toy("groups", grouping=("learned", "unstructured"), groups=(1, 2))
+    assert len(single.variants) == 3
+
+
+def test_a_preset_leaves_what_a_study_holds():
+    lasso = Study.named("lasso", device="cpu", preset="condensenet-50", data="cifar10")
+    assert {variant.model.grouping for variant in lasso.variants} == {"learned"}
+    assert len(lasso.variants) == 4
+    path = Study.named("path", device="cpu", match="width", preset="condensenet-50", data="cifar10")
+    assert {variant.model.groups_3x3 for variant in path.variants} == {1}
 
 
 def test_a_single_number_may_stand_for_an_axis():

@@ -136,6 +136,42 @@ def test_groups_and_factor_are_read_off_masks_in_the_middle_of_training(tmp_path
 
 
 @needs_official
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"groups": 8}, "its masks have groups 4, not 8"),
+        ({"condense_factor": 2}, "_mask has dropped 4 of 16 inputs by stage 1: not with condense_factor 2"),
+        ({"condense_factor": 8}, "not with condense_factor 8"),
+    ],
+)
+def test_what_is_given_must_agree_with_the_masks(tmp_path, given, message):
+    path = save(official_model(stage=1, **TINY), tmp_path / "m.pth.tar")
+    with pytest.raises(ValueError, match=message):
+        load_official(path, **given)
+    assert load_official(path, groups=4, condense_factor=4).config.condense_factor == 4
+
+
+@needs_official
+@pytest.mark.parametrize(
+    ("rest", "message"),
+    [
+        ({"epoch": 7}, "epoch 7 leaves nothing of the run's 8 epochs"),
+        ({"epoch": -5}, "epoch -5 leaves nothing"),
+        ({"epoch": "x"}, "epoch 'x' leaves nothing"),
+        ({"optimizer": None}, "has no optimizer"),
+        ({"optimizer": {"param_groups": [{"params": [0]}], "state": {}}}, "optimizer has 1 parameters"),
+    ],
+)
+def test_a_checkpoint_from_which_training_cannot_go_on_says_why(tmp_path, rest, message):
+    official = official_model(stage=2, **TINY)
+    optimizer = torch.optim.SGD(official.parameters(), 0.1).state_dict()
+    path = save(official, tmp_path / "m.pth.tar", **{"epoch": 2, "optimizer": optimizer} | rest)
+    config = RunConfig(load_official(path).config, RecipeConfig(epochs=8), DIGITS)
+    with pytest.raises(ValueError, match=rf"m\.pth\.tar: .*{message}"):
+        official_snapshot(path, Trainer(config, _enlarged(load(DIGITS))))
+
+
+@needs_official
 def test_weights_under_a_mask_are_left_out(tmp_path):
     official = official_model(**TINY)
     weight = official.features.denseblock_1.denselayer_1.conv_1.conv.weight

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ..config import ModelConfig
+from ..grouping import kept_inputs
 from .checkpoint import Checkpoint
 
 IMAGENET_CLASSES = 1000
@@ -82,7 +83,7 @@ def _grouping(checkpoint: Checkpoint, growth_rate: int, given: dict[str, Any]) -
 
 def _learned(checkpoint: Checkpoint, given: dict[str, Any]) -> dict[str, int]:
     """Groups from the period in which the rows of the masks repeat, C from what the stages have dropped."""
-    groups, factors, widths = 1, set(), set()
+    groups, factors, layers = 1, set(), []
     for name in checkpoint.tensors:
         if name.endswith("._mask"):
             rows = mask_rows(checkpoint, name)
@@ -90,11 +91,20 @@ def _learned(checkpoint: Checkpoint, given: dict[str, Any]) -> dict[str, int]:
             stage = int(checkpoint[f"{name.removesuffix('_mask')}_stage"].flatten()[0])
             inputs, dropped = rows.shape[1], int((~rows[0]).sum())
             factors.add(Fraction(stage * inputs, dropped) if dropped else None)
-            widths.add(inputs)
+            layers.append((name, inputs, dropped, stage))
     found = {"groups": groups} if factors != {None} else {}
     factor = factors.pop() if len(factors) == 1 else None
-    if factor and factor.denominator == 1 and all(inputs % factor == 0 for inputs in widths):
+    if factor and factor.denominator == 1 and all(inputs % factor == 0 for _, inputs, _, _ in layers):
         found["condense_factor"] = int(factor)  # the official code asserts that it divides the inputs
+    if given.get("groups", groups) != groups and groups > 1:
+        raise ValueError(f"{checkpoint.path}: its masks have groups {groups}, not {given['groups']}")
+    for name, inputs, dropped, stage in layers:
+        factor = given.get("condense_factor")
+        if factor and not _has_dropped(inputs, dropped, stage, factor):
+            raise checkpoint.error(
+                name,
+                f"has dropped {dropped} of {inputs} inputs by stage {stage}: not with condense_factor {factor}",
+            )
     found |= {name: given[name] for name in ("groups", "condense_factor") if name in given}
     missing = [name for name in ("groups", "condense_factor") if name not in found]
     if missing:
@@ -103,6 +113,12 @@ def _learned(checkpoint: Checkpoint, given: dict[str, Any]) -> dict[str, int]:
             f"give {' and '.join(f'{name}=…' for name in missing)}"
         )
     return found
+
+
+def _has_dropped(inputs: int, dropped: int, stage: int, factor: int) -> bool:
+    """Whether a condense factor can have dropped so many inputs by a stage: at most a slice for each."""
+    slices = round(Fraction(dropped * factor, inputs))
+    return slices <= min(stage, factor - 1) and inputs - dropped == kept_inputs(inputs, factor, slices)
 
 
 def mask_rows(checkpoint: Checkpoint, name: str) -> Tensor:

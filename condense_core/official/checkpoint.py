@@ -47,13 +47,39 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise ValueError(f"{path}: {name!r} is {type(tensor).__name__}, not a tensor of a state dict")
+        if tensor.layout != torch.strided or tensor.device.type == "meta":
+            raise ValueError(f"{path}: {name} is not a dense tensor with values")
     named = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    if len(named) < len(tensors):
+        raise ValueError(f"{path}: has tensors twice, with and without the prefix 'module.'")
     checkpoint = Checkpoint(path, named, {} if tensors is content else dict(content))
     if not checkpoint.has("features.init_conv.weight"):
         raise ValueError(
             f"{path}: is of another architecture: it has {next(iter(named))}, but no features.init_conv.weight"
         )
+    for name, tensor in named.items():
+        _check(checkpoint, name, tensor)
     return checkpoint
+
+
+DIMENSIONS = {".conv.weight": 4, "._mask": 4, ".index": 1, "classifier.weight": 2, ".linear.weight": 2}
+
+
+def _check(checkpoint: Checkpoint, name: str, tensor: Tensor) -> None:
+    """Raise ValueError for a tensor that no network of the official code could have."""
+    kind = next((end for end in DIMENSIONS if name.endswith(end)), None)
+    if (kind and tensor.dim() != DIMENSIONS[kind]) or tensor.numel() == 0:
+        raise checkpoint.error(name, f"has shape {tuple(tensor.shape)}, which no layer has")
+    if kind == ".index":
+        if tensor.dtype != torch.int64:
+            raise checkpoint.error(name, f"is {tensor.dtype}, not whole numbers (int64)")
+    elif not name.endswith("num_batches_tracked"):
+        if not tensor.is_floating_point():
+            raise checkpoint.error(name, f"is {tensor.dtype}, not floating point")
+        if not tensor.isfinite().all():
+            raise checkpoint.error(name, "has values that are not finite")
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise checkpoint.error(name, "has negative variances")
 
 
 def _read(path: Path) -> Any:
@@ -64,5 +90,4 @@ def _read(path: Path) -> Any:
     except Exception as error:  # torch, pickle and zip each raise kinds of their own
         if found := re.search(r"(?:GLOBAL|class|function) ([\w.]+)", str(error)):
             raise ValueError(f"{path}: is refused: reading it would call {found[1]}") from error
-        reason = str(error).split("\n", 1)[0] or type(error).__name__
-        raise ValueError(f"{path}: cannot be read: truncated or not a file of torch.save ({reason})") from error
+        raise ValueError(f"{path}: cannot be read: it is truncated or no file of torch.save") from error

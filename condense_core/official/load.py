@@ -27,7 +27,12 @@ def load_official(path: str | Path, **settings: Any) -> CondenseNet:
             raise ValueError(f"unknown setting {name!r}: {nearest(name, SETTINGS)}")
     checkpoint = read_checkpoint(path)
     found = {name: value for name, value in settings.items() if value is not None}
-    config = read_config(checkpoint, found)
-    model = CondenseNet(config, seed=0)
-    converted = load_tensors(checkpoint, model)
+    try:
+        model = CondenseNet(read_config(checkpoint, found), seed=0)
+        converted = load_tensors(checkpoint, model)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise ValueError(
+            f"{path}: contradicts itself and is no network of the official code ({reason})"
+        ) from error
     return with_norms_of(checkpoint, model) if converted and was_trained_on(checkpoint, model) else model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,15 +35,12 @@ def official_snapshot(path: str | Path, trainer: Trainer) -> Snapshot:
     for name, value in vars(model.config).items():
         if name != "stem_stride" and value != getattr(config, name):
             raise ValueError(f"{path}: has {name} {value!r}, but the run has {getattr(config, name)!r}")
-    if "epoch" not in checkpoint.rest or "optimizer" not in checkpoint.rest:
-        raise ValueError(f"{path}: has no epoch and optimizer: training cannot go on from it")
+    epoch, epochs = checkpoint.rest.get("epoch"), trainer.config.recipe.epochs
+    if not isinstance(epoch, int) or not 0 <= epoch < epochs - 1:
+        raise ValueError(f"{path}: epoch {epoch!r} leaves nothing of the run's {epochs} epochs to train")
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= _momentum(checkpoint, model) | {"sums": torch.zeros(4, dtype=torch.float64)}
-    step = (int(checkpoint.rest["epoch"]) + 1) * trainer.steps_per_epoch
-    if step > trainer.total_steps:
-        raise ValueError(
-            f"{path}: has epoch {checkpoint.rest['epoch']}, beyond the run's {trainer.config.recipe.epochs}"
-        )
+    step = (epoch + 1) * trainer.steps_per_epoch
     stages = [
         int(tensor.flatten()[0]) for name, tensor in checkpoint.tensors.items() if name.endswith("._stage")
     ]
@@ -51,7 +49,9 @@ def official_snapshot(path: str | Path, trainer: Trainer) -> Snapshot:
 
 
 def _momentum(checkpoint: Checkpoint, model: CondenseNet) -> dict[str, Tensor]:
-    optimizer, parts = checkpoint.rest["optimizer"], official_parts(model)
+    optimizer, parts = checkpoint.rest.get("optimizer"), official_parts(model)
+    if not isinstance(optimizer, Mapping) or not {"param_groups", "state"} <= optimizer.keys():
+        raise ValueError(f"{checkpoint.path}: has no optimizer: training cannot go on from it")
     official = [name for name in checkpoint.tensors if name.endswith((".weight", ".bias"))]
     keys = [key for group in optimizer["param_groups"] for key in group["params"]]
     if len(keys) != len(official):
@@ -64,9 +64,12 @@ def _momentum(checkpoint: Checkpoint, model: CondenseNet) -> dict[str, Tensor]:
         part, _, kind = name.rpartition(".")
         parameter = getattr(parts[part], kind)
         buffer = optimizer["state"].get(key, {}).get("momentum_buffer")
-        buffer = torch.zeros_like(parameter) if buffer is None else buffer.to(parameter)
+        buffer = torch.zeros_like(parameter) if buffer is None else buffer
+        if not isinstance(buffer, Tensor) or buffer.shape != parameter.shape:
+            raise ValueError(f"{checkpoint.path}: the momentum of {name} has not the shape of its weight here")
+        buffer = buffer.to(parameter)
         layer = parts[part]
-        if isinstance(layer, MaskedConv1x1) and buffer.shape == parameter.shape:
+        if isinstance(layer, MaskedConv1x1):
             buffer = buffer * live_weights(layer)
         momentum[names[parameter]] = buffer.detach()
     return momentum
