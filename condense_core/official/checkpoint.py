@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,9 @@ def _read(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of torch about its own reader
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch, pickle and zip each raise kinds of their own
         if found := re.search(r"(?:GLOBAL|class|function) ([\w.]+)", str(error)):
             raise ValueError(f"{path}: is refused: reading it would call {found[1]}") from error
