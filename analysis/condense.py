@@ -72,8 +72,9 @@ def condense(
         for target in targets:
             check_format(target)
             check_writable(target.parent)
-        model = load_network(run_or_checkpoint, RunStore(runs), **settings).eval()
-        batch, images_from = real_images(run_or_checkpoint, RunStore(runs), model, data, data_dir, images)
+        store = RunStore(runs)
+        model = load_network(run_or_checkpoint, store, **settings).eval()
+        batch, images_from = real_images(run_or_checkpoint, store, model, data, data_dir, images)
         from condense_core.certificate import certify
         from condense_core.deploy import condense as make_small
 

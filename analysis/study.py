@@ -153,7 +153,7 @@ class Study:
     def _base_cell(self) -> Cell:
         return self.cells[-1 if self.is_path else 0]
 
-    @property
+    @cached_property
     def _curves(self) -> dict[str, Cell]:
         """The cells that differ from the base in the leading axis alone, by the name of their curve."""
         if self.is_path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
 CHECKPOINT_SUFFIXES = (".tar", ".pth", ".pt", ".ckpt")
 
 
-def find_run(name: str, store: RunStore) -> Run:
-    """A run by its name, the beginning or the end of it, or its folder. Raises ValueError unless one fits."""
+def find_run(name: str, store: RunStore, others: Sequence[str] = ()) -> Run:
+    """A run by its name, the beginning or the end of it, or its folder. Raises ValueError unless one fits.
+
+    `others` are names that could have been meant besides.
+    """
     if (Path(name) / "config.json").is_file():
         return Run(Path(name))
     runs = {run.name: run for run in store.runs()}
@@ -29,6 +33,8 @@ def find_run(name: str, store: RunStore) -> Run:
         return runs[fitting[0]]
     if fitting:
         raise ValueError(f"run {name!r}: fits {len(fitting)} runs: {', '.join(fitting[:5])}")
+    if others:
+        raise ValueError(f"{name!r}: {nearest(name, [*others, *runs][:60])}")
     known = nearest(name, runs) if runs else f"{store.root} has no runs"
     raise ValueError(f"run {name!r}: {known}")
 
@@ -71,11 +77,8 @@ def find_network(name: str, store: RunStore, **settings: Any) -> tuple[ModelConf
         return PRESETS[name], PRESETS[name].image_size
     if name in BASELINES:
         return BASELINES[name].build(), BASELINES[name].image_size
-    if is_file_name(name) or (Path(name) / "config.json").is_file():
+    if is_file_name(name):
         model = load_network(name, store, **settings)
-        return model, model.config.image_size
-    runs = [run.name for run in store.runs()]
-    if not any(run.startswith(name) or run.endswith(name) for run in runs):
-        raise ValueError(f"{name!r}: {nearest(name, [*PRESETS, *BASELINES, *runs][:60])}")
-    model = load_run(find_run(name, store))
+    else:
+        model = load_run(find_run(name, store, [*PRESETS, *BASELINES]))
     return model, model.config.image_size

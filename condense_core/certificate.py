@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .condensation import layer_stage
+from .condensation import kept_in_stage
 from .cost import cost_table
-from .grouping import LearnedGroupConv, LearnedGroupLinear, Masked, kept_inputs, masked_layers
+from .grouping import Masked, masked_layers
 from .model import CondenseNet, Transition
 
 TOLERANCE = 1e-5  # of outputs in float32, relative to the largest
@@ -78,7 +78,7 @@ def certify(model: CondenseNet, small: CondenseNet, images: Tensor, images_from:
             layer.mask.shape[1],
             layer.groups,
             kept(layer),
-            share(layer, last if stage is None else stage, last),
+            kept_in_stage(layer, last if stage is None else stage, last),
             difference[_output_of(name)],
         )
         for name, layer in masked_layers(model).items()
@@ -91,13 +91,8 @@ def certify(model: CondenseNet, small: CondenseNet, images: Tensor, images_from:
         len(images),
         images_from,
         cost_table(small).macs,
-        *(_count(network, Tensor.numel, network.parameters()) for network in (model, small)),
-        *(
-            _count(
-                network, lambda tensor: tensor.numel() * tensor.element_size(), network.state_dict().values()
-            )
-            for network in (model, small)
-        ),
+        *(sum(tensor.numel() for tensor in network.parameters()) for network in (model, small)),
+        *(sum(tensor.nbytes for tensor in network.state_dict().values()) for network in (model, small)),
     )
 
 
@@ -106,24 +101,18 @@ def kept(layer: Masked) -> int:
     return int(layer.mask.sum(1).max())
 
 
-def share(layer: Masked, stage: int, last_stage: int) -> int:
-    """ceil(I·(C−s)/C) where the network is in `stage`; groups that are given have always the last one's."""
-    factor, reached = layer.condense_factor, layer.condense_factor - 1
-    if isinstance(layer, LearnedGroupConv | LearnedGroupLinear):
-        reached = layer_stage(stage, last_stage, factor)
-    return kept_inputs(layer.mask.shape[1], factor, reached)
-
-
 def stage_by_shares(model: CondenseNet) -> int | None:
     """The latest stage whose shares all layers keep; None where there is none."""
     last = model.config.last_stage
     layers = masked_layers(model).values()
-    stages = (s for s in range(last, -1, -1) if all(kept(layer) == share(layer, s, last) for layer in layers))
-    return next(stages, None)
-
-
-def _count(network: nn.Module, size: Callable[[Tensor], int], tensors: Any) -> int:
-    return sum(size(tensor) for tensor in tensors)
+    return next(
+        (
+            stage
+            for stage in range(last, -1, -1)
+            if all(kept(layer) == kept_in_stage(layer, stage, last) for layer in layers)
+        ),
+        None,
+    )
 
 
 def _output_of(name: str) -> str:

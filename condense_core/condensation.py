@@ -16,6 +16,7 @@ from .config import Criterion, Pruning
 from .grouping import (
     LearnedGroupConv,
     LearnedGroupLinear,
+    Masked,
     UnstructuredConv,
     grouped,
     kept_inputs,
@@ -44,6 +45,17 @@ def stage_of(progress: float | Fraction, condense_factor: int, pruning: Pruning 
 def layer_stage(stage: int, last_stage: int, condense_factor: int) -> int:
     """Stage of a layer with its own condense factor where the network (0 … `last_stage`) enters `stage`."""
     return stage_of(Fraction(stage, 2 * max(last_stage, 1)), condense_factor)
+
+
+def kept_in_stage(layer: Masked, stage: int, last_stage: int) -> int:
+    """Inputs that each group of a layer keeps in `stage` of a network's 0 … `last_stage`.
+
+    Groups that are given keep the last stage's share from the start.
+    """
+    reached = layer.condense_factor - 1
+    if isinstance(layer, Learned):
+        reached = layer_stage(stage, last_stage, layer.condense_factor)
+    return kept_inputs(layer.mask.shape[1], layer.condense_factor, reached)
 
 
 def learned_layers(model: nn.Module) -> dict[str, Learned]:

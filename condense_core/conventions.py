@@ -128,19 +128,15 @@ def pruned_to(config: ModelConfig, stage: int | None = None) -> CondenseNet:
 @torch.no_grad()
 def count(model: nn.Module, image_size: int) -> Count:
     """Run one image through `model` and let fvcore and torch count."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch.jit, which fvcore uses
-        from fvcore.nn import FlopCountAnalysis
-
     training, parameter = model.training, next(model.parameters())
     image = torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
     try:
-        model.eval()
-        analysis = (
-            FlopCountAnalysis(model, image).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the tracer that fvcore uses
+            warnings.simplefilter("ignore")  # of torch.jit, which fvcore uses, and of its tracer
+            from fvcore.nn import FlopCountAnalysis
+
+            analysis = FlopCountAnalysis(model.eval(), image)
+            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             operators, uncounted = analysis.by_operator(), analysis.unsupported_ops()
         with FlopCounterMode(display=False) as counter:
             model(image)

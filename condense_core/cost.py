@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from .condensation import layer_stage
+from .condensation import kept_in_stage
 from .config import ModelConfig
-from .grouping import LearnedGroupConv, LearnedGroupLinear, Masked, MaskedConv1x1, kept_inputs
+from .grouping import LearnedGroupLinear, Masked, MaskedConv1x1
 from .model import CondenseNet
 
 Live = Callable[[Masked], int]  # how many connections of a masked layer survive
@@ -151,9 +151,7 @@ def live_connections(layer: Masked) -> int:
 
 def connections_in_stage(layer: Masked, stage: int, last_stage: int) -> int:
     """Surviving (group, input) pairs of a masked layer in `stage` of a network's 0 … `last_stage`."""
-    learned = isinstance(layer, LearnedGroupConv | LearnedGroupLinear)
-    reached = layer_stage(stage, last_stage, layer.condense_factor) if learned else layer.condense_factor - 1
-    return layer.groups * kept_inputs(layer.mask.shape[1], layer.condense_factor, reached)
+    return layer.groups * kept_in_stage(layer, stage, last_stage)
 
 
 def _masked(name: str, module: MaskedConv1x1, x: Tensor, y: Tensor, live: Live) -> LayerCost:

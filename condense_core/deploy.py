@@ -88,13 +88,13 @@ def _condense_sequence(layers: DenseLayer | Transition) -> None:
     conv = next((child for child in layers if isinstance(child, MaskedConv1x1)), None)
     if conv is None:
         return
-    index, order = conv.mask.nonzero()[:, 1], output_order(conv)
+    index, order, dense = conv.mask.nonzero()[:, 1], output_order(conv), bool(conv.mask.all())
     children = OrderedDict[str, nn.Module]()
-    shuffled = conv.mask.all() or order.equal(order.sort().values)
+    shuffled = dense or order.equal(order.sort().values)
     for name, child in layers.named_children():
         if name == "conv2" and not shuffled:
             children["shuffle"], shuffled = nn.ChannelShuffle(conv.groups), True
-        if conv.mask.all():
+        if dense:
             children[name] = _dense(conv) if child is conv else child
         elif name in ("norm1", "norm"):
             children |= {"index": Index(index), name: _take(child, index)}

@@ -8,7 +8,7 @@ from typing import Any
 from ..model import CondenseNet
 from ..settings import nearest
 from .architecture import read_config
-from .checkpoint import read_checkpoint
+from .checkpoint import Checkpoint, read_checkpoint
 from .tensors import load_tensors, was_trained_on, with_norms_of
 
 SETTINGS = ("groups", "condense_factor", "reduction", "stem_stride", "image_size", "dropout")
@@ -25,7 +25,11 @@ def load_official(path: str | Path, **settings: Any) -> CondenseNet:
     for name in settings:
         if name not in SETTINGS:
             raise ValueError(f"unknown setting {name!r}: {nearest(name, SETTINGS)}")
-    checkpoint = read_checkpoint(path)
+    return network_of(read_checkpoint(path), **settings)
+
+
+def network_of(checkpoint: Checkpoint, **settings: Any) -> CondenseNet:
+    """`load_official` of a file that was read."""
     found = {name: value for name, value in settings.items() if value is not None}
     try:
         model = CondenseNet(read_config(checkpoint, found), seed=0)
@@ -33,6 +37,6 @@ def load_official(path: str | Path, **settings: Any) -> CondenseNet:
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
         reason = str(error).split("\n", 1)[0]
         raise ValueError(
-            f"{path}: contradicts itself and is no network of the official code ({reason})"
+            f"{checkpoint.path}: contradicts itself and is no network of the official code ({reason})"
         ) from error
     return with_norms_of(checkpoint, model) if converted and was_trained_on(checkpoint, model) else model

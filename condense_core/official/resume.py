@@ -15,7 +15,7 @@ from ..cost import cost_table
 from ..grouping import MaskedConv1x1, live_weights
 from ..model import CondenseNet
 from .checkpoint import Checkpoint, read_checkpoint
-from .load import SETTINGS, load_official
+from .load import SETTINGS, network_of
 from .tensors import official_parts
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def official_snapshot(path: str | Path, trainer: Trainer) -> Snapshot:
 
     config = trainer.config.model
     known = {name: getattr(config, name) for name in SETTINGS}
-    model, checkpoint = load_official(path, **known), read_checkpoint(path)
+    checkpoint = read_checkpoint(path)
+    model = network_of(checkpoint, **known)
     for name, value in vars(model.config).items():
         if name != "stem_stride" and value != getattr(config, name):
             raise ValueError(f"{path}: has {name} {value!r}, but the run has {getattr(config, name)!r}")

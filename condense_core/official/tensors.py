@@ -77,7 +77,7 @@ def _indices(checkpoint: Checkpoint, parts: Mapping[str, nn.Module]) -> dict[str
         if index is None:
             continue
         inputs = part.mask.shape[1]
-        if index.dim() != 1 or len(index) % part.groups or index.is_floating_point() or not len(index):
+        if len(index) % part.groups:
             raise checkpoint.error(
                 f"{holder}.index", f"has shape {tuple(index.shape)}, not {part.groups} equal groups"
             )
@@ -175,15 +175,9 @@ def with_norms_of(checkpoint: Checkpoint, model: CondenseNet) -> CondenseNet:
         place = "norm1" if ".block" in layer else "norm"
         norm, official = small.get_submodule(f"{layer}.{place}"), _official_name(f"{layer}.{place}")
         index = checkpoint[f"{official.removesuffix('.norm')}.index"]
-        groups = len(index) // _kept(small, layer)
-        by_group = index.view(groups, -1).argsort(1) + torch.arange(groups)[:, None] * (len(index) // groups)
+        kept = len(index) // model.config.groups
+        by_group = index.view(-1, kept).argsort(1) + torch.arange(0, len(index), kept)[:, None]
         for kind in NORM:
             getattr(norm, kind).copy_(checkpoint[f"{official}.{kind}"][by_group.flatten()])
         assert part.index.equal(index[by_group.flatten()])
     return small
-
-
-def _kept(small: CondenseNet, layer: str) -> int:
-    conv = small.get_submodule(f"{layer}.{'conv1' if '.block' in layer else 'conv'}")
-    assert isinstance(conv, nn.Conv2d)
-    return conv.weight.shape[1]
