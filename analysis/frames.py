@@ -1,20 +1,157 @@
-"""The run store as tidy pandas frames; every column with its unit.
+"""The run store as tidy pandas frames, one function a frame; `COLUMNS` says what each column holds.
 
-runs         a row a run: variant, seed, state, macs, flops_paper, params, training_macs, test_error_percent …
-epochs       a row a run and epoch: losses, errors in percent, learning_rate, macs
-stages       a row a run and stage record: cost, errors in percent before and after the pruning step
-connections  a row a run, stage, target layer and source layer: share of connections alive, mean |W|
+Every function takes a run store (its folder or a RunStore), a run, or a list of runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from condense_core.config import ModelConfig, RunConfig
 from condense_core.runs import Run, RunStore
+
+Source = str | Path | RunStore | Run | Iterable[Run]
+
+_RUN = {"run": "name of the run"}
+_TARGET = {
+    "target": "1×1 convolution that reads: block.layer, t1 for the first transition's",
+    "target_position": "its place among the 1×1 convolutions, from 0",
+    "block": "its block, from 1",
+}
+_STAGE = {"stage": "0 … C−1 when it has begun, or 'end'"}
+
+COLUMNS: dict[str, dict[str, str]] = {
+    "runs": _RUN
+    | {
+        "variant": "grouping, growth, connectivity and k0 in one name",
+        "grouping": "which inputs a group of a 1×1 reads",
+        "growth": "growth schedule",
+        "connectivity": "full or block",
+        "groups": "G",
+        "condense_factor": "C",
+        "group_lasso": "weight of the group lasso",
+        "pruning": "when connections are pruned",
+        "criterion": "what is pruned first",
+        "growth_rate": "k0, growth rate of the first block",
+        "data": "data set",
+        "seed": "seed of everything that is drawn",
+        "state": "running, stopped, done, diverged or failed",
+        "reason": "why it diverged or failed",
+        "macs": "multiply-adds of one image through the final network",
+        "flops_paper": "the same as the paper counts",
+        "params": "live weights and all other learnables",
+        "training_macs": "multiply-adds of all forward and backward passes of training",
+        "test_error_percent": "error on the test images, of the last weights, %",
+        "test_loss": "cross entropy on the test images, nats",
+        "test_images": "number of test images",
+        "seconds": "time spent training and evaluating, s",
+    },
+    "epochs": _RUN
+    | {
+        "epoch": "epochs done, from 1",
+        "step": "iterations done",
+        "stage": "stage of condensation, 0 … C−1",
+        "learning_rate": "at the end of the epoch",
+        "train_loss": "mean cross entropy of the epoch's batches, nats",
+        "train_error_percent": "error on the epoch's augmented batches, %",
+        "lasso": "mean group lasso, in the loss's unit",
+        "curve_loss": "cross entropy on the images that curves are on, nats",
+        "curve_error_percent": "error on the images that curves are on, %",
+        "curve_top5_error_percent": "top-5 error on them, %",
+        "curves_on": "validation or test images",
+        "macs": "multiply-adds of one image through the network as it is, by its masks",
+    },
+    "stages": _RUN
+    | _STAGE
+    | {
+        "epoch": "epochs done by then",
+        "step": "iterations done by then",
+        "macs": "multiply-adds of one image",
+        "flops_paper": "the same as the paper counts",
+        "params": "live weights and all other learnables",
+        "error_percent_before": "error right before the pruning step, %",
+        "error_percent_after": "error right after it, %",
+    },
+    "steps": _RUN
+    | {
+        "stage": "stage that the pruning step leads into",
+        "epoch": "epochs done by then",
+        "macs": "multiply-adds of one image after it",
+        "error_before": "error right before it, %",
+        "error_after": "error right after it, %",
+        "error_recovered": "lowest error of an epoch before the next step, %",
+        "epochs_to_recover": "epochs until the error is as low as before it; NaN where it never is",
+    },
+    "connections": _RUN
+    | _STAGE
+    | _TARGET
+    | {
+        "source": "layer whose outputs it reads: stem, block.layer, or a transition",
+        "source_position": "its place among the target's sources, from 0",
+        "distance": "layers from source to target: 1 is the layer just before",
+        "channels": "channels of the source",
+        "connections": "pairs of a group and a channel of the source",
+        "alive": "share of them that survive, 0 to 1",
+        "mean_weight": "mean |W| from the source, pruned weights counted as 0",
+    },
+    "channels": _RUN
+    | _TARGET
+    | {
+        "group": "group of outputs, from 0",
+        "channel": "input channel of the target, from 0",
+        "source": "layer that the channel comes from",
+        "died": "stage at whose entry it was pruned; 0 where it never was alive, -1 where it still is",
+        "importance": "Σ|W| over the group's outputs when it was pruned, or at the end",
+    },
+    "layers": _RUN
+    | _STAGE
+    | {
+        "layer": "name of the module",
+        "position": "place in the order of execution, from 0",
+        "block": "block.layer's block, 'stem' or 'head'",
+        "operator": "conv1x1, conv3x3, linear, norm, relu or pool",
+        "in_channels": "input channels",
+        "out_channels": "output channels",
+        "groups": "groups",
+        "output_size": "height of the output, pixels",
+        "macs": "multiply-adds of one image",
+        "flops_paper": "the same as the paper counts",
+        "params": "live weights and all other learnables",
+    },
+    "published": {
+        "model": "name",
+        "family": "CondenseNet, DenseNet, MobileNet, ShuffleNet, pruned or other",
+        "data": "data set",
+        "flops": "FLOPs of one image as its paper prints them",
+        "params": "parameters as printed",
+        "error_percent": "top-1 test error as printed, %",
+        "source": "where it is printed",
+    },
+}
+"""Every frame's columns, with their units."""
+
+
+def of(source: Source) -> list[Run]:
+    """The runs of a store, by name, or those given. Raises FileNotFoundError where there is no store."""
+    if isinstance(source, Run):
+        return [source]
+    if isinstance(source, str | Path):
+        if not (Path(source) / "store.json").is_file():
+            raise FileNotFoundError(f"runs {str(source)!r}: no run store there (a store has a store.json)")
+        source = RunStore(Path(source))
+    return source.runs() if isinstance(source, RunStore) else list(source)
+
+
+def _frame(name: str, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Rows under the frame's columns, which an empty frame has too; what is not documented is left out."""
+    return pd.DataFrame(list(rows), columns=list(COLUMNS[name]))
 
 
 def variant_columns(config: RunConfig) -> dict[str, Any]:
@@ -32,9 +169,9 @@ def variant_columns(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def runs(store: RunStore) -> pd.DataFrame:
-    """All runs of a store."""
-    return pd.DataFrame([_run_row(run) for run in store.runs()])
+def runs(source: Source) -> pd.DataFrame:
+    """A row a run."""
+    return _frame("runs", map(_run_row, of(source)))
 
 
 def study_runs(store: RunStore, study: str) -> pd.DataFrame:
@@ -76,14 +213,14 @@ def _run_row(run: Run) -> dict[str, Any]:
     }
 
 
-def epochs(runs: Iterable[Run]) -> pd.DataFrame:
-    """The epochs of some runs."""
-    return pd.DataFrame([{"run": run.name, **row} for run in runs for row in run.epochs()])
+def epochs(source: Source) -> pd.DataFrame:
+    """A row a run and epoch."""
+    return _frame("epochs", ({"run": run.name, **row} for run in of(source) for row in run.epochs()))
 
 
-def stages(runs: Iterable[Run]) -> pd.DataFrame:
-    """The stage records of some runs; the end has stage 'end'."""
-    return pd.DataFrame([_stage_row(run, record) for run in runs for record in run.stages()])
+def stages(source: Source) -> pd.DataFrame:
+    """A row a run and stage record: cost, and error before and after the pruning step."""
+    return _frame("stages", (_stage_row(run, record) for run in of(source) for record in run.stages()))
 
 
 def _stage_row(run: Run, record: dict[str, Any]) -> dict[str, Any]:
@@ -98,59 +235,194 @@ def stage_name(record: dict[str, Any]) -> str:
     return "end" if record["stage"] is None else str(record["stage"])
 
 
-def connections(runs: Iterable[Run]) -> pd.DataFrame:
-    """What each layer reads of each source layer, at every stage of some runs (paper Figure 9)."""
-    return pd.DataFrame([row for run in runs for row in _connection_rows(run)])
+def steps(source: Source) -> pd.DataFrame:
+    """A row a pruning step: the error that it cost, and how far that came back before the next one."""
+    return _frame("steps", (row for run in of(source) for row in _step_rows(run)))
+
+
+def _step_rows(run: Run) -> Iterator[dict[str, Any]]:
+    records = [record for record in run.stages() if record["stage"] not in (0, None)]
+    ends = [*(record["epoch"] for record in records[1:]), float("inf")]
+    for record, end in zip(records, ends, strict=True):
+        row = _stage_row(run, record)
+        before = row["error_percent_before"]
+        later = [
+            r for r in run.epochs() if row["epoch"] < r["epoch"] <= end and r["curve_error_percent"] is not None
+        ]
+        back = [
+            r["epoch"] - row["epoch"]
+            for r in later
+            if before is not None and r["curve_error_percent"] <= before
+        ]
+        yield {
+            **{name: row[name] for name in ("run", "stage", "epoch", "macs")},
+            "error_before": before,
+            "error_after": row["error_percent_after"],
+            "error_recovered": min((r["curve_error_percent"] for r in later), default=None),
+            "epochs_to_recover": min(back, default=None),
+        }
+
+
+def connections(source: Source) -> pd.DataFrame:
+    """A row a run, stage, target layer and source layer: what each layer still reads of each earlier one."""
+    return _frame("connections", (row for run in of(source) for row in _connection_rows(run)))
 
 
 def _connection_rows(run: Run) -> Iterator[dict[str, Any]]:
-    model = run.config.model
-    layers = list(sources(model))
+    layers = list(targets(run.config.model))
     for record in run.stages():
         tensors = run.stage_tensors(record)
-        for position, layer in enumerate(layers):
+        for layer in layers:
             if f"mask.{layer.mask}" not in tensors:
                 continue
-            mask, importance = (tensors[f"{kind}.{layer.mask}"].float() for kind in ("mask", "importance"))
+            mask = tensors[f"mask.{layer.mask}"].float()
+            weights = tensors[f"importance.{layer.mask}"].float() * mask
             for order, (source, first, last) in enumerate(layer.sources):
                 yield {
                     "run": run.name,
                     "stage": stage_name(record),
-                    "target": layer.label,
-                    "target_position": position,
-                    "block": layer.block,
+                    **layer.columns,
                     "source": source,
                     "source_position": order,
+                    "distance": len(layer.sources) - order,
                     "channels": last - first,
+                    "connections": (last - first) * len(mask),
                     "alive": mask[:, first:last].mean().item(),
-                    "mean_weight": importance[:, first:last].mean().item() * len(mask) / layer.outputs,
+                    "mean_weight": weights[:, first:last].mean().item() * len(mask) / layer.outputs,
                 }
+
+
+def channels(source: Source, target: str | None = None) -> pd.DataFrame:
+    """A row a run, target layer, group and input channel, of one `target` or of all: when it died.
+
+    Raises ValueError where a run has no such target.
+    """
+    return _frame("channels", (row for run in of(source) for row in _channel_rows(run, target)))
+
+
+def _channel_rows(run: Run, target: str | None) -> Iterator[dict[str, Any]]:
+    known = [layer.label for layer in targets(run.config.model)]
+    if target not in (None, *known):
+        raise ValueError(f"target {target!r}: run {run.name} has {', '.join(known)}")
+    for layer, died, importance in deaths(run, target):
+        names = [source for source, first, last in layer.sources for _ in range(last - first)]
+        for (group, channel), stage in np.ndenumerate(died):
+            yield {
+                "run": run.name,
+                **layer.columns,
+                "group": group,
+                "channel": channel,
+                "source": names[channel],
+                "died": int(stage),
+                "importance": float(importance[group, channel]),
+            }
+
+
+def deaths(run: Run, target: str | None = None) -> Iterator[tuple[Target, np.ndarray, np.ndarray]]:
+    """Of one target or of all: in which stage each connection died (−1: alive), and its importance then.
+
+    Both arrays are (groups, in_channels); what never was alive died in stage 0.
+    """
+    records = run.stages()
+    tensors = [run.stage_tensors(record) for record in records]
+    stage = np.array([-1 if record["stage"] is None else record["stage"] for record in records])
+    for layer in targets(run.config.model):
+        if target in (None, layer.label) and tensors and f"mask.{layer.mask}" in tensors[0]:
+            alive = np.stack([t[f"mask.{layer.mask}"].numpy() for t in tensors])
+            importance = np.stack([t[f"importance.{layer.mask}"].numpy() for t in tensors])
+            first_dead = np.where(alive[-1], len(records) - 1, alive.argmin(0))
+            died = np.where(alive[-1], -1, stage[first_dead]).astype(np.int8)
+            yield layer, died, np.take_along_axis(importance, first_dead[None], 0)[0]
+
+
+def layers(source: Source) -> pd.DataFrame:
+    """A row a run, stage and layer: what each costs in each stage that the run has reached."""
+    return _frame("layers", (row for run in of(source) for row in _layer_rows(run)))
+
+
+def _layer_rows(run: Run) -> Iterator[dict[str, Any]]:
+    config = run.config.model
+    for record in run.stages():
+        stage = config.last_stage if record["stage"] is None else record["stage"]
+        for row in layer_costs(config, stage):
+            yield {"run": run.name, "stage": stage_name(record), **row}
+
+
+@lru_cache(maxsize=256)
+def layer_costs(config: ModelConfig, stage: int) -> list[dict[str, Any]]:
+    """The layers of a configuration in `stage`, as `layers` has them."""
+    from condense_core.cost import cost_table
+
+    return [
+        {**asdict(layer), "layer": layer.name, "position": place, "block": _block_of(layer.name)}
+        for place, layer in enumerate(cost_table(config, stage).layers)
+    ]
+
+
+def _block_of(name: str) -> str:
+    part = name.removeprefix("blocks.").partition(".")[0]
+    return part if part == "stem" or part.startswith(("block", "transition")) else "head"
+
+
+def published(data: str) -> pd.DataFrame:
+    """What papers print for a data set ('CIFAR-10', 'CIFAR-100', 'ImageNet'), each model once."""
+    from condense_core.published import PUBLISHED
+
+    rows = {row.model: row for row in PUBLISHED if row.data == data and row.flops is not None}
+    return _frame(
+        "published",
+        (
+            {
+                "model": row.model,
+                "family": _family(row.model),
+                "data": row.data,
+                "flops": row.flops * 1e6,
+                "params": None if row.params is None else row.params * 1e6,
+                "error_percent": row.error_percent,
+                "source": f"{row.source}, {row.url}",
+            }
+            for row in rows.values()
+            if row.flops is not None
+        ),
+    )
+
+
+FAMILIES = ("CondenseNet", "DenseNet", "MobileNet", "ShuffleNet", "pruned", "other")
+
+
+def _family(model: str) -> str:
+    if model.endswith("-pruned"):
+        return "pruned"
+    return next((family for family in FAMILIES if model.lower().startswith(family.lower())), "other")
 
 
 class Target:
     """A 1×1 convolution: its mask's name, its label, and which of its inputs come from which source layer."""
 
-    def __init__(self, mask: str, label: str, block: int, outputs: int, read: list[tuple[str, int]]):
-        self.mask, self.label, self.block, self.outputs = mask, label, block, outputs
+    def __init__(
+        self, mask: str, label: str, position: int, block: int, outputs: int, read: list[tuple[str, int]]
+    ):
+        self.mask, self.label, self.outputs = mask, label, outputs
+        self.columns = {"target": label, "target_position": position, "block": block}
         ends = [sum(width for _, width in read[: i + 1]) for i in range(len(read))]
         self.sources = [(name, end - width, end) for (name, width), end in zip(read, ends, strict=True)]
 
 
-def sources(model: ModelConfig) -> Iterator[Target]:
+def targets(model: ModelConfig) -> Iterator[Target]:
     """Every 1×1 convolution of a network in order, with the layers whose outputs it reads.
 
     Labels are block.layer ('2.3'), 'stem' and 't1' for the first transition's 1×1 convolution.
     """
-    read = [("stem", 2 * model.growth[0])]
+    read, position = [("stem", 2 * model.growth[0])], 0
     for block, (layers, rate) in enumerate(zip(model.stages, model.growth, strict=True), start=1):
         if block > 1 and model.connectivity == "block":
             label = f"t{block - 1}"
             width = model.transition_channels(sum(width for _, width in read))
-            yield Target(f"blocks.transition{block - 1}.conv", label, block - 1, width, list(read))
-            read = [(label, width)]
+            yield Target(f"blocks.transition{block - 1}.conv", label, position, block - 1, width, list(read))
+            read, position = [(label, width)], position + 1
         for layer in range(layers):
             label = f"{block}.{layer + 1}"
-            yield Target(
-                f"blocks.block{block}.{layer}.conv1", label, block, model.bottleneck * rate, list(read)
-            )
+            outputs = model.bottleneck * rate
+            yield Target(f"blocks.block{block}.{layer}.conv1", label, position, block, outputs, list(read))
             read.append((label, rate))
+            position += 1

@@ -152,11 +152,28 @@ def default_jobs(threads: int, device: str) -> int:
     return 1 if device == "cuda" else max(1, (os.cpu_count() or 1) // threads)
 
 
-def run_all(configs: Sequence[RunConfig], store: RunStore, data_dir: Path, jobs: int = 1) -> list[Outcome]:
-    """Train runs, `jobs` at once (in this process if 1), and return what became of each."""
-    if jobs == 1:
-        return [execute(config, store, data_dir) for config in configs]
-    return list(execute_all(configs, store, data_dir, jobs, StopSwitch()))
+def run_all(
+    configs: Sequence[RunConfig], store: RunStore, data_dir: Path, jobs: int = 1, progress: bool = False
+) -> list[Outcome]:
+    """Train runs, `jobs` at once (in this process if 1), and return what became of each.
+
+    `progress` shows a bar of those that are left: a widget in a notebook, text elsewhere.
+    """
+    from tqdm.auto import tqdm
+
+    left = [config for config in configs if store.run(config).status["state"] not in FINISHED]
+    outcomes = (
+        (execute(config, store, data_dir) for config in configs)
+        if jobs == 1
+        else execute_all(configs, store, data_dir, jobs, StopSwitch())
+    )
+    done = []
+    with tqdm(total=len(left), desc="training", unit="run", disable=not (progress and left)) as bar:
+        names = {config.name for config in left}
+        for outcome in outcomes:
+            done.append(outcome)
+            bar.update(outcome.run in names)
+    return done
 
 
 class StopSwitch:

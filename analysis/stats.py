@@ -92,22 +92,59 @@ def effects(runs: pd.DataFrame) -> pd.DataFrame:
     """
     if runs.empty:
         return pd.DataFrame()
-    grid = runs[runs.role.isin(["base", "grid"]) & (runs.state == "done")]
-    rows: list[dict[str, object]] = []
-    differences: list[np.ndarray] = []
-    for factor, better, other, paired in _steps(grid) if _is_path(runs) else _pairs(grid):
-        rows.append({"factor": factor, "level": str(better), "against": str(other)})
-        differences.append(paired)
-    for row, interval in zip(rows, holm_intervals(differences), strict=True):
-        row |= {
-            "difference": interval.mean,
-            "low": interval.low,
-            "high": interval.high,
-            "p": interval.p,
-            "pairs": interval.n,
-            "effect": interval.excludes_zero,
-        }
-    return pd.DataFrame(rows)
+    grid = _grid(runs)
+    found = list(_steps(grid) if _is_path(runs) else _pairs(grid))
+    rows = [
+        {"factor": factor, "level": str(better), "against": str(other)} for factor, better, other, _ in found
+    ]
+    return _with_intervals(rows, [paired for *_, paired in found])
+
+
+def interactions(runs: pd.DataFrame) -> pd.DataFrame:
+    """Two-factor interactions: how a factor's effect differs between two levels of another factor.
+
+    Differences of differences, paired over the remaining factors and the seeds, corrected together after Holm.
+    """
+    if runs.empty or _is_path(runs):
+        return pd.DataFrame()
+    grid = _grid(runs)
+    grid, axes = grid[grid.grouping != "none"], _of(grid, *AXES)
+    rows, differences = [], []
+    for factor, other in combinations([name for name in axes if grid[name].nunique() > 1], 2):
+        rest = [name for name in axes if name not in (factor, other)]
+        table = grid.pivot_table(index=[*rest, "seed"], columns=[factor, other], values=ERROR, sort=False)
+        for a, b in combinations(dict.fromkeys(grid[factor]), 2):
+            for c, d in combinations(dict.fromkeys(grid[other]), 2):
+                if {(a, c), (b, c), (a, d), (b, d)} <= set(table.columns):
+                    paired = table[a, c] - table[b, c] - (table[a, d] - table[b, d])
+                    rows.append({"factor": factor, "level": str(a), "against": str(b)})
+                    rows[-1] |= {"other": other, "other_level": str(c), "other_against": str(d)}
+                    differences.append(paired.dropna().to_numpy())
+    return _with_intervals(rows, differences)
+
+
+def _grid(runs: pd.DataFrame) -> pd.DataFrame:
+    return runs[runs.role.isin(["base", "grid"]) & (runs.state == "done")]
+
+
+def _with_intervals(rows: list[dict[str, str]], differences: list[np.ndarray]) -> pd.DataFrame:
+    """Each row with the interval of its differences, all of them corrected together after Holm."""
+    found = zip(rows, holm_intervals(differences), strict=True)
+    return pd.DataFrame(
+        [
+            {
+                **row,
+                "difference": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+                "p": interval.p,
+                "pairs": interval.n,
+                "effect": interval.excludes_zero,
+            }
+            for row, interval in found
+            if interval.n
+        ]
+    )
 
 
 Pairs = Iterator[tuple[str, object, object, np.ndarray]]  # factor, level, against, paired differences

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -269,10 +270,17 @@ class Study:
             "variants": variants,
         }
 
-    def run(self, runs: Path = Path("runs"), data_dir: Path = Path("data"), jobs: int = 1) -> pd.DataFrame:
+    def run(
+        self,
+        runs: str | Path = "runs",
+        data_dir: str | Path = "data",
+        jobs: int = 1,
+        progress: bool = False,
+    ) -> pd.DataFrame:
         """Train what is not yet trained, and return the study's runs as a tidy frame (`frames.study_runs`).
 
         More than one of `jobs` start processes, so a script then needs its `if __name__ == "__main__"`.
+        `progress` shows a bar. Runs that fail are warned of, with their reasons.
         """
         from condense_core.data import load
         from condense_core.runs import RunStore
@@ -280,9 +288,12 @@ class Study:
         from . import frames
         from .running import run_all
 
-        store = RunStore(runs)
+        store, data_dir = RunStore(Path(runs)), Path(data_dir)
         load(self.config.data_config, data_dir)  # a bad image is named before anything starts
         store.create()
         store.write_study(self.config.name, self.record())
-        run_all([config for _, config in self.run_configs()], store, data_dir, jobs)
+        configs = [config for _, config in self.run_configs()]
+        for outcome in run_all(configs, store, data_dir, jobs, progress):
+            if outcome.state != "done":
+                warnings.warn(f"{outcome.state}: {outcome.run}: {outcome.reason}", stacklevel=2)
         return frames.study_runs(store, self.config.name)

@@ -81,7 +81,7 @@ def test_sources_name_every_input_of_every_1x1(connectivity):
 
     config = small_model(connectivity=connectivity)
     layers = {name: m for name, m in CondenseNet(config, 0).named_modules() if isinstance(m, MaskedConv1x1)}
-    targets = list(frames.sources(config))
+    targets = list(frames.targets(config))
     assert [target.mask for target in targets] == list(layers)
     for target in targets:
         layer = layers[target.mask]

@@ -1,0 +1,191 @@
+"""Which connections survive: maps of the whole network, one layer in full, and shares by distance."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from scipy import stats
+
+from ..stats import CONFIDENCE
+from .style import FAINT, TITLES, heat, legend_beside, series_looks, stage_title, style, thinned
+
+VALUES = {"alive": "Share of connections alive", "mean_weight": "Mean |W|"}
+
+
+def pruned_connections(connections: pd.DataFrame, value: str = "alive") -> Figure:
+    """What each layer reads of each earlier one at every stage of one run (the paper's map of weight strength).
+
+    `connections` is `frames.connections` of one run; `value`: 'alive', the share of connections that survive,
+    or 'mean_weight'. Lines part the blocks, grey is where no connection exists.
+    """
+    stages = list(dict.fromkeys(connections.stage))
+    ordered = connections.sort_values("target_position", kind="stable")
+    targets, sources = list(dict.fromkeys(ordered.target)), _sources(ordered)
+    columns = min(len(stages), 3)
+    rows = -(-len(stages) // columns)
+    side = float(np.clip(0.2 * len(targets), 2.3, 5))
+    with style():
+        figure = Figure(figsize=(columns * side + 1.4, rows * (side + 0.45) + 0.3))
+        panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        high = 1.0 if value == "alive" else float(connections[value].max())
+        for axes, stage in zip(panels, stages, strict=False):
+            part = connections[connections.stage == stage]
+            table = part.pivot_table(index="source", columns="target", values=value, sort=False)
+            table = table.reindex(index=sources, columns=targets)
+            image = axes.imshow(table, vmin=0, vmax=high or 1.0, cmap=heat(), aspect="auto")
+            axes.set_title(stage_title(stage), fontsize="medium")
+            _block_lines(axes, sources, targets)
+            axes.set_xticks(*thinned(targets), rotation=90, fontsize="x-small")
+            axes.set_yticks(*thinned(sources), fontsize="x-small")
+            axes.tick_params(length=2)
+        for axes in panels[len(stages) :]:
+            axes.set_visible(False)
+        figure.supxlabel("Target layer", fontsize="medium")
+        figure.supylabel("Source layer", fontsize="medium")
+        figure.colorbar(image, ax=list(panels), label=VALUES[value], shrink=0.8, aspect=30)
+    return figure
+
+
+def _sources(ordered: pd.DataFrame) -> list[str]:
+    """Source layers in the order of the network: each before the first target that reads it."""
+    found: dict[str, None] = {}
+    for _, part in ordered.groupby("target_position"):
+        found |= dict.fromkeys(part.sort_values("source_position", kind="stable").source)
+    return list(found)
+
+
+def _block_of(label: str) -> str:
+    """'1.3' and 't1', the transition behind it, stand in block 1."""
+    return label.removeprefix("t").partition(".")[0]
+
+
+def _block_lines(axes: Axes, sources: list[str], targets: list[str]) -> None:
+    for names, line in ((targets, axes.axvline), (sources, axes.axhline)):
+        for place in range(1, len(names)):
+            if names[place - 1] != "stem" and _block_of(names[place]) != _block_of(names[place - 1]):
+                line(place - 0.5, color="white", lw=1.2)
+
+
+def layer_connections(channels: pd.DataFrame) -> Figure:
+    """One layer in full: groups × input channels, by source layer, and the stage in which each died.
+
+    `channels` is `frames.channels` of one run and one target. Above: what is alive, in its source's colour;
+    below: every connection by the stage at whose entry it was pruned.
+    """
+    ordered = channels.sort_values(["group", "channel"])
+    died = ordered.pivot_table(index="group", columns="channel", values="died").astype(int)
+    names = ordered.drop_duplicates("channel").source.tolist()
+    sources = list(dict.fromkeys(names))
+    place = np.array([sources.index(name) for name in names])
+    stages = sorted(set(died.to_numpy().ravel()) - {-1})
+    with style():
+        height = float(np.clip(0.22 * len(died), 0.9, 4))
+        figure = Figure(figsize=(float(np.clip(0.09 * len(names) + 2, 7, 13)), 2 * height + 1.6))
+        above, below = figure.subplots(2, 1, sharex=True, sharey=True)
+        shown = np.where(died.to_numpy() == -1, place[None, :] + 1, 0)
+        colours = [FAINT, *sns.color_palette("viridis", len(sources))]  # the later the source, the lighter
+        above.imshow(
+            shown,
+            cmap=ListedColormap(colours),
+            vmin=-0.5,
+            vmax=len(sources) + 0.5,
+            aspect="auto",
+            interpolation="none",
+        )
+        above.set_title(f"layer {channels.target.iloc[0]}: what each group still reads", fontsize="medium")
+        fates = [*stages, -1]
+        shades = [*sns.color_palette("cividis", len(stages) + 1)[: len(stages)], "#f2f2f2"]
+        numbers = np.vectorize(fates.index)(died.to_numpy())
+        below.imshow(
+            numbers,
+            cmap=ListedColormap(shades),
+            vmin=-0.5,
+            vmax=len(fates) - 0.5,
+            aspect="auto",
+            interpolation="none",
+        )
+        below.set_title("when each connection was pruned", fontsize="medium")
+        labels = [_fate(stage) for stage in fates]
+        patches = [
+            Patch(fc=shade, ec="0.5", lw=0.5, label=label) for shade, label in zip(shades, labels, strict=True)
+        ]
+        legend_beside(below, handles=patches, fontsize="small")
+        _source_names(above, below, names, sources)
+        for axes in (above, below):
+            axes.set_ylabel("Group")
+            axes.set_yticks(*thinned([str(group) for group in died.index], 8))
+        below.set_xlabel("Input channel")
+    return figure
+
+
+def _fate(stage: int) -> str:
+    return {-1: "alive", 0: "never there"}.get(int(stage), f"died at stage {stage}")
+
+
+def _source_names(above: Axes, below: Axes, names: list[str], sources: list[str]) -> None:
+    """Lines between source layers, and the names of those that there is room for."""
+    starts = [names.index(source) for source in sources] + [len(names)]
+    for axes in (above, below):
+        for start in starts[1:-1]:
+            axes.axvline(start - 0.5, color="white", lw=1)
+    top = above.secondary_xaxis("top")
+    middles = [(first + last - 1) / 2 for first, last in itertools.pairwise(starts)]
+    places, labels = thinned(sources, 24)
+    top.set_xticks(
+        [middles[place] for place in places], labels, fontsize="x-small", rotation=90 * (len(labels) > 8)
+    )
+    top.tick_params(length=0, pad=1)
+    above.set_title(above.get_title(), fontsize="medium", pad=24 if len(labels) > 8 else 16)
+
+
+def sources_read(connections: pd.DataFrame, factors: tuple[str, ...] = ("growth", "connectivity")) -> Figure:
+    """Share of connections alive against the distance from source to target, at the end of training.
+
+    `connections` is `frames.connections` of several runs with their columns of `factors` merged in; a panel a
+    factor, a line a level with the other factors as in the first run: mean over runs with its 95 % interval.
+    """
+    end = connections[connections.stage == "end"]
+    with style():
+        figure = Figure(figsize=(4.6 * len(factors), 3.4))
+        panels = figure.subplots(1, len(factors), squeeze=False, sharey=True)[0]
+        for axes, factor in zip(panels, factors, strict=True):
+            held = end
+            for other in set(factors) - {factor}:
+                held = held[held[other] == end[other].iloc[0]]
+            levels = [str(level) for level in dict.fromkeys(held[factor])]
+            for level, look in series_looks(levels).items():
+                shares = shares_by_distance(held[held[factor].map(str) == level])
+                axes.plot(shares.distance, shares.share, label=level, ms=4, lw=1.6, **look)
+                axes.fill_between(
+                    shares.distance, shares.low, shares.high, color=look["color"], alpha=0.15, lw=0
+                )
+            axes.set_xlabel("Distance from source to target (layers)")
+            axes.set_ylim(0, None)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.legend(title=TITLES.get(factor, factor.capitalize()))
+        panels[0].set_ylabel("Share of connections alive")
+        sns.despine(figure)
+    return figure
+
+
+def shares_by_distance(connections: pd.DataFrame) -> pd.DataFrame:
+    """Share alive by distance, of all connections of a run; mean over runs with its 95 % interval."""
+    alive = connections.assign(count=connections.alive * connections.connections)
+    sums = alive.groupby(["run", "distance"])[["count", "connections"]].sum()
+    groups = (sums["count"] / sums.connections).groupby("distance")
+    mean, sd, n = groups.mean(), groups.std().fillna(0), groups.count()
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, np.maximum(n - 1, 1)) * sd / np.sqrt(n)
+    frame = {
+        "distance": mean.index,
+        "share": mean,
+        "low": (mean - half).clip(0),
+        "high": (mean + half).clip(upper=1),
+    }
+    return pd.DataFrame(frame | {"runs": n}).reset_index(drop=True)

@@ -1,0 +1,144 @@
+"""Where the cost is: MACs by layer, operator and stage; and what time they take."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .style import COUNTS, GREY, label_points, legend_beside, series_looks, style, thinned
+
+
+def cost_by_layer(layers: pd.DataFrame) -> Figure:
+    """MACs of one run's network, layer by layer and block by block, stacked by operator and stage.
+
+    `layers` is `frames.layers` of one run. What is left in the last stage stands below; above it, paler, what
+    each pruning step took from the 1×1 convolutions.
+    """
+    parts = cost_parts(layers)
+    by_layer = parts.groupby(["place", "part"], sort=False).macs.sum().unstack().fillna(0)
+    by_block = parts.groupby(["block", "part"], sort=False).macs.sum().unstack().fillna(0)
+    names = parts.drop_duplicates("place").place.tolist()
+    order = list(dict.fromkeys(parts.part))
+    looks = dict(zip(order, _looks(order), strict=True))
+    with style():
+        figure = Figure(figsize=(10.5, 3.8))
+        left, right = figure.subplots(1, 2, width_ratios=(3, 1.4))
+        for axes, table in (
+            (left, by_layer.loc[names]),
+            (right, by_block.loc[list(dict.fromkeys(parts.block))]),
+        ):
+            _stacked(axes, table[order], looks)
+            axes.yaxis.set_major_formatter(COUNTS)
+        left.set_xticks(*thinned(names, 30), rotation=90, fontsize="small")
+        right.set_xticks(range(len(by_block)), list(dict.fromkeys(parts.block)), rotation=90, fontsize="small")
+        left.set_ylabel("MACs")
+        left.set_xlabel("Layer")
+        right.set_xlabel("Block")
+        legend_beside(right, reverse=True)
+        sns.despine(figure)
+    return figure
+
+
+def cost_parts(layers: pd.DataFrame) -> pd.DataFrame:
+    """MACs by place in the network and part: each operator at the end, and what each stage took from it."""
+    costly = layers[layers.macs > 0]
+    stages = [stage for stage in dict.fromkeys(costly.stage) if stage != "end"]
+    table = costly.pivot_table(index=["position", "layer", "block", "operator"], columns="stage", values="macs")
+    table = table[stages].reset_index().sort_values("position")
+    rows = []
+    for _, row in table.iterrows():
+        base = {
+            "place": place_name(row.layer),
+            "block": row.block.replace("transition", "t").replace("block", "block "),
+        }
+        rows.append(base | {"part": OPERATORS.get(row.operator, row.operator), "macs": row[stages[-1]]})
+        for before, stage in itertools.pairwise(stages):
+            if row[before] > row[stage]:
+                rows.append(base | {"part": f"pruned at stage {stage}", "macs": row[before] - row[stage]})
+    frame = pd.DataFrame(rows)
+    order = [*OPERATORS.values(), *(f"pruned at stage {stage}" for stage in reversed(stages))]
+    rank = frame.part.map({part: place for place, part in enumerate(order)})
+    return frame.assign(rank=rank).sort_values("rank", kind="stable").drop(columns="rank")
+
+
+OPERATORS = {"conv3x3": "3×3", "linear": "classifier", "conv1x1": "1×1"}
+
+
+def place_name(layer: str) -> str:
+    """'blocks.block2.0.conv1' is layer 2.1, 'blocks.transition1.conv' t1; others keep their name."""
+    parts = layer.removeprefix("blocks.").split(".")
+    if parts[0].startswith("block"):
+        return f"{parts[0].removeprefix('block')}.{int(parts[1]) + 1}"
+    return parts[0].replace("transition", "t")
+
+
+def _looks(parts: list[str]) -> list[dict[str, Any]]:
+    """A colour an operator; what was pruned in the 1×1's colour, the later the paler."""
+    blue, orange, green = sns.color_palette("colorblind", 3)
+    solid = {"3×3": orange, "classifier": green, "1×1": blue}
+    pruned = [part for part in parts if part not in solid]
+    pale = sns.light_palette(blue, len(pruned) + 2)[1:-1][::-1]
+    looks: list[dict[str, Any]] = [{"color": solid[part]} for part in parts if part in solid]
+    return looks + [{"color": shade, "hatch": "////", "edgecolor": "white", "lw": 0} for shade in pale]
+
+
+def _stacked(axes: Axes, table: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
+    bottom = np.zeros(len(table))
+    with mpl.rc_context({"hatch.linewidth": 0.8}):
+        for part in table.columns:
+            axes.bar(range(len(table)), table[part], 0.8, bottom, label=part, **looks[part])
+            bottom += table[part].to_numpy()
+    axes.margins(x=0.02)
+
+
+def time_against_macs(times: pd.DataFrame) -> Figure:
+    """Measured time of one image against MACs, both axes logarithmic; a series an execution.
+
+    `times` has a row a model and execution: model, execution, macs, milliseconds (median) and its 95 %
+    interval, low and high. Dotted: time in proportion to MACs, through the point
+    with the most MACs a millisecond.
+    """
+    with style():
+        figure = Figure(figsize=(6.8, 4.2))
+        axes = figure.subplots()
+        names = list(dict.fromkeys(times.execution))
+        for name, look in series_looks(names).items():
+            part = times[times.execution == name].sort_values("macs")
+            arms = np.vstack([part.milliseconds - part.low, part.high - part.milliseconds])
+            axes.errorbar(
+                part.macs,
+                part.milliseconds,
+                arms,
+                ls="none",
+                ms=5.5,
+                elinewidth=1,
+                capsize=2.5,
+                label=name,
+                **look,
+            )
+        axes.set(xscale="log", yscale="log", xlabel="MACs of one image", ylabel="Milliseconds for one image")
+        axes.margins(0.12)
+        span = np.array(axes.get_xlim())
+        axes.plot(
+            span,
+            span * (times.milliseconds / times.macs).min(),
+            ":",
+            color=GREY,
+            lw=1.2,
+            label="in proportion to MACs",
+        )
+        axes.set_xlim(*span)
+        axes.xaxis.set_major_formatter(COUNTS)
+        axes.yaxis.set_major_formatter(COUNTS)
+        once = times.sort_values("milliseconds").drop_duplicates("model")
+        label_points(axes, once.macs, once.milliseconds, list(once.model))
+        legend_beside(axes)
+        sns.despine(figure)
+    return figure

@@ -1,0 +1,80 @@
+"""What each factor of a study does to the error, and whether that depends on the others."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .style import COLOURS, GREY, TITLES, series_looks, style
+
+TITLE = {"grouping": "Grouping", "step": "Step", **TITLES}
+
+
+def effects(effects: pd.DataFrame, interactions: pd.DataFrame | None = None) -> Figure:
+    """Differences in test error with their intervals: main effects, and interactions below them.
+
+    `effects` is `stats.effects`, `interactions` is `stats.interactions`. Filled: the interval excludes 0.
+    """
+    tables = [effects] if interactions is None or interactions.empty else [effects, interactions]
+    with style():
+        lengths = [len(table) for table in tables]
+        figure = Figure(figsize=(7.4, 0.9 + 0.34 * sum(lengths) + 0.5 * len(tables)))
+        panels = figure.subplots(len(tables), 1, squeeze=False, sharex=True, height_ratios=lengths)[:, 0]
+        titles = ("Main effects", "Interactions (differences of differences)")
+        for axes, table, title in zip(panels, tables, titles, strict=False):
+            _forest(axes, table)
+            axes.set_title(title, fontsize="medium", loc="left")
+        panels[-1].set_xlabel("Difference in test error (percentage points)")
+        sns.despine(figure, left=True)
+    return figure
+
+
+def _forest(axes: Axes, table: pd.DataFrame) -> None:
+    axes.axvline(0, color=GREY, lw=1)
+    for place, row in enumerate(table.itertuples()):
+        colour = COLOURS[0] if row.effect else GREY
+        if np.isfinite(row.low):
+            axes.plot([row.low, row.high], [place, place], color=colour, lw=1.6)
+        axes.plot(row.difference, place, "o", color=colour, mfc=colour if row.effect else "none", ms=6, mew=1.4)
+    axes.set_yticks(range(len(table)), [effect_name(row) for _, row in table.iterrows()])
+    axes.set_ylim(len(table) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color=GREY, alpha=0.25)
+
+
+def effect_name(row: pd.Series) -> str:
+    """'learned − random', and of an interaction ': block − full' behind it."""
+    name = f"{row.level} − {row.against}"
+    return f"({name}) × ({row.other_level} − {row.other_against})" if "other_level" in row else name
+
+
+def interactions(summary: pd.DataFrame) -> Figure:
+    """Mean test error by two factors at a time: where the lines are parallel, they do not interact.
+
+    `summary` is `stats.summary`; cells are averaged over the other factors.
+    """
+    grid = summary[summary.role.isin(["base", "grid"]) & (summary.n > 0) & (summary.grouping != "none")]
+    factors = [name for name in ("grouping", *TITLES) if name in grid and grid[name].nunique() > 1]
+    pairs = list(combinations(factors, 2))
+    with style():
+        figure = Figure(figsize=(3.6 * max(1, len(pairs)), 3.4))
+        panels = figure.subplots(1, max(1, len(pairs)), squeeze=False, sharey=True)[0]
+        for axes, (across, lines) in zip(panels, pairs, strict=False):
+            means = grid.pivot_table(index=across, columns=lines, values="error_mean", sort=False)
+            for (level, column), look in zip(
+                means.items(), series_looks([str(name) for name in means.columns]).values(), strict=True
+            ):
+                axes.plot(range(len(means)), column, label=str(level), lw=1.6, ms=6, **look)
+            axes.set_xticks(range(len(means)), [str(level) for level in means.index])
+            axes.set_xlabel(TITLE[across])
+            axes.margins(x=0.2)
+            axes.legend(title=TITLE[lines], fontsize="small")
+        panels[0].set_ylabel("Test error (%)")
+        panels[0].set_ylim(bottom=0)
+        sns.despine(figure)
+    return figure
