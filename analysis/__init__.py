@@ -20,7 +20,7 @@ def __getattr__(name: str) -> Any:
 
         return Study
     if name == "explore":
-        from .explore import explore
+        from .explorer import explore
 
         return explore
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
