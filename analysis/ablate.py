@@ -255,19 +255,16 @@ def _conclude(
     study: Study, store: RunStore, reports: Path, outcomes: list[Outcome], sort: str, as_json: bool
 ) -> int:
     """Print what was found, write the report, and return the exit status."""
-    from . import frames, stats
-    from .findings import findings
+    from .chapter import Chapter
     from .report import write_report
 
     states = Counter(outcome.state for outcome in outcomes)
     name = study.config.name
-    runs = frames.study_runs(store, name)
-    page = write_report(store, name, reports)
-    summary = stats.summary(runs)
+    chapter = Chapter(store, name)
+    page = write_report(chapter, reports)
+    runs, summary, effects, sentences = chapter.runs, chapter.summary, chapter.effects, chapter.findings
     if sort != "study" and len(summary):
         summary = summary.sort_values({"error": "error_mean"}.get(sort, sort), kind="stable")
-    effects = stats.effects(runs)
-    sentences = findings(effects, summary)
     if as_json:
         result = {"study": name, "states": states, "findings": sentences, "report": str(page)}
         tables = {"summary": summary, "effects": effects, "runs": runs}

@@ -23,24 +23,49 @@ def effect_sentence(effect: pd.Series) -> str:
     if not effect.effect:
         return (
             f"{_capital(level)} against {against}: no difference shown "
-            f"({effect.difference:+.2f} points; the interval {interval} holds 0; {effect.pairs} pairs)."
+            f"({effect.difference:+.2f} points; the interval {interval} holds 0; {_pairs(effect)})."
         )
     word = "lower" if effect.difference < 0 else "higher"
     return (
         f"{_capital(level)} gives a {word} test error than {against}: "
-        f"{effect.difference:+.2f} points ({interval}; {effect.pairs} pairs)."
+        f"{effect.difference:+.2f} points ({interval}; {_pairs(effect)})."
     )
 
 
-def findings(effects: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
-    """The main effects as sentences, then what the base costs beside the dense reference."""
+def _pairs(effect: pd.Series) -> str:
+    return f"{effect.pairs} pairs" + (f", {effect.seeds} seeds" if effect.seeds > 1 else ", one seed")
+
+
+def findings(
+    effects: pd.DataFrame, summary: pd.DataFrame, interactions: pd.DataFrame | None = None
+) -> list[str]:
+    """The main effects and interactions as sentences, then what the base costs beside the dense reference."""
     sentences = [effect_sentence(effect) for _, effect in effects.iterrows()]
+    if interactions is not None and len(interactions):
+        sentences += interaction_sentences(interactions)
     return sentences + unequal_cost(summary) + reference_sentences(summary)
+
+
+def interaction_sentences(interactions: pd.DataFrame) -> list[str]:
+    """The interactions that are shown, or that none is."""
+    shown = interactions[interactions.effect]
+    if shown.empty:
+        largest = interactions.loc[interactions.difference.abs().idxmax()]
+        return [
+            f"No interaction is shown: no effect differs between the levels of another factor "
+            f"({len(interactions)} looked at, the largest {largest.difference:+.2f} points)."
+        ]
+    return [
+        f"{_capital(_level(row.factor, row.level))} against {_level(row.factor, row.against)} differs by "
+        f"{row.difference:+.2f} points between {_level(row.other, row.other_level)} and "
+        f"{_level(row.other, row.other_against)} ({row.low:+.2f} to {row.high:+.2f}; {_pairs(row)})."
+        for _, row in shown.iterrows()
+    ]
 
 
 def unequal_cost(summary: pd.DataFrame) -> list[str]:
     """A warning where the effects are of variants that do not cost the same."""
-    grid = summary[summary.role == "grid"] if len(summary) else summary
+    grid = summary[(summary.role == "grid") & (summary.n > 0)] if len(summary) else summary
     if grid.empty or grid.residual.abs().max() <= MATCH_TOLERANCE:
         return []
     low, high = grid.residual.min(), grid.residual.max()

@@ -243,7 +243,7 @@ def steps(source: Source) -> pd.DataFrame:
 def _step_rows(run: Run) -> Iterator[dict[str, Any]]:
     records = [record for record in run.stages() if record["stage"] not in (0, None)]
     ends = [*(record["epoch"] for record in records[1:]), float("inf")]
-    for record, end in zip(records, ends, strict=True):
+    for record, end in zip(records, ends, strict=False):  # without steps there is only the end
         row = _stage_row(run, record)
         before = row["error_percent_before"]
         later = [

@@ -90,14 +90,28 @@ def effects(runs: pd.DataFrame) -> pd.DataFrame:
     1 − 0.05/(m−k+1), and from the first that holds 0 on, all are taken at that level, so that exactly the
     effects that Holm's procedure finds exclude 0.
     """
-    if runs.empty:
-        return pd.DataFrame()
-    grid = _grid(runs)
-    found = list(_steps(grid) if _is_path(runs) else _pairs(grid))
+    found = list(_compared(runs))
     rows = [
         {"factor": factor, "level": str(better), "against": str(other)} for factor, better, other, _ in found
     ]
     return _with_intervals(rows, [paired for *_, paired in found])
+
+
+def effects_by_seed(runs: pd.DataFrame) -> pd.DataFrame:
+    """The same differences averaged within each seed: how far one seed's effect is from another's."""
+    return pd.DataFrame(
+        [
+            {"factor": factor, "level": str(better), "against": str(other), "seed": seed, "difference": mean}
+            for factor, better, other, paired in _compared(runs)
+            for seed, mean in paired.groupby(level="seed").mean().items()
+        ],
+        columns=["factor", "level", "against", "seed", "difference"],
+    )
+
+
+def _compared(runs: pd.DataFrame) -> Pairs:
+    if not runs.empty:
+        yield from _steps(_grid(runs)) if _is_path(runs) else _pairs(_grid(runs))
 
 
 def interactions(runs: pd.DataFrame) -> pd.DataFrame:
@@ -109,7 +123,8 @@ def interactions(runs: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     grid = _grid(runs)
     grid, axes = grid[grid.grouping != "none"], _of(grid, *AXES)
-    rows, differences = [], []
+    rows: list[dict[str, str]] = []
+    differences: list[pd.Series] = []
     for factor, other in combinations([name for name in axes if grid[name].nunique() > 1], 2):
         rest = [name for name in axes if name not in (factor, other)]
         table = grid.pivot_table(index=[*rest, "seed"], columns=[factor, other], values=ERROR, sort=False)
@@ -119,7 +134,7 @@ def interactions(runs: pd.DataFrame) -> pd.DataFrame:
                     paired = table[a, c] - table[b, c] - (table[a, d] - table[b, d])
                     rows.append({"factor": factor, "level": str(a), "against": str(b)})
                     rows[-1] |= {"other": other, "other_level": str(c), "other_against": str(d)}
-                    differences.append(paired.dropna().to_numpy())
+                    differences.append(paired.dropna())
     return _with_intervals(rows, differences)
 
 
@@ -127,9 +142,10 @@ def _grid(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs.role.isin(["base", "grid"]) & (runs.state == "done")]
 
 
-def _with_intervals(rows: list[dict[str, str]], differences: list[np.ndarray]) -> pd.DataFrame:
+def _with_intervals(rows: list[dict[str, str]], differences: list[pd.Series]) -> pd.DataFrame:
     """Each row with the interval of its differences, all of them corrected together after Holm."""
-    found = zip(rows, holm_intervals(differences), strict=True)
+    intervals = holm_intervals([paired.to_numpy() for paired in differences])
+    found = zip(rows, differences, intervals, strict=True)
     return pd.DataFrame(
         [
             {
@@ -139,15 +155,16 @@ def _with_intervals(rows: list[dict[str, str]], differences: list[np.ndarray]) -
                 "high": interval.high,
                 "p": interval.p,
                 "pairs": interval.n,
+                "seeds": paired.index.get_level_values("seed").nunique(),
                 "effect": interval.excludes_zero,
             }
-            for row, interval in found
+            for row, paired, interval in found
             if interval.n
         ]
     )
 
 
-Pairs = Iterator[tuple[str, object, object, np.ndarray]]  # factor, level, against, paired differences
+Pairs = Iterator[tuple[str, object, object, pd.Series]]  # factor, level, against, differences by pair
 
 
 def _pairs(grid: pd.DataFrame) -> Pairs:
@@ -157,7 +174,7 @@ def _pairs(grid: pd.DataFrame) -> Pairs:
         others = [name for name in _of(grid, *AXES) if name != factor]
         table = grid.pivot_table(index=[*others, "seed"], columns=factor, values=ERROR, sort=False)
         for better, other in combinations(table.columns, 2):
-            paired = (table[better] - table[other]).dropna().to_numpy()
+            paired = (table[better] - table[other]).dropna()
             if len(paired):
                 yield factor, better, other, paired
 
@@ -167,7 +184,7 @@ def _steps(grid: pd.DataFrame) -> Pairs:
     steps = list(dict.fromkeys(grid.curve))
     table = grid.pivot_table(index="seed", columns="curve", values=ERROR, sort=False)
     for before, step in pairwise(steps):
-        paired = (table[step] - table[before]).dropna().to_numpy()
+        paired = (table[step] - table[before]).dropna()
         if len(paired):
             yield "step", step, before, paired
 

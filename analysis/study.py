@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from condense_core.config import (
 )
 from condense_core.settings import nearest, to_dict
 
-from .study_config import AXES, MATCH_TOLERANCE, NAMED_STUDIES, StudyConfig, part_of, study_config
+from .study_config import AXES, MATCH_TOLERANCE, NAMED_STUDIES, StudyConfig, level_name, part_of, study_config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,12 +86,6 @@ def match_cost(model: ModelConfig, macs: int) -> ModelConfig:
         below, above = (middle, above) if excess(middle) < 0 else (below, middle)
     steps = min((below, above), key=lambda steps: abs(excess(steps)) if steps else math.inf)
     return dataclasses.replace(model, growth=rates(steps))
-
-
-def level_name(axis: str, level: Any) -> str:
-    """A level of an axis as a label has it."""
-    signs = {"groups": "G={}", "condense_factor": "C={}", "group_lasso": "λ={:g}"}
-    return signs.get(axis, "{}").format(level)
 
 
 @dataclass(frozen=True)
@@ -269,6 +264,37 @@ class Study:
             "settings": to_dict(self.config),
             "variants": variants,
         }
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the question, what it is asked of, and the variants with their cost."""
+        config = self.config
+        asked = f"{config.name}: {NAMED_STUDIES[config.study].question}"
+        size = (
+            f"{config.data} ({self.data.train_images:,} images to train with, {self.data.test_images:,} to test), "
+            f"{config.epochs} epochs, {config.seeds} seeds: {len(self.run_configs())} runs"
+        )
+        head, *body = ([escape(text) for text in row] for row in self._variant_rows())
+        rows = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in body)
+        table = f"<table><tr><th>{'</th><th>'.join(head)}</th></tr>{rows}</table>"
+        return f"<p><b>{escape(asked)}</b><br>{escape(size)}</p>{table}"
+
+    def _variant_rows(self) -> Iterator[tuple[str, ...]]:
+        """The variants as texts, under their headings."""
+        from condense_core.cost import cost_table
+
+        yield "variant", "role", "k0", "MACs", "beside the base", "parameters"
+        base = cost_table(self.base.model).macs
+        for variant in self.variants:
+            model, cost = variant.model, cost_table(variant.model)
+            beside = f"{100 * (cost.macs / base - 1):+.1f} %" if variant != self.base else "–"
+            yield (
+                variant.label,
+                variant.role,
+                str(model.growth[0]),
+                f"{cost.macs:,}",
+                beside,
+                f"{cost.params:,}",
+            )
 
     def run(
         self,

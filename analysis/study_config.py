@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
@@ -43,6 +44,13 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "criterion": CRITERIA,
 }
 """Levels of the axes that have names, in the paper's order."""
+
+
+def level_name(axis: str, level: Any) -> str:
+    """A level of an axis as a label has it."""
+    if axis == "group_lasso":
+        return f"λ={float(level):g}"
+    return {"groups": "G={}", "condense_factor": "C={}"}.get(axis, "{}").format(level)
 
 
 def _inherited(kind: type, name: str) -> Any:
@@ -269,3 +277,20 @@ def _preset_settings(preset: Any) -> dict[str, Any]:
     if model.grouping == "none":  # one group has nothing to learn
         settings |= {"grouping": ("none",), "reference": False}
     return settings
+
+
+def command(config: StudyConfig) -> str:
+    """The command line that asks for this study again, with what differs from the defaults."""
+    start = study_config(study=config.study, preset=config.preset, data=config.data)
+    options: list[str] = []
+    for name in ("study", "preset", *(item.name for item in fields(StudyConfig))):
+        value, dashed = getattr(config, name), name.replace("_", "-")
+        known = DEFAULTS[name] if name in ("study", "preset", "data") else getattr(start, name)
+        if value == known or any(option.startswith(f"--{dashed} ") for option in options):
+            continue
+        if isinstance(value, bool):
+            options.append(f"--{dashed}" if value else f"--no-{dashed}")
+        elif value is not None:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            options.append(f"--{dashed} {shlex.quote(text)}")
+    return " ".join(["python -m analysis.ablate", *options])

@@ -8,8 +8,10 @@ import pytest
 import torch
 from hypothesis import settings
 
+from analysis.study import Study
 from condense_core import DataConfig, ModelConfig, RecipeConfig, RunConfig
 from condense_core.data import Dataset, load
+from condense_core.runs import RunStore
 
 settings.register_profile("condense", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("condense")
@@ -38,3 +40,29 @@ def small_run(seed: int = 0, **settings) -> RunConfig:
 def digits() -> Dataset:
     """The part of the digits that `small_run` trains on."""
     return load(DataConfig("digits", train_images=192))
+
+
+SMALL_STUDY = {
+    "name": "small",
+    "device": "cpu",
+    "stages": (2, 1, 1),
+    "sizes": (2,),
+    "seeds": 2,
+    "epochs": 4,
+    "train_images": 128,
+    "match": "width",
+}
+
+
+@pytest.fixture(scope="session")
+def small_study() -> Study:
+    """Grouping × growth × connectivity at two sizes with two seeds, in seconds."""
+    return Study.named("ablation", **SMALL_STUDY)
+
+
+@pytest.fixture(scope="session")
+def small_store(small_study, tmp_path_factory) -> RunStore:
+    """The small study, trained."""
+    root = tmp_path_factory.mktemp("study") / "runs"
+    small_study.run(root)
+    return RunStore(root)

@@ -4,46 +4,41 @@ from __future__ import annotations
 
 import base64
 import csv
+import hashlib
 import re
+import shlex
 import shutil
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.figure import Figure
+from click.testing import CliRunner
 
 from analysis import frames, plots, stats
-from analysis.report import pruning_steps, write_report
-from analysis.study import Study
+from analysis.ablate import ablate
+from analysis.chapter import Chapter
+from analysis.comparison import Comparison
+from analysis.connection_maps import connection_map
+from analysis.report import render, report, write_report
+from analysis.study_config import study_config
 from condense_core import CondenseNet, cost_table
 from condense_core.grouping import MaskedConv1x1
 from condense_core.runs import RunStore
 
-SETTINGS = {
-    "name": "small",
-    "device": "cpu",
-    "stages": (2, 1, 1),
-    "growth": ("exponential",),
-    "sizes": (2,),
-    "seeds": 2,
-    "epochs": 4,
-    "train_images": 128,
-    "match": "width",
-}
+
+@pytest.fixture(scope="module")
+def study(small_study):
+    return small_study
 
 
 @pytest.fixture(scope="module")
-def study() -> Study:
-    return Study.named("ablation", **SETTINGS)
-
-
-@pytest.fixture(scope="module")
-def store(study, tmp_path_factory) -> RunStore:
-    root = tmp_path_factory.mktemp("study") / "runs"
-    study.run(root, jobs=1)
-    return RunStore(root)
+def store(small_store) -> RunStore:
+    return small_store
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +48,7 @@ def runs(store) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def page(store, tmp_path_factory) -> Path:
-    return write_report(store, "small", tmp_path_factory.mktemp("reports"))
+    return write_report(Chapter(store, "small"), tmp_path_factory.mktemp("reports"))
 
 
 def learned_run(store, runs):
@@ -61,7 +56,7 @@ def learned_run(store, runs):
 
 
 def test_a_study_from_python_gives_a_row_a_run(study, runs):
-    assert len(runs) == len(study.run_configs()) == 22
+    assert len(runs) == len(study.run_configs()) == 34
     assert set(runs.state) == {"done"}
     assert runs.test_error_percent.between(0, 100).all()
 
@@ -111,31 +106,6 @@ def test_connections_are_shares_of_the_masks(store, runs):
     assert end.mean_weight.item() == pytest.approx(weight, rel=1e-5)
 
 
-def test_figures_come_from_frames_alone(store, runs):
-    summary, run = stats.summary(runs), learned_run(store, runs)
-    stages = frames.stages([run]).assign(variant="learned", grouping="learned")
-    connections = frames.connections([run])
-    for figure in (
-        plots.tradeoff(summary),
-        plots.tradeoff(summary, "params"),
-        plots.equal_cost(summary),
-        plots.pruned_connections(connections),
-        plots.pruned_connections(connections, "mean_weight"),
-        plots.macs_during_training(stages),
-    ):
-        assert isinstance(figure, Figure)
-
-
-def test_the_heat_map_shows_the_frame(store, runs):
-    connections = frames.connections([learned_run(store, runs)])
-    panels = [axes for axes in plots.pruned_connections(connections).axes if axes.images]
-    assert [axes.get_title() for axes in panels] == ["stage 0", "stage 1", "stage 2", "stage 3", "at the end"]
-    shown = panels[2].images[0].get_array()
-    part = connections[(connections.stage == "2") & (connections.target == "2.1")]
-    column = shown[:, 2].compressed()  # targets 1.1, 1.2, 2.1
-    assert column.tolist() == pytest.approx(part.alive.tolist())
-
-
 class Page(HTMLParser):
     """Cells of a page by table, and everything that a browser would fetch."""
 
@@ -167,7 +137,7 @@ class Page(HTMLParser):
 
 
 def test_the_reports_numbers_are_the_stores(page, runs):
-    table = Page(page.read_text()).tables[0]
+    table = next(table for table in Page(page.read_text()).tables if "test error %" in table[0])
     rows = {row[0]: dict(zip(table[0], row, strict=True)) for row in table[1:]}
     for variant, part in runs.groupby("variant"):
         row = rows[variant]
@@ -182,13 +152,20 @@ def test_the_reports_numbers_are_the_stores(page, runs):
         assert float(rows[variant]["difference"]) == pytest.approx(paired.mean(), abs=0.006)
 
 
-def test_the_report_fetches_nothing(page):
+def test_the_report_fetches_nothing_and_lets_nothing_else_run(page):
     text = page.read_text()
     found = Page(text)
     assert found.fetched
-    assert all(url.startswith("data:image/svg+xml;base64,") for url in found.fetched)
-    assert "default-src 'none'" in text
-    assert not re.search(r"<script|url\(|@import", text)
+    assert all(url.startswith(("data:image/svg+xml,", "#")) for url in found.fetched)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1].replace("&#39;", "'")
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    assert rules["img-src"] == "data:"
+    for name, tag in (("style-src", "style"), ("script-src", "script")):
+        own = re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)[1]
+        digest = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
+        assert rules[name] == f"'sha256-{digest}'"
+    assert not re.search(r"\beval\(|new Function|innerHTML|@import|url\(http", text)
     assert page.stat().st_size < 1_000_000
 
 
@@ -205,41 +182,110 @@ def test_the_tables_stand_beside_the_report_as_csv_and_parquet(page, runs):
 
 
 def test_every_figure_of_the_report_is_a_file_of_its_own(page):
-    encoded = [url.partition("base64,")[2] for url in Page(page.read_text()).fetched]
-    files = {base64.b64encode(path.read_bytes()).decode() for path in page.parent.glob("*.svg")}
-    assert len(files) == len(encoded) == 4
-    assert files == set(encoded)
+    shown = {
+        unquote(url.partition(",")[2]) for url in Page(page.read_text()).fetched if url.startswith("data:")
+    }
+    assert shown == {path.read_text() for path in page.parent.glob("*.svg")}
+    assert len(shown) == 13
 
 
-def test_every_pruning_step_is_told_with_its_drop_and_recovery(store, runs):
+def test_every_figure_has_alternative_text_and_its_data(page):
+    text = page.read_text()
+    alternatives = re.findall(r'<img src="[^"]*" alt="([^"]+)"', text)
+    assert len(alternatives) == 13
+    assert text.count("Data of “") == 13
+
+
+def test_several_studies_share_a_report_and_two_can_be_compared(store, tmp_path):
+    shutil.copytree(store.root, tmp_path / "runs")
+    both = RunStore(tmp_path / "runs")
+    record = both.read_study("small")
+    part = [variant for variant in record["variants"] if variant["role"] in ("base", "grid")][:3]
+    both.write_study(
+        "part", record | {"name": "part", "variants": part, "settings": record["settings"] | {"epochs": 5}}
+    )
+    chapters = [Chapter(both, "small"), Chapter(both, "part")]
+    text = render(chapters)
+    assert text.index('id="study-0"') < text.index('id="study-1"')
+    comparison = Comparison(*chapters)
+    assert [row[0].text for row in comparison.settings.rows] == ["epochs"]
+    assert len(comparison.paired) == 6
+    assert (comparison.difference == 0).all()
+    assert "+0.00 points of test error over 3 common variants (6 pairs" in comparison.sentence
+    assert {row[0].text for row in comparison.variants.rows} == set(chapters[0].summary.variant)
+    assert "Side by side" in render(chapters, compare=True)
+
+
+def test_the_command_line_writes_one_file_the_same_bytes_for_the_same_store(store, page, tmp_path):
+    out = tmp_path / "some" / "report.html"
+    arguments = ["small", "--runs", str(store.root), "--out", str(out)]
+    assert CliRunner().invoke(report, arguments, catch_exceptions=False).exit_code == 0
+    assert [path.name for path in out.parent.iterdir()] == ["report.html"]
+    assert out.read_bytes() == page.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "studies: name one or more"),
+        (["small", "--compare", "small", "small"], "studies: name one or more"),
+        (["smal"], "study 'smal': not in"),
+        (["small", "--out", "."], "is a folder"),
+    ],
+)
+def test_bad_arguments_are_told_before_any_work(store, arguments, message):
+    result = CliRunner().invoke(report, [*arguments, "--runs", str(store.root)])
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_the_command_of_a_study_asks_for_it_again(store, small_study):
+    text = Chapter(store, "small").command
+    context = ablate.make_context("ablate", shlex.split(text)[3:])
+    given = {name: value for name, value in context.params.items() if name in vars(small_study.config)}
+    assert study_config(**given) == small_study.config
+
+
+def test_packed_maps_hold_every_connection_of_every_stage(store, runs):
     run = learned_run(store, runs)
-    steps = pruning_steps(run)
-    assert [step["stage"] for step in steps] == ["1", "2", "3"]
-    records = run.stages()
-    assert [step["before"] for step in steps] == [record["before"]["error_percent"] for record in records[1:4]]
-    errors = [row["curve_error_percent"] for row in run.epochs()]
-    assert steps[-1]["recovered"] == min(errors[2:])
+    packed = connection_map(run)
+    died = np.frombuffer(zlib.decompress(base64.b64decode(packed["died"])), np.uint8)
+    weights = np.frombuffer(zlib.decompress(base64.b64decode(packed["weights"])), "<f4")
+    connections = frames.connections(run)
+    assert weights.tolist() == pytest.approx(connections.mean_weight.tolist())
+    at = 0
+    for target in packed["targets"]:
+        inputs = target["sources"][-1][2]
+        own = died[at : at + target["groups"] * inputs].reshape(target["groups"], inputs)
+        at += own.size
+        for name, first, last in target["sources"]:
+            rows = connections[(connections.target == target["label"]) & (connections.source == name)]
+            for stage, alive in zip(rows.stage, rows.alive, strict=True):
+                lives = own == 255 if stage == "end" else own > int(stage)
+                assert lives[:, first:last].mean() == pytest.approx(alive)
+    assert at == died.size
 
 
 def test_a_report_stands_without_the_base(store, runs, tmp_path):
     shutil.copytree(store.root, tmp_path / "runs")
     for name in runs[runs.role == "base"].run:
         shutil.rmtree(tmp_path / "runs" / name)
-    text = write_report(RunStore(tmp_path / "runs"), "small", tmp_path / "reports").read_text()
+    text = write_report(Chapter(RunStore(tmp_path / "runs"), "small"), tmp_path / "reports").read_text()
     assert "random-exponential-full-k4" in text
 
 
 def test_text_from_settings_and_errors_is_escaped(store, tmp_path):
     shutil.copytree(store.root, tmp_path / "runs")
     copy = RunStore(tmp_path / "runs")
-    evil = "<script>alert('x')</script>"
+    evil = "</script><img src=x onerror=alert(1)>"
     record = copy.read_study("small")
     record["question"] = record["settings"]["data"] = evil
     copy.write_study("small", record)
     copy.runs()[0].set_state("failed", evil)
-    text = write_report(copy, "small", tmp_path / "reports").read_text()
-    assert "<script" not in text
-    assert text.count("&lt;script&gt;") >= 3
+    text = write_report(Chapter(copy, "small"), tmp_path / "reports").read_text()
+    assert "<img src=x" not in text
+    assert text.count("</script>") == 2
+    assert text.count("&lt;/script&gt;&lt;img src=x") >= 3
 
 
 def test_a_study_without_a_finished_run_has_a_report_that_says_so(store, tmp_path):
@@ -247,10 +293,10 @@ def test_a_study_without_a_finished_run_has_a_report_that_says_so(store, tmp_pat
     copy = RunStore(tmp_path / "runs")
     for run in copy.runs():
         run.set_state("running")
-    assert "No run is done yet." in write_report(copy, "small", tmp_path / "reports").read_text()
+    assert "No run is done yet." in write_report(Chapter(copy, "small"), tmp_path / "reports").read_text()
     for run in copy.runs():
         shutil.rmtree(run.folder)
-    assert "No run is done yet." in write_report(copy, "small", tmp_path / "reports").read_text()
+    assert "No run is done yet." in write_report(Chapter(copy, "small"), tmp_path / "reports").read_text()
 
 
 def test_masks_at_the_end_are_those_of_the_last_weights(store, runs):

@@ -44,7 +44,7 @@ def pruned_connections(connections: pd.DataFrame, value: str = "alive") -> Figur
             _block_lines(axes, sources, targets)
             axes.set_xticks(*thinned(targets), rotation=90, fontsize="x-small")
             axes.set_yticks(*thinned(sources), fontsize="x-small")
-            axes.tick_params(length=2)
+            axes.tick_params(left=False, bottom=False, pad=1)
         for axes in panels[len(stages) :]:
             axes.set_visible(False)
         figure.supxlabel("Target layer", fontsize="medium")

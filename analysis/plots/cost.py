@@ -137,8 +137,8 @@ def time_against_macs(times: pd.DataFrame) -> Figure:
         axes.set_xlim(*span)
         axes.xaxis.set_major_formatter(COUNTS)
         axes.yaxis.set_major_formatter(COUNTS)
-        once = times.sort_values("milliseconds").drop_duplicates("model")
-        label_points(axes, once.macs, once.milliseconds, list(once.model))
         legend_beside(axes)
         sns.despine(figure)
+        once = times.sort_values("milliseconds").drop_duplicates("model")
+        label_points(axes, once.macs, once.milliseconds, list(once.model))
     return figure

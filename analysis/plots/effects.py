@@ -10,24 +10,38 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import COLOURS, GREY, TITLES, series_looks, style
+from ..study_config import level_name
+from .style import COLOURS, GREY, TEXT, TITLES, series_looks, style
 
+MOST_INTERACTIONS = 12  # more would be too many rows to read
 TITLE = {"grouping": "Grouping", "step": "Step", **TITLES}
 
 
-def effects(effects: pd.DataFrame, interactions: pd.DataFrame | None = None) -> Figure:
+def effects(
+    effects: pd.DataFrame,
+    interactions: pd.DataFrame | None = None,
+    by_seed: pd.DataFrame | None = None,
+) -> Figure:
     """Differences in test error with their intervals: main effects, and interactions below them.
 
-    `effects` is `stats.effects`, `interactions` is `stats.interactions`. Filled: the interval excludes 0.
+    The frames are those of the same names in `stats` (`by_seed` is `effects_by_seed`: a small mark a seed).
+    Filled and blue: the interval excludes 0.
     """
-    tables = [effects] if interactions is None or interactions.empty else [effects, interactions]
+    tables, titles = [effects], ["Main effects"]
+    if interactions is not None and len(interactions):
+        tables.append(interactions.sort_values("p", kind="stable").head(MOST_INTERACTIONS).sort_index())
+        some = f", the {MOST_INTERACTIONS} clearest of {len(interactions)}"
+        titles.append(
+            f"Interactions (differences of differences{some * (len(interactions) > MOST_INTERACTIONS)})"
+        )
     with style():
         lengths = [len(table) for table in tables]
         figure = Figure(figsize=(7.4, 0.9 + 0.34 * sum(lengths) + 0.5 * len(tables)))
-        panels = figure.subplots(len(tables), 1, squeeze=False, sharex=True, height_ratios=lengths)[:, 0]
-        titles = ("Main effects", "Interactions (differences of differences)")
+        panels = figure.subplots(len(tables), 1, squeeze=False, height_ratios=lengths)[:, 0]
         for axes, table, title in zip(panels, tables, titles, strict=False):
             _forest(axes, table)
+            if by_seed is not None and table is effects:
+                _seeds(axes, table, by_seed)
             axes.set_title(title, fontsize="medium", loc="left")
         panels[-1].set_xlabel("Difference in test error (percentage points)")
         sns.despine(figure, left=True)
@@ -47,10 +61,19 @@ def _forest(axes: Axes, table: pd.DataFrame) -> None:
     axes.grid(axis="x", color=GREY, alpha=0.25)
 
 
+def _seeds(axes: Axes, table: pd.DataFrame, by_seed: pd.DataFrame) -> None:
+    names = ["factor", "level", "against"]
+    for place, row in enumerate(table[names].itertuples(index=False)):
+        part = by_seed[(by_seed[names] == list(row)).all(axis=1)]
+        axes.plot(part.difference, [place + 0.3] * len(part), "|", color=TEXT, ms=5, mew=1)
+
+
 def effect_name(row: pd.Series) -> str:
     """'learned − random', and of an interaction ': block − full' behind it."""
-    name = f"{row.level} − {row.against}"
-    return f"({name}) × ({row.other_level} − {row.other_against})" if "other_level" in row else name
+    name = f"{level_name(row.factor, row.level)} − {level_name(row.factor, row.against)}"
+    if "other_level" not in row:
+        return name
+    return f"({name}) × ({level_name(row.other, row.other_level)} − {level_name(row.other, row.other_against)})"
 
 
 def interactions(summary: pd.DataFrame) -> Figure:

@@ -44,16 +44,19 @@ LABEL_PLACES = {
     (-5, 5): ("right", "bottom"),
     (5, -5): ("left", "top"),
     (-5, -5): ("right", "top"),
+    (11, 12): ("left", "bottom"),
+    (-11, 12): ("right", "bottom"),
+    (11, -12): ("left", "top"),
+    (-11, -12): ("right", "top"),
 }  # offset in points from what is labelled: alignment
 GREY, FAINT = "#808080", "#d9d9d9"
 
 _SETTINGS: Any = {
     "svg.hashsalt": "condense",
+    "font.sans-serif": ["DejaVu Sans"],  # matplotlib brings it: the same figure everywhere
     "figure.constrained_layout.use": True,
     "legend.frameon": False,
-    "figure.facecolor": "none",
     "axes.facecolor": "none",
-    "savefig.facecolor": "none",
 }
 
 
@@ -149,7 +152,8 @@ def label_points(axes: Axes, x: Sequence[float], y: Sequence[float], labels: Seq
         for (dx, dy), (across, up) in LABEL_PLACES.items():
             note.set(position=(dx, dy), ha=across, va=up)
             box = note.get_window_extent()
-            boxes.append((sum(box.overlaps(other) for other in taken), len(boxes), box, (dx, dy), across, up))
+            covers = sum(box.overlaps(other) for other in taken) + 2 * (box.x1 > axes.bbox.x1)
+            boxes.append((covers, len(boxes), box, (dx, dy), across, up))
         _, _, box, offset, across, up = min(boxes, key=lambda found: found[:2])
         note.set(position=offset, ha=across, va=up)
         taken.append(box)

@@ -10,8 +10,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from condense_core.config import GROUPINGS
-
 from ..frames import FAMILIES
 from ..stats import pareto
 from .style import (
@@ -49,7 +47,7 @@ def tradeoff(
         ours, *others = figure.subplots(1, panels, squeeze=False)[0]
         every = summary[summary.n > 0].sort_values(cost, kind="stable")
         _front(ours, every, cost)
-        _curves(ours, every, cost)
+        _curves(ours, every, cost, list(dict.fromkeys(summary.curve.dropna())))
         _rest_of_grid(ours, every, cost)
         costs = every[cost]
         if published is not None and not beside:
@@ -60,11 +58,15 @@ def tradeoff(
         ours.set_ylim(bottom=0)
         if others:
             ours.set_title("this study", fontsize="medium")
-            ours.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
+            figure.legend(
+                *ours.get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize="small"
+            )
             _published_panel(others[0], published, PUBLISHED_COST[cost])
         else:
             legend_beside(ours)
         sns.despine(figure)
+        if published is not None:
+            _name_published(others[0] if others else ours, published, PUBLISHED_COST[cost])
     return figure
 
 
@@ -75,6 +77,7 @@ def published(points: pd.DataFrame, cost: str = "flops") -> Figure:
         axes = figure.subplots()
         _published_panel(axes, points, cost)
         sns.despine(figure)
+        _name_published(axes, points, cost)
     return figure
 
 
@@ -107,6 +110,11 @@ def _published(axes: Axes, points: pd.DataFrame, cost: str) -> None:
             label=f"{named.get(name, name)} (published)",
         )
     axes.margins(x=0.1, y=0.12)
+
+
+def _name_published(axes: Axes, points: pd.DataFrame, cost: str) -> None:
+    """Labels, once all else has its place."""
+    points = points.dropna(subset=[cost])
     label_points(axes, points[cost], points.error_percent, [_short(name) for name in points.model])
 
 
@@ -125,9 +133,8 @@ def _front(axes: Axes, every: pd.DataFrame, cost: str) -> None:
         axes.plot(front[cost], front.error_mean, ":", color=GREY, lw=1.4, zorder=1, label="Pareto front")
 
 
-def _curves(axes: Axes, every: pd.DataFrame, cost: str) -> None:
-    names = list(dict.fromkeys(every.curve.dropna()))
-    names = sorted(names, key=lambda name: GROUPINGS.index(name) if name in GROUPINGS else 0)
+def _curves(axes: Axes, every: pd.DataFrame, cost: str, names: list[str]) -> None:
+    names = [name for name in names if (every.curve == name).any()]
     looks = series_looks(names)
     for place, name in enumerate(names):
         part = every[every.curve == name]
