@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+AXE := .browser/node_modules/axe-core/axe.min.js
 
-.PHONY: help ablate test lint clean
+.PHONY: help ablate test browser lab notebooks lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -14,6 +15,19 @@ ablate: $(READY)  ## train the ablation on digits (10 minutes on 2 cores), print
 
 test: $(READY) lint  ## lint, type-check and test
 	$(BIN)/pytest -n auto --dist loadfile
+
+browser: $(READY) $(AXE)  ## test the report in Chromium (which must be there: apt-get install chromium)
+	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "Chromium is needed: apt-get install chromium"; exit 1; }
+	$(BIN)/pytest tests/test_browser.py
+
+$(AXE):
+	npm install --silent --no-save --prefix .browser axe-core@4.14.1
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+notebooks: $(READY)  ## run the notebooks from top to bottom and keep their outputs
+	cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace *.ipynb
 
 lint: $(READY)  ## format check, lint and types
 	$(BIN)/ruff format --check .

@@ -53,7 +53,7 @@ class Picture:
         svg = re.sub(r">\s+<", "><", re.sub(r"\s*\n\s*", " ", svg))
         svg = re.sub(r' id="[a-zA-Z.]+[_\d.]+"', "", svg)  # names of parts, which nothing refers to
         svg = svg.replace("font: ", "font-size: ").replace(" 'DejaVu Sans'", "")
-        return svg.replace("<defs>", f"{STYLES}<defs>", 1)
+        return svg.strip().replace("<defs>", f"{STYLES}<defs>", 1)
 
 
 def shown_run(runs: pd.DataFrame) -> str | None:
