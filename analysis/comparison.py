@@ -24,7 +24,7 @@ class Comparison:
     def settings(self) -> Table:
         """Settings in which they differ."""
         a, b = self.first.settings, self.second.settings
-        names = [name for name in dict.fromkeys([*a, *b]) if a.get(name) != b.get(name)]
+        names = [name for name in dict.fromkeys([*a, *b]) if name != "name" and a.get(name) != b.get(name)]
         rows = [[Cell(name), Cell(a.get(name, "–")), Cell(b.get(name, "–"))] for name in names]
         return Table("Settings that differ", ("setting", self.first.name, self.second.name), rows)
 

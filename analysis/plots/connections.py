@@ -30,7 +30,7 @@ def pruned_connections(connections: pd.DataFrame, value: str = "alive") -> Figur
     targets, sources = list(dict.fromkeys(ordered.target)), _sources(ordered)
     columns = min(len(stages), 3)
     rows = -(-len(stages) // columns)
-    side = float(np.clip(0.2 * len(targets), 2.3, 5))
+    side = float(np.clip(0.2 * len(targets), 2.3, 3.6))
     with style():
         figure = Figure(figsize=(columns * side + 1.4, rows * (side + 0.45) + 0.3))
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()

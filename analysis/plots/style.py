@@ -49,6 +49,7 @@ LABEL_PLACES = {
     (11, -12): ("left", "top"),
     (-11, -12): ("right", "top"),
 }  # offset in points from what is labelled: alignment
+LOG_RANGE, NARROW = 3, 1.2  # most / least: above it an axis is logarithmic, below it starts at 0
 GREY, FAINT = "#808080", "#d9d9d9"
 
 _SETTINGS: Any = {
@@ -100,12 +101,12 @@ def series_looks(names: list[str]) -> dict[str, dict[str, Any]]:
 def cost_axis(axes: Axes, label: str, values: pd.Series) -> None:
     """Name the axis of a cost, and make it logarithmic where its range asks for that."""
     axes.set_xlabel(label)
-    if len(values) and values.max() > 3 * values.min():
+    if len(values) and values.max() > LOG_RANGE * values.min():
         axes.set_xscale("log")
         decades = np.log10(values.max() / values.min())
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 1.6 else (1,)))
         axes.xaxis.set_minor_formatter(NullFormatter())
-    elif len(values) and values.max() < 1.2 * values.min():  # a narrow axis would make much of equal costs
+    elif len(values) and values.max() < NARROW * values.min():  # a narrow axis would make much of equal costs
         axes.set_xlim(0, 2 * values.max())
     axes.xaxis.set_major_formatter(COUNTS)
 

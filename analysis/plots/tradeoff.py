@@ -15,6 +15,8 @@ from ..stats import pareto
 from .style import (
     GREY,
     LABELS,
+    LOG_RANGE,
+    NARROW,
     TITLES,
     cost_axis,
     interval_arms,
@@ -30,7 +32,7 @@ COSTS = {
     "params": "Parameters",
 }
 PUBLISHED_COST = {"flops_paper": "flops", "macs": "flops", "params": "params"}
-NUDGE = 0.02  # of a cost: equal costs would hide one another
+NUDGE = 0.012  # of the axis: equal costs would hide one another
 
 
 def tradeoff(
@@ -138,8 +140,8 @@ def _curves(axes: Axes, every: pd.DataFrame, cost: str, names: list[str]) -> Non
     looks = series_looks(names)
     for place, name in enumerate(names):
         part = every[every.curve == name]
-        shift = 1 + NUDGE * (place - (len(names) - 1) / 2)
-        _points(axes, part, part[cost] * shift, label=LABELS.get(name, name), lw=1.6, **looks[name])
+        shifted = _apart(part[cost], every[cost], place - (len(names) - 1) / 2)
+        _points(axes, part, shifted, label=LABELS.get(name, name), lw=1.6, **looks[name])
 
 
 def _rest_of_grid(axes: Axes, every: pd.DataFrame, cost: str) -> None:
@@ -148,11 +150,19 @@ def _rest_of_grid(axes: Axes, every: pd.DataFrame, cost: str) -> None:
     known = list(dict.fromkeys(rest.grouping))
     looks = series_looks(known)
     for place, (_, row) in enumerate(rest.iterrows()):
-        shift = 1 + NUDGE * (place - (len(rest) - 1) / 2)
         part = pd.DataFrame([row])
         look = looks[row.grouping]
         label = "rest of the grid" if place == 0 else None
-        _points(axes, part, part[cost] * shift, label=label, lw=0, mfc="none", alpha=0.6, **look)
+        shifted = _apart(part[cost], every[cost], place - (len(rest) - 1) / 2)
+        _points(axes, part, shifted, label=label, lw=0, mfc="none", alpha=0.6, **look)
+
+
+def _apart(costs: pd.Series, every: pd.Series, places: float) -> pd.Series:
+    """Costs moved by a hair's breadth on the axis that `cost_axis` gives them."""
+    if every.max() > LOG_RANGE * every.min():
+        return costs * (every.max() / every.min()) ** (NUDGE * places)
+    span = every.max() - every.min() if every.max() > NARROW * every.min() else 2 * every.max()
+    return costs + NUDGE * places * span
 
 
 def _points(axes: Axes, part: pd.DataFrame, x: pd.Series, **look: Any) -> None:
