@@ -78,10 +78,11 @@ class Chapter:
         return [picture for picture in self.pictures if picture not in self.top]
 
     @cached_property
-    def maps(self) -> list[dict[str, Any]]:
-        """Packed connections of the learned runs, the one that the figures show first."""
-        shown = shown_run(self.runs)
-        names = sorted(learned_runs(self.runs).run if shown else [], key=lambda name: name != shown)
+    def maps(self) -> dict[str, Any]:
+        """Packed connections of the learned runs, the one that the figures show first; empty without any."""
+        if (shown := shown_run(self.runs)) is None:
+            return {}
+        names = sorted(learned_runs(self.runs).run, key=lambda name: name != shown)
         return connection_maps(Run(self.store.root / name) for name in names)
 
     @property

@@ -48,18 +48,23 @@ def connection_map(run: Run) -> dict[str, Any]:
     }
 
 
-def connection_maps(runs: Iterable[Run]) -> list[dict[str, Any]]:
-    """Maps of some runs, the first ones first, as many as the budget of a page allows."""
-    found: list[dict[str, Any]] = []
+def connection_maps(runs: Iterable[Run]) -> dict[str, Any]:
+    """Maps of some runs, the first ones first, as many as the budget of a page allows.
+
+    Runs of the same network share their `targets`: each map has the index of its own among them.
+    """
+    targets: list[Any] = []
+    maps: list[dict[str, Any]] = []
     size = 0
     for run in runs:
         packed = connection_map(run)
-        size += (
-            len(packed["died"])
-            + len(packed["weights"])
-            + 40 * sum(len(t["sources"]) for t in packed["targets"])
-        )
-        if found and size > BUDGET:
+        own = packed.pop("targets")
+        if own not in targets:
+            size += 20 * sum(len(target["sources"]) for target in own)
+        size += len(packed["died"]) + len(packed["weights"])
+        if maps and size > BUDGET:
             break
-        found.append(packed)
-    return found
+        if own not in targets:
+            targets.append(own)
+        maps.append(packed | {"targets": targets.index(own)})
+    return {"targets": targets, "maps": maps}

@@ -38,6 +38,10 @@ class Index(nn.Module):
         """Gather along the channels."""
         return x.index_select(1, self.index)
 
+    def extra_repr(self) -> str:
+        """How many channels it gives."""
+        return f"{len(self.index)} channels"
+
 
 def condense(model: CondenseNet, fold: bool = True) -> CondenseNet:
     """A physically smaller network with the outputs of `model`, whatever its grouping and stage.

@@ -129,10 +129,10 @@ async function unpack(text) {
 }
 
 /** A run's connections: `targets` with `sources`, and counts by stage. */
-async function load(map) {
+async function load(map, layouts) {
   const died = new Uint8Array(await unpack(map.died)), weights = new Float32Array(await unpack(map.weights));
   let at = 0, pairs = 0;
-  const targets = map.targets.map((target) => {
+  const targets = layouts[map.targets].map((target) => {
     const inputs = target.sources.at(-1)[2], own = died.subarray(at, at + target.groups * inputs);
     at += own.length;
     const first = pairs;
@@ -183,7 +183,7 @@ function board(label, describe) {
     add(key, cell) { cell.dataset.key = key; state.cells.set(key, cell); svg.append(cell); } };
 }
 
-function interactive(container, maps) {
+function interactive(container, { maps, targets: layouts }) {
   const name = container.closest("figure").dataset.name;
   const control = (text, element) => create("label", {}, `${text} `, element);
   const run = create("select", {}, ...maps.map((map, i) => new Option(map.run, i)));
@@ -262,7 +262,7 @@ function interactive(container, maps) {
     mask.again();
   };
   const choose = async () => {
-    map = await load(maps[run.value]);
+    map = await load(maps[run.value], layouts);
     slider.max = map.stages.length - 1;
     if (container.hidden) slider.value = slider.max;
     const kept = layer.value || map.targets.length - 1;
@@ -295,8 +295,7 @@ function interactive(container, maps) {
 
 const packed = JSON.parse(document.getElementById("maps").textContent);
 for (const container of document.querySelectorAll(".map")) {
-  const maps = packed[container.dataset.maps.replace("study-", "")];
-  interactive(container, maps).then(() => {
+  interactive(container, packed[container.dataset.maps.replace("study-", "")]).then(() => {
     container.nextElementSibling.open = false;
   }, () => { container.hidden = true; }); // an old browser cannot unpack it: all stages stand side by side below
 }
