@@ -270,11 +270,14 @@ class Study:
         config = self.config
         asked = f"{config.name}: {NAMED_STUDIES[config.study].question}"
         size = (
-            f"{config.data} ({self.data.train_images:,} images to train with, {self.data.test_images:,} to test), "
+            f"{config.data} ({self.data.train_images:,} training and {self.data.test_images:,} test images), "
             f"{config.epochs} epochs, {config.seeds} seeds: {len(self.run_configs())} runs"
         )
         head, *body = ([escape(text) for text in row] for row in self._variant_rows())
-        rows = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in body)
+        rows = "".join(
+            f'<tr><td style="text-align: left">{row[0]}</td><td>{"</td><td>".join(row[1:])}</td></tr>'
+            for row in body
+        )
         table = f"<table><tr><th>{'</th><th>'.join(head)}</th></tr>{rows}</table>"
         return f"<p><b>{escape(asked)}</b><br>{escape(size)}</p>{table}"
 

@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,6 +177,34 @@ class Run:
         """'mask.<layer>' and 'importance.<layer>' of a stage record, checked against its checksum."""
         return _load_tensors(self.folder / "stages" / record["tensors"], record["sha256"])
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: state, settings, and figures as far as there are any."""
+        status = self.status
+        state = f"{status['state']}: {status['reason']}" if status.get("reason") else status["state"]
+        title = f"<p><b>{escape(self.name)}</b> ({escape(state)})</p>"
+        if not self.record:
+            return f"{title}<p>It has not begun.</p>"
+        config = self.config
+        parts = {"model": config.model, "recipe": config.recipe, "data": config.data}
+        rows = self._figures(config.recipe.epochs) | {name: _settings(part) for name, part in parts.items()}
+        left = 'style="text-align: left"'
+        cells = (
+            f"<tr><th {left}>{name}</th><td {left}>{escape(text)}</td></tr>" for name, text in rows.items()
+        )
+        return f"{title}<table>{''.join(cells)}</table>"
+
+    def _figures(self, planned: int) -> dict[str, str]:
+        """How far it is, what its network costs by now, and its error, as texts."""
+        stages, result = self.stages(), self.result
+        names = ["end" if record["stage"] is None else str(record["stage"]) for record in stages]
+        rows = {"epochs": f"{len(self.epochs())} of {planned}", "stages": ", ".join(names) or "none yet"}
+        if stages:
+            macs, flops, params = (stages[-1][name] for name in ("macs", "flops_paper", "params"))
+            rows["cost"] = f"{macs:,} MACs ({flops:,} FLOPs as the paper counts), {params:,} parameters"
+        if result.get("test_error_percent") is not None:
+            rows["error"] = f"{result['test_error_percent']:.2f} % of {result['test_images']} test images"
+        return rows
+
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Hold the run, so that no other process trains it. Raises RunHeld, saying who does."""
@@ -292,6 +321,13 @@ class Run:
     def weights(self) -> dict[str, Tensor]:
         """The last weights of a run that is done, checked against their checksum."""
         return _load_tensors(self.folder / "weights.safetensors", self.result["weights_sha256"])
+
+
+def _settings(config: Any) -> str:
+    """The settings of a configuration as one text, without those that are not set."""
+    values = {name: value for name, value in to_dict(config).items() if value is not None}
+    texts = ((name, ", ".join(map(str, v)) if isinstance(v, list) else v) for name, v in values.items())
+    return "; ".join(f"{name} {text}" for name, text in texts)
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

@@ -24,20 +24,18 @@ def cost_by_layer(layers: pd.DataFrame) -> Figure:
     parts = cost_parts(layers)
     by_layer = parts.groupby(["place", "part"], sort=False).macs.sum().unstack().fillna(0)
     by_block = parts.groupby(["block", "part"], sort=False).macs.sum().unstack().fillna(0)
-    names = parts.drop_duplicates("place").place.tolist()
+    along = parts.sort_values("position", kind="stable")
+    names, blocks = list(dict.fromkeys(along.place)), list(dict.fromkeys(along.block))
     order = list(dict.fromkeys(parts.part))
     looks = dict(zip(order, _looks(order), strict=True))
     with style():
         figure = Figure(figsize=(10.5, 3.8))
         left, right = figure.subplots(1, 2, width_ratios=(3, 1.4))
-        for axes, table in (
-            (left, by_layer.loc[names]),
-            (right, by_block.loc[list(dict.fromkeys(parts.block))]),
-        ):
+        for axes, table in ((left, by_layer.loc[names]), (right, by_block.loc[blocks])):
             _stacked(axes, table[order], looks)
             axes.yaxis.set_major_formatter(COUNTS)
         left.set_xticks(*thinned(names, 30), rotation=90, fontsize="small")
-        right.set_xticks(range(len(by_block)), list(dict.fromkeys(parts.block)), rotation=90, fontsize="small")
+        right.set_xticks(range(len(blocks)), blocks, rotation=90, fontsize="small")
         left.set_ylabel("MACs")
         left.set_xlabel("Layer")
         right.set_xlabel("Block")
@@ -55,6 +53,7 @@ def cost_parts(layers: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for _, row in table.iterrows():
         base = {
+            "position": row.position,
             "place": place_name(row.layer),
             "block": row.block.replace("transition", "t").replace("block", "block "),
         }
