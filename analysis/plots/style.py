@@ -137,6 +137,7 @@ def label_points(axes: Axes, x: Sequence[float], y: Sequence[float], labels: Seq
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()  # places are known once the layout is
+    figure.set_layout_engine("none")  # and stay as they are
     points = axes.transData.transform(np.column_stack([x, y]))
     taken = [Bbox.from_bounds(left - 4, low - 4, 8, 8) for left, low in points]
     for place, text in zip(zip(x, y, strict=True), labels, strict=True):
