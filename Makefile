@@ -27,7 +27,7 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
 notebooks: $(READY)  ## run the notebooks from top to bottom and keep their outputs
-	cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace *.ipynb
+	cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False *.ipynb
 
 lint: $(READY)  ## format check, lint and types
 	$(BIN)/ruff format --check .

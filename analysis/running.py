@@ -161,19 +161,21 @@ def run_all(
     """
     from tqdm.auto import tqdm
 
-    left = [config for config in configs if store.run(config).status["state"] not in FINISHED]
+    finished, left = [], []
+    for config in configs:
+        run = store.run(config)
+        if run.status["state"] in FINISHED:
+            finished.append(Outcome(run.name, run.status["state"], run.status.get("reason")))
+        else:
+            left.append(config)
+    if not left:
+        return finished
     outcomes = (
-        (execute(config, store, data_dir) for config in configs)
+        (execute(config, store, data_dir) for config in left)
         if jobs == 1
-        else execute_all(configs, store, data_dir, jobs, StopSwitch())
+        else execute_all(left, store, data_dir, jobs, StopSwitch())
     )
-    done = []
-    with tqdm(total=len(left), desc="training", unit="run", disable=not (progress and left)) as bar:
-        names = {config.name for config in left}
-        for outcome in outcomes:
-            done.append(outcome)
-            bar.update(outcome.run in names)
-    return done
+    return finished + list(tqdm(outcomes, "training", total=len(left), unit="run", disable=not progress))
 
 
 class StopSwitch:

@@ -37,7 +37,9 @@ def effects(
     with style():
         lengths = [len(table) for table in tables]
         figure = Figure(figsize=(7.4, 0.9 + 0.34 * sum(lengths) + 0.5 * len(tables)))
-        panels = figure.subplots(len(tables), 1, squeeze=False, height_ratios=lengths)[:, 0]
+        spans = [(table.high - table.low).max() for table in tables]
+        comparable = max(spans) < 4 * min(spans)  # otherwise the wide intervals would leave the others no room
+        panels = figure.subplots(len(tables), 1, squeeze=False, sharex=comparable, height_ratios=lengths)[:, 0]
         for axes, table, title in zip(panels, tables, titles, strict=False):
             _forest(axes, table)
             if by_seed is not None and table is effects:

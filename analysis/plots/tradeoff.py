@@ -32,7 +32,7 @@ COSTS = {
     "params": "Parameters",
 }
 PUBLISHED_COST = {"flops_paper": "flops", "macs": "flops", "params": "params"}
-NUDGE = 0.012  # of the axis: equal costs would hide one another
+NUDGE = 0.02  # of the axis: equal costs would hide one another
 
 
 def tradeoff(
