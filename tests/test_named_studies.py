@@ -7,10 +7,12 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from analysis import stats
+from analysis import frames, stats
 from analysis.ablate import ablate
+from analysis.chapter import Chapter
 from analysis.findings import findings
-from analysis.report import pruning_steps, shown_run, write_report
+from analysis.pictures import shown_run
+from analysis.report import render
 from analysis.study import PATH, Study
 from analysis.study_config import NAMED_STUDIES
 from condense_core import cost_table
@@ -55,9 +57,9 @@ def test_a_named_study_runs_to_its_report(store, name, settings, factors):
     assert unequal == (name in ("condense-factor", "path"))  # at equal width here
     assert len(findings(effects, summary)) == len(effects) + unequal
     shown = shown_run(runs)
-    steps = pruning_steps(store.run(next(c for _, c in study.run_configs() if c.name == shown)))
-    assert [step["stage"] for step in steps] == (["3"] if name == "pruning" else ["1", "2", "3"])
-    page = write_report(store, study.config.name, store.root.parent / "reports").read_text()
+    steps = frames.steps(store.run(next(c for _, c in study.run_configs() if c.name == shown)))
+    assert steps.stage.tolist() == (["3"] if name == "pruning" else ["1", "2", "3"])
+    page = render([Chapter(store, study.config.name)])
     assert NAMED_STUDIES[name].question in page
     assert "Error against cost" in page
 

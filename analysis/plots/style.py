@@ -49,6 +49,7 @@ LABEL_PLACES = {
     (11, -12): ("left", "top"),
     (-11, -12): ("right", "top"),
 }  # offset in points from what is labelled: alignment
+LONGEST_NAME = 48
 LOG_RANGE, NARROW = 3, 1.2  # most / least: above it an axis is logarithmic, below it starts at 0
 GREY, FAINT = "#808080", "#d9d9d9"
 
@@ -113,7 +114,10 @@ def cost_axis(axes: Axes, label: str, values: pd.Series) -> None:
 
 def legend_beside(axes: Axes, **settings: Any) -> None:
     """The legend on the right of the axes, where it hides nothing."""
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), **settings)
+    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), **settings)
+    for text in legend.get_texts():  # a name that is too long would leave the axes no room
+        if len(text.get_text()) > LONGEST_NAME:
+            text.set_text(f"{text.get_text()[: LONGEST_NAME - 1]}…")
 
 
 def heat() -> Colormap:
