@@ -40,12 +40,15 @@ def effects(effects: pd.DataFrame, interactions: pd.DataFrame) -> str:
 
 
 def interactions(interactions: pd.DataFrame) -> str:
-    """The largest interaction."""
-    row = interactions.loc[interactions.difference.abs().idxmax()]
+    """The largest interaction, of those that are shown if any is."""
+    shown = interactions[interactions.effect]
+    row = interactions.loc[(shown if len(shown) else interactions).difference.abs().idxmax()]
     held = "excludes" if row.effect else "holds"
     return (
-        f"The lines differ most in slope for {row.level} − {row.against} between {row.other_level} and "
-        f"{row.other_against}: {row.difference:+.2f} points, whose interval {held} 0."
+        f"{len(shown)} of {len(interactions)} interactions are shown. The lines differ in slope for "
+        f"{row.level} − "
+        f"{row.against} between {row.other_level} and {row.other_against}: {row.difference:+.2f} points, whose "
+        f"interval {held} 0."
     )
 
 

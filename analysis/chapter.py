@@ -200,7 +200,7 @@ class RunView:
             Chart("loss", _lines(epochs, "curve_loss", "train_loss"), marks),
             Chart("error %", _lines(epochs, "curve_error_percent", "train_error_percent"), marks),
             Chart("learning rate", _lines(epochs, "learning_rate"), marks),
-            Chart("MACs", [_falling(stages)], marks),
+            Chart("MACs", [_falling(stages, epochs[-1]["epoch"])], marks),
         ]
 
 
@@ -213,14 +213,14 @@ def _lines(epochs: list[dict[str, Any]], *columns: str) -> list[Line]:
     return [[(row["epoch"], row[column]) for row in thinned if row[column] is not None] for column in columns]
 
 
-def _falling(stages: list[dict[str, Any]]) -> Line:
-    """MACs fall at once where a stage begins."""
+def _falling(stages: list[dict[str, Any]], last_epoch: float) -> Line:
+    """MACs fall at once where a stage begins, and hold until now."""
     corners: Line = []
     for record in stages:
         if corners:
             corners.append((record["epoch"], corners[-1][1]))
         corners.append((record["epoch"], record["macs"]))
-    return corners
+    return [*corners, (last_epoch, corners[-1][1])] if corners else []
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ class Chart:
     @property
     def last(self) -> float:
         """The last epoch, at the right edge."""
-        return max((x for line in self.lines for x, _ in line), default=1.0)
+        return max((x for line in self.lines for x, _ in line), default=0.0) or 1.0
 
     def x(self, epoch: float) -> str:
         """Where an epoch stands."""

@@ -56,8 +56,9 @@ def interaction_sentences(interactions: pd.DataFrame) -> list[str]:
             f"({len(interactions)} looked at, the largest {largest.difference:+.2f} points)."
         ]
     return [
-        f"{_capital(_level(row.factor, row.level))} against {_level(row.factor, row.against)} differs by "
-        f"{row.difference:+.2f} points between {_level(row.other, row.other_level)} and "
+        f"This depends on {row.other.replace('_', ' ')}: {_level(row.factor, row.level)} less "
+        f"{_level(row.factor, row.against)} is {abs(row.difference):.2f} points "
+        f"{'lower' if row.difference < 0 else 'higher'} with {_level(row.other, row.other_level)} than with "
         f"{_level(row.other, row.other_against)} ({row.low:+.2f} to {row.high:+.2f}; {_pairs(row)})."
         for _, row in shown.iterrows()
     ]

@@ -59,12 +59,13 @@ def runs(source: Source) -> pd.DataFrame:
     return _frame("runs", map(_run_row, of(source)))
 
 
-def study_runs(store: RunStore, study: str) -> pd.DataFrame:
-    """The begun runs of a study, with label, role, size, residual and curve of their variant, its seeds.
+def study_runs(source: str | Path | RunStore, study: str) -> pd.DataFrame:
+    """The begun runs of a study in a run store, with label, role, size, residual, curve and seeds of their variant.
 
     In the study's order: base first; a path step by step, its base last.
     """
     rows = []
+    store = source if isinstance(source, RunStore) else RunStore(Path(source))
     record = store.read_study(study)
     for variant in record["variants"]:
         begun = [run for name in variant["runs"] if (run := Run(store.root / name)).record]

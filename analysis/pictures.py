@@ -26,7 +26,7 @@ STYLES = (
     "<style>text{font-family:'DejaVu Sans',Verdana,sans-serif}</style>"
     '<style id="dark">@media (prefers-color-scheme: dark){'
     '[style*="fill: #262626"]{fill:#e6e6e6!important}[style*="stroke: #262626"]{stroke:#e6e6e6!important}'
-    '[style*="fill: #4d4d4d"]{fill:#bdbdbd!important}[style*="stroke: #4d4d4d"]{stroke:#bdbdbd!important}'
+    '[style*="fill: #4c4c4c"]{fill:#bdbdbd!important}[style*="stroke: #4c4c4c"]{stroke:#bdbdbd!important}'
     "}</style>"
 )
 
@@ -115,8 +115,11 @@ def _tradeoffs(drawn: Drawn) -> Iterator[Picture]:
     theirs = PUBLISHED_DATA.get(kind)
     points = frames.published(theirs or "CIFAR-10")
     text = (
-        "Mean test error over the seeds with its 95 % interval. Lines: what differs from the base in one thing "
-        "only, at every size; open marks: the rest of the grid, set a little apart. Dotted: the Pareto front. "
+        "Mean test error over the seeds with its 95 % interval. Filled, with a line over the sizes: what "
+        "differs "
+        "from the base in the study's first factor alone; open: the rest of the grid, set a little apart. "
+        "Dotted: "
+        "the Pareto front. "
     )
     where = "On the same axes" if theirs else "Beside it, of other data and for orientation only"
     yield Picture(

@@ -53,6 +53,8 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """
     if runs.empty:
         return pd.DataFrame()
+    if "role" not in runs:
+        raise ValueError("runs: must be those of a study, with their roles (frames.study_runs, Study.run)")
     done = runs[runs.state == "done"]
     base = done[done.role == "base"].set_index("seed")[ERROR]
     rows = []

@@ -305,3 +305,29 @@ def test_masks_at_the_end_are_those_of_the_last_weights(store, runs):
     for name, mask in tensors.items():
         if name.startswith("mask."):
             assert torch.equal(weights[f"{name.removeprefix('mask.')}.mask"], mask)
+
+
+@pytest.mark.parametrize("state", ["running", "stopped", "diverged"])
+def test_a_report_stands_while_a_run_is_in_its_first_stage(store, tmp_path, state):
+    shutil.copytree(store.root, tmp_path / "runs")
+    copy = RunStore(tmp_path / "runs")
+    record = copy.read_study("small")
+    copy.write_study("begun", record | {"name": "begun", "variants": record["variants"][4:5]})
+    for run in Chapter(copy, "begun").begun:
+        run.set_state(state)
+        run.drop_epochs_after(1)
+        (run.folder / "stages" / "end.json").unlink()
+        (run.folder / "result.json").unlink()
+    text = render([Chapter(copy, "begun")])
+    assert f"({state}" in text
+    assert "No run is done yet." in text
+
+
+def test_figures_of_one_run_refuse_a_mixture_of_several(store):
+    for draw, frame in ((plots.pruned_connections, frames.connections), (plots.cost_by_layer, frames.layers)):
+        with pytest.raises(ValueError, match="34 runs"):
+            draw(frame(store).assign(run=[str(i % 34) for i in range(len(frame(store)))]))
+    with pytest.raises(ValueError, match="cost 'flops'"):
+        plots.tradeoff(pd.DataFrame(), "flops")
+    with pytest.raises(ValueError, match=r"frames\.study_runs"):
+        stats.summary(frames.runs(store))

@@ -88,7 +88,9 @@ function sortBy(table, place) {
   heads.forEach((head, i) => (i === place ? head.setAttribute("aria-sort", rising ? "ascending" : "descending") : head.removeAttribute("aria-sort")));
   const key = (row) => {
     const text = valueOf(row.cells[place]);
-    return text === "" || text === "–" ? null : Number.isNaN(Number(text)) ? text : Number(text);
+    if (text === "" || text === "–") return null;
+    const number = /^[+-]?[\d.]+( to |\/)/.test(text) ? parseFloat(text) : Number(text); // intervals by their lower end
+    return Number.isNaN(number) ? text : number;
   };
   const order = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true }));
   const rows = [...body.rows].map((row) => [key(row), row]);
@@ -236,6 +238,7 @@ function interactive(container, { maps, targets: layouts }) {
   const colourNetwork = () => {
     const now = map.stages[slider.value];
     most.textContent = value.value === "alive" ? "all" : map.heaviest.toPrecision(2);
+    slider.setAttribute("aria-valuetext", now === "end" ? "at the end" : `stage ${now}`);
     stage.textContent = now === "end" ? "at the end" : `stage ${now}`;
     map.targets.forEach((target, x) => target.sources.forEach((_, place) => {
       const found = map.pair(target, place, now), cell = network.state.cells.get(`${x},${place}`);

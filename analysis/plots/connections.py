@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from scipy import stats
 
 from ..stats import CONFIDENCE
-from .style import FAINT, TITLES, heat, legend_beside, series_looks, stage_title, style, thinned
+from .style import FAINT, TITLES, heat, legend_beside, one_run, series_looks, stage_title, style, thinned
 
 VALUES = {"alive": "Share of connections alive", "mean_weight": "Mean |W|"}
 
@@ -25,6 +25,7 @@ def pruned_connections(connections: pd.DataFrame, value: str = "alive") -> Figur
     `connections` is `frames.connections` of one run; `value`: 'alive', the share of connections that survive,
     or 'mean_weight'. Lines part the blocks, grey is where no connection exists.
     """
+    one_run(connections)
     stages = list(dict.fromkeys(connections.stage))
     ordered = connections.sort_values("target_position", kind="stable")
     targets, sources = list(dict.fromkeys(ordered.target)), _sources(ordered)
@@ -79,6 +80,7 @@ def layer_connections(channels: pd.DataFrame) -> Figure:
     `channels` is `frames.channels` of one run and one target. Above: what is alive, in its source's colour;
     below: every connection by the stage at whose entry it was pruned.
     """
+    one_run(channels)
     ordered = channels.sort_values(["group", "channel"])
     died = ordered.pivot_table(index="group", columns="channel", values="died").astype(int)
     names = ordered.drop_duplicates("channel").source.tolist()

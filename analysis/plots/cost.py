@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import COUNTS, GREY, label_points, legend_beside, series_looks, style, thinned
+from .style import COUNTS, GREY, label_points, legend_beside, one_run, series_looks, style, thinned
 
 
 def cost_by_layer(layers: pd.DataFrame) -> Figure:
@@ -21,6 +21,7 @@ def cost_by_layer(layers: pd.DataFrame) -> Figure:
     `layers` is `frames.layers` of one run. What is left in the last stage stands below; above it, paler, what
     each pruning step took from the 1×1 convolutions.
     """
+    one_run(layers)
     parts = cost_parts(layers)
     by_layer = parts.groupby(["place", "part"], sort=False).macs.sum().unstack().fillna(0)
     by_block = parts.groupby(["block", "part"], sort=False).macs.sum().unstack().fillna(0)

@@ -131,6 +131,12 @@ def thinned(labels: Sequence[str], most: int = 12) -> tuple[range, list[str]]:
     return range(0, len(labels), every), list(labels[::every])
 
 
+def one_run(frame: pd.DataFrame) -> None:
+    """Raise ValueError for a frame of several runs, of which a figure would make a mixture."""
+    if "run" in frame and frame.run.nunique() > 1:
+        raise ValueError(f"run: the frame has {frame.run.nunique()} runs, and this figure shows one; choose it")
+
+
 def stage_title(stage: str) -> str:
     """'stage 2' or 'at the end'."""
     return "at the end" if stage == "end" else f"stage {stage}"

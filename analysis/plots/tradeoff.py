@@ -43,6 +43,8 @@ def tradeoff(
     A curve a level of the leading axis, all else as in the base; open marks: the rest of the grid; dotted: the
     Pareto front. `published` (`frames.published`) adds a paper's points, on the same axes or `beside` them.
     """
+    if cost not in COSTS:
+        raise ValueError(f"cost {cost!r}: must be one of {', '.join(COSTS)}")
     with style():
         panels = 2 if beside and published is not None else 1
         figure = Figure(figsize=(6.4, 4) if panels == 1 else (10.5, 4))
@@ -52,12 +54,13 @@ def tradeoff(
         _curves(ours, every, cost, list(dict.fromkeys(summary.curve.dropna())))
         _rest_of_grid(ours, every, cost)
         costs = every[cost]
-        if published is not None and not beside:
+        if published is not None and not beside:  # on the same axes
             _published(ours, published, PUBLISHED_COST[cost])
             costs = pd.concat([costs, published[PUBLISHED_COST[cost]]])
         cost_axis(ours, COSTS[cost], costs)
         ours.set_ylabel("Test error (%)")
-        ours.set_ylim(bottom=0)
+        shared = published is not None and not beside
+        ours.set_ylim(0, max(_top(every) or 0, ours.get_ylim()[1] if shared else 0) or None)
         if others:
             ours.set_title("this study", fontsize="medium")
             figure.legend(
@@ -132,6 +135,8 @@ def _short(model: str) -> str:
 def _front(axes: Axes, every: pd.DataFrame, cost: str) -> None:
     if len(every):
         front = every.iloc[pareto(every[cost].to_numpy(), every.error_mean.to_numpy())]
+        if len(front) < 2:
+            return
         axes.plot(front[cost], front.error_mean, ":", color=GREY, lw=1.4, zorder=1, label="Pareto front")
 
 
@@ -149,12 +154,18 @@ def _rest_of_grid(axes: Axes, every: pd.DataFrame, cost: str) -> None:
     rest = every[every.curve.isna()]
     known = list(dict.fromkeys(rest.grouping))
     looks = series_looks(known)
+    if len(rest):
+        axes.plot([], [], "o", mfc="none", color=GREY, label="rest of the grid")
     for place, (_, row) in enumerate(rest.iterrows()):
         part = pd.DataFrame([row])
         look = looks[row.grouping]
-        label = "rest of the grid" if place == 0 else None
         shifted = _apart(part[cost], every[cost], place - (len(rest) - 1) / 2)
-        _points(axes, part, shifted, label=label, lw=0, mfc="none", alpha=0.6, **look)
+        _points(axes, part, shifted, lw=0, mfc="none", alpha=0.6, **look)
+
+
+def _top(part: pd.DataFrame) -> float | None:
+    """An end of the error's axis that leaves room for the largest mark and its interval."""
+    return 1.06 * float((part.error_mean + interval_arms(part)[1]).max()) or None if len(part) else None
 
 
 def _apart(costs: pd.Series, every: pd.Series, places: float) -> pd.Series:
@@ -199,7 +210,7 @@ def equal_cost(summary: pd.DataFrame) -> Figure:
             )
         axes.set_yticks(range(len(cells)), [_cell_name(others, cell) for cell in cells])
         axes.set_ylim(len(cells) - 0.5, -0.5)
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, _top(grid))
         axes.set_xlabel("Test error (%)")
         title = None if path else "Grouping" if lead == "grouping" else TITLES[lead]
         legend_beside(axes, title=title)

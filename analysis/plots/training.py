@@ -7,11 +7,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import COLOURS, COUNTS, DASHES, GREY, PALETTE, legend_beside, series_looks, style
+from .style import COLOURS, COUNTS, DASHES, GREY, PALETTE, legend_beside, one_run, series_looks, style
 
 
 def run_life(epochs: pd.DataFrame, stages: pd.DataFrame) -> Figure:
     """Loss, accuracy, learning rate and MACs of one run against epochs; lines mark where a stage begins."""
+    one_run(epochs)
     with style():
         figure = Figure(figsize=(8.4, 4.8))
         panels = figure.subplots(2, 2, sharex=True)
