@@ -60,7 +60,7 @@ def runs(source: Source) -> pd.DataFrame:
 
 
 def study_runs(source: str | Path | RunStore, study: str) -> pd.DataFrame:
-    """The begun runs of a study in a run store, with label, role, size, residual, curve and seeds of their variant.
+    """The begun runs of a study in a store, with label, role, size, residual, curve and seeds of their variant.
 
     In the study's order: base first; a path step by step, its base last.
     """
