@@ -149,21 +149,31 @@ def _step_rows(run: Run) -> Iterator[dict[str, Any]]:
         }
 
 
-def connections(source: Source) -> pd.DataFrame:
-    """A row a run, stage, target layer and source layer: what each layer still reads of each earlier one."""
-    return _frame("connections", (row for run in of(source) for row in _connection_rows(run)))
+def connections(source: Source, stage: str | None = None) -> pd.DataFrame:
+    """A row a run, stage, target layer and source layer: what each layer still reads of each earlier one.
+
+    Of one `stage` ('0' … 'C−1', 'end') or of all.
+    """
+    rows = (row for run in of(source) for row in _connection_rows(run, stage))
+    return _frame("connections", rows)
 
 
-def _connection_rows(run: Run) -> Iterator[dict[str, Any]]:
+def _connection_rows(run: Run, stage: str | None) -> Iterator[dict[str, Any]]:
     layers = list(targets(run.config.model))
     for record in run.stages():
+        if stage not in (None, stage_name(record)):
+            continue
         tensors = run.stage_tensors(record)
         for layer in layers:
             if f"mask.{layer.mask}" not in tensors:
                 continue
-            mask = tensors[f"mask.{layer.mask}"].float()
-            weights = tensors[f"importance.{layer.mask}"].float() * mask
+            mask = tensors[f"mask.{layer.mask}"].numpy()
+            weights = (tensors[f"importance.{layer.mask}"].numpy() * mask).sum(0, dtype=float)
+            firsts = [first for _, first, _ in layer.sources]
+            alive = np.add.reduceat(mask.sum(0), firsts).tolist()
+            strength = np.add.reduceat(weights, firsts).tolist()
             for order, (source, first, last) in enumerate(layer.sources):
+                connections = (last - first) * len(mask)
                 yield {
                     "run": run.name,
                     "stage": stage_name(record),
@@ -172,9 +182,9 @@ def _connection_rows(run: Run) -> Iterator[dict[str, Any]]:
                     "source_position": order,
                     "distance": len(layer.sources) - order,
                     "channels": last - first,
-                    "connections": (last - first) * len(mask),
-                    "alive": mask[:, first:last].mean().item(),
-                    "mean_weight": weights[:, first:last].mean().item() * len(mask) / layer.outputs,
+                    "connections": connections,
+                    "alive": alive[order] / connections,
+                    "mean_weight": strength[order] / ((last - first) * layer.outputs),
                 }
 
 

@@ -244,9 +244,8 @@ def _sources(drawn: Drawn) -> Iterator[Picture]:
     chosen = learned_runs(drawn.runs)
     chosen = chosen[chosen.role.isin(["base", "grid"])]
     factors = tuple(name for name in ("growth", "connectivity") if chosen[name].nunique() > 1) or ("growth",)
-    connections = frames.connections(drawn.some(chosen.run))
-    connections = connections.merge(chosen[["run", "growth", "connectivity"]], on="run")
-    end = connections[connections.stage == "end"]
+    end = frames.connections(drawn.some(chosen.run), "end")
+    end = end.merge(chosen[["run", "growth", "connectivity"]], on="run")
     rows = [
         shares_by_distance(part).assign(growth=growth, connectivity=connectivity)
         for (growth, connectivity), part in end.groupby(["growth", "connectivity"], sort=False)
@@ -257,7 +256,7 @@ def _sources(drawn: Drawn) -> Iterator[Picture]:
         "Share of connections alive at the end by the distance from source to target: mean over the runs with "
         "its 95 % interval; 1 is the layer just before. What a panel does not compare is as in the base.",
         captions.sources(end),
-        plots.sources_read(connections, factors),
+        plots.sources_read(end, factors),
         pd.concat(rows, ignore_index=True)[
             ["growth", "connectivity", "distance", "share", "low", "high", "runs"]
         ],

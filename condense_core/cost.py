@@ -81,17 +81,18 @@ def cost_table(network: ModelConfig | nn.Module, stage: int | None = None, image
 
 @lru_cache(maxsize=4096)
 def _cost_of_config(config: ModelConfig, stage: int) -> CostTable:
-    with torch.device("meta"):  # shapes only: no weight is ever made
+    with torch.device("meta"):  # shapes only: no weight is ever drawn
         model = CondenseNet(config, seed=0)
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):  # keeps shapes, and would take most of the time
-                module.forward = nn.Identity().forward  # type: ignore[method-assign]
-        live = partial(connections_in_stage, stage=stage, last_stage=config.last_stage)
-        return _measure(model, config.image_size, live)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # keeps shapes, and would take most of the time
+            module.forward = nn.Identity().forward  # type: ignore[method-assign]
+    live = partial(connections_in_stage, stage=stage, last_stage=config.last_stage)
+    # no image costs no time; meta tensors would do as well, but their first sum imports torch's compiler
+    return _measure(model.to_empty(device="cpu"), config.image_size, live, images=0)
 
 
 @torch.no_grad()
-def _measure(model: nn.Module, image_size: int, live: Live) -> CostTable:
+def _measure(model: nn.Module, image_size: int, live: Live, images: int = 1) -> CostTable:
     layers: list[LayerCost] = []
 
     def hook(name: str, count: Count) -> Callable[..., None]:
@@ -108,7 +109,7 @@ def _measure(model: nn.Module, image_size: int, live: Live) -> CostTable:
             handles.append(module.register_forward_hook(hook(name, count)))
             handles.append(module.register_forward_hook(calls.leave))
     training, parameter = model.training, next(model.parameters())
-    image = torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
+    image = torch.zeros(images, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
     try:
         with calls:
             model.eval()(image)
@@ -156,12 +157,12 @@ def connections_in_stage(layer: Masked, stage: int, last_stage: int) -> int:
 
 def _masked(name: str, module: MaskedConv1x1, x: Tensor, y: Tensor, live: Live) -> LayerCost:
     weights = live(module) * module.out_channels // module.groups
-    macs = weights * y[0, 0].numel()
+    macs = weights * _numbers(y[:, 0])
     return _cost(name, "conv1x1", x, y, macs, macs, weights, module.groups)
 
 
 def _convolution(name: str, module: nn.Conv2d, x: Tensor, y: Tensor, live: Live) -> LayerCost:
-    macs = module.weight.numel() * y[0, 0].numel()
+    macs = module.weight.numel() * _numbers(y[:, 0])
     size = module.kernel_size[0]
     return _cost(name, f"conv{size}x{size}", x, y, macs, macs, _parameters(module), module.groups)
 
@@ -179,13 +180,18 @@ def _norm(name: str, module: nn.Module, x: Tensor, y: Tensor, live: Live) -> Lay
 
 
 def _relu(name: str, module: nn.Module, x: Tensor, y: Tensor, live: Live) -> LayerCost:
-    return _cost(name, "relu", x, y, 0, y.numel(), 0)
+    return _cost(name, "relu", x, y, 0, _numbers(y), 0)
 
 
 def _average_pool(name: str, module: nn.Module, x: Tensor, y: Tensor, live: Live) -> LayerCost:
     height, width = y.shape[2:] if y.dim() == 4 else (1, 1)
     window = (x.shape[2] // height) * (x.shape[3] // width)
-    return _cost(name, "pool", x, y, 0, y.numel() * window, 0)
+    return _cost(name, "pool", x, y, 0, _numbers(y) * window, 0)
+
+
+def _numbers(y: Tensor) -> int:
+    """Numbers of an image in a tensor (N, …)."""
+    return y.shape[1:].numel()
 
 
 def _parameters(module: nn.Module) -> int:

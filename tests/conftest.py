@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core: more threads would only wait for one another
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 from analysis.study import Study
@@ -61,8 +65,11 @@ def small_study() -> Study:
 
 
 @pytest.fixture(scope="session")
-def small_store(small_study, tmp_path_factory) -> RunStore:
-    """The small study, trained."""
-    root = tmp_path_factory.mktemp("study") / "runs"
-    small_study.run(root)
+def small_store(small_study, tmp_path_factory, worker_id) -> RunStore:
+    """The small study, trained once for all test processes. No test may write to it."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base if worker_id == "master" else base.parent) / "small-study" / "runs"
+    root.parent.mkdir(exist_ok=True)
+    with FileLock(root.with_suffix(".lock")):
+        small_study.run(root)
     return RunStore(root)

@@ -214,7 +214,7 @@ def test_a_failed_run_is_reported_with_its_reason_and_exit_status_1(call, monkey
 
 
 def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_the_same_command_does(tmp_path):
-    command = [sys.executable, "-m", "analysis.ablate", *TINY, "--epochs", "30", "--grouping", "learned"]
+    command = [sys.executable, "-m", "analysis.ablate", *TINY, "--epochs", "12", "--grouping", "learned"]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
