@@ -238,7 +238,13 @@ class Study:
     def _run_config(self, variant: Variant, seed: int) -> RunConfig:
         config = self.config
         return RunConfig(
-            variant.model, variant.recipe, config.data_config, seed, threads=config.threads, device=self.device
+            variant.model,
+            variant.recipe,
+            config.data_config,
+            seed,
+            threads=config.threads,
+            device=self.device,
+            execution=config.execution,
         )
 
     def record(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from condense_core.config import (
     GROWTH_SCHEDULES,
     PRUNINGS,
     DataConfig,
+    Execution,
     ModelConfig,
     RecipeConfig,
     RunConfig,
@@ -101,6 +102,7 @@ class StudyConfig(Checked):
     retraining_rate: float | None = _inherited(RecipeConfig, "retraining_rate")
     seeds: int = setting(at_least=1, help="number of seeds: 0, 1, …")
     threads: int = _inherited(RunConfig, "threads")
+    execution: Execution = _inherited(RunConfig, "execution")
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -148,6 +150,7 @@ DEFAULTS: dict[str, Any] = {
     "criterion": ("l1",),
     "seeds": 3,
     "threads": 1,
+    "execution": "fast",
 }
 """The ablation on digits: 21 variants that 2 cores train in minutes, and small enough to differ."""
 

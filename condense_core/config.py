@@ -16,6 +16,7 @@ Pruning = Literal["condensing", "one-shot", "gradual"]
 Criterion = Literal["l1", "l2", "norm-scale", "random"]
 Connectivity = Literal["full", "block"]
 GrowthSchedule = Literal["exponential", "constant"]
+Execution = Literal["reference", "fast"]
 
 GROUPINGS: tuple[Grouping, ...] = ("learned", "random", "sequential", "unstructured", "none")
 LEARNED: tuple[Grouping, ...] = ("learned", "unstructured")  # start dense and are pruned
@@ -23,6 +24,7 @@ PRUNINGS: tuple[Pruning, ...] = ("condensing", "one-shot", "gradual")
 CRITERIA: tuple[Criterion, ...] = ("l1", "l2", "norm-scale", "random")
 CONNECTIVITIES: tuple[Connectivity, ...] = ("full", "block")
 GROWTH_SCHEDULES: tuple[GrowthSchedule, ...] = ("exponential", "constant")
+EXECUTIONS: tuple[Execution, ...] = ("reference", "fast")
 WEIGHT_CRITERIA = ("l1", "random")  # l2 ranks single weights as l1 does, a batch norm ranks inputs only
 DATASETS = ("digits", "cifar10", "cifar100", "fashion-mnist")
 DATASETS_AT_A_PATH = ("folder", "imagenet")
@@ -159,9 +161,12 @@ class DataConfig(Checked):
         return self.name.partition(":")[0]
 
 
+HOW_COMPUTED = ("threads", "device", "execution")  # settings of a run that do not name it
+
+
 @dataclass(frozen=True)
 class RunConfig(Checked):
-    """One training of one variant with one seed. `threads` and `device` are kept, but do not name the run."""
+    """One training of one variant with one seed. How it is computed (HOW_COMPUTED) does not name the run."""
 
     model: ModelConfig
     recipe: RecipeConfig = RecipeConfig()
@@ -169,6 +174,11 @@ class RunConfig(Checked):
     seed: int = setting(0, at_least=0, help="seed of everything that is drawn")
     threads: int = setting(1, at_least=1, help="CPU threads of a run")
     device: str = setting("cpu", one_of=("cpu", "cuda"), help="where it trains")
+    execution: Execution = setting(
+        "reference",
+        one_of=EXECUTIONS,
+        help="layer by layer, or by our own kernels: the same numbers to rounding",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -181,7 +191,7 @@ class RunConfig(Checked):
     @property
     def hash(self) -> str:
         """Ten hex digits of SHA-256 over model, recipe, data and seed: stable across machines."""
-        named = {key: value for key, value in identity(self).items() if key not in ("threads", "device")}
+        named = {key: value for key, value in identity(self).items() if key not in HOW_COMPUTED}
         text = json.dumps(named, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 

@@ -54,6 +54,7 @@ def condense(model: CondenseNet, fold: bool = True) -> CondenseNet:
     for name, layer in masked_layers(model).items():
         _check_shares(name, layer)
     small = copy.deepcopy(model)
+    small.execution = "reference"
     for module in list(small.modules()):
         if isinstance(module, DenseLayer | Transition):
             _condense_sequence(module)

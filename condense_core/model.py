@@ -8,7 +8,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from .config import ModelConfig
+from .config import Execution, ModelConfig
 from .grouping import LearnedGroupLinear, MaskedConv1x1, conv1x1, live_weights
 from .randomness import generator
 
@@ -47,6 +47,8 @@ class DenseLayer(nn.Sequential):
 class DenseBlock(nn.Sequential):
     """`layers` dense layers of one growth rate at one resolution."""
 
+    execution: Execution = "reference"
+
     def __init__(
         self, layers: int, in_channels: int, growth_rate: int, config: ModelConfig, draws: torch.Generator
     ):
@@ -54,9 +56,20 @@ class DenseBlock(nn.Sequential):
             *(DenseLayer(in_channels + i * growth_rate, growth_rate, config, draws) for i in range(layers))
         )
 
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) → (N, in + layers · growth_rate, H, W)."""
+        if self.execution == "fast":
+            from . import execution  # its compiler takes a second to import
+
+            if execution.runs_fast(self, x):
+                return execution.run_block(self, x)
+        return super().forward(x)
+
 
 class Transition(nn.Sequential):
     """Halves the resolution; all features pass on (full connectivity, Sec. 3.3) or a 1×1 compresses them."""
+
+    execution: Execution = "reference"
 
     def __init__(self, in_channels: int, config: ModelConfig, draws: torch.Generator):
         layers = OrderedDict[str, nn.Module]()
@@ -69,6 +82,15 @@ class Transition(nn.Sequential):
         layers["pool"] = nn.AvgPool2d(2)
         super().__init__(layers)
         self.out_channels = out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) → (N, out_channels, H / 2, W / 2)."""
+        if self.execution == "fast":
+            from . import execution
+
+            if execution.pools_fast(self, x):
+                return execution.average_pool(x)
+        return super().forward(x)
 
 
 class CondenseNet(nn.Module):
@@ -101,6 +123,17 @@ class CondenseNet(nn.Module):
         linear = LearnedGroupLinear if config.classifier_pruning else nn.Linear
         self.classifier = linear(channels, config.num_classes)
         self._initialise(generator(seed, "initialisation"))
+
+    @property
+    def execution(self) -> Execution:
+        """'reference', layer by layer as it is written, or 'fast' (see `execution`): the same numbers."""
+        return next(block.execution for block in self.blocks if isinstance(block, DenseBlock))
+
+    @execution.setter
+    def execution(self, execution: Execution) -> None:
+        for part in self.blocks:
+            if isinstance(part, DenseBlock | Transition):
+                part.execution = execution
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) → logits (N, num_classes)."""

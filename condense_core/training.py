@@ -148,6 +148,7 @@ class Trainer:
         self.config, self.dataset = config, dataset.to(config.device)
         model = CondenseNet(config.model, config.seed).to(config.device)
         self.model: CondenseNet = model.to(memory_format=torch.channels_last)
+        self.model.execution = config.execution
         recipe = config.recipe
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),

@@ -1,0 +1,341 @@
+"""The fast execution of a dense block on the CPU: the numbers of the reference, in fewer passes over memory.
+
+What a block makes lies in one buffer, to which its layers append (no concatenation). The batch
+statistics of a feature are taken once, though every later layer normalises it. Pruned connections are not
+computed. What stands in front of a convolution is computed again in the backward pass (Pleiss et al. 2017), so
+that only the features and the results of the 1×1 convolutions are kept.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .grouping import MaskedConv1x1, live_weights
+
+try:
+    from . import kernels
+except ImportError as error:  # numba has no wheel for every machine
+    kernels = None  # type: ignore[assignment]
+    warnings.warn(f"execution 'fast' is not there ({error}): the slower reference is used", stacklevel=2)
+
+LAYER = ("norm1", "relu1", "conv1", "norm2", "relu2", "conv2")  # what a layer must consist of
+SMALLEST = 500_000  # features of a batch in a block: with fewer, calls cost more than the kernels save
+Array = np.ndarray
+
+
+def runs_fast(block: nn.Module, x: Tensor) -> bool:
+    """Whether the fast execution computes what `block` says of `x`: no dropout, no hooks, large enough."""
+    if not _can_run(x) or (torch.is_grad_enabled() and not block.training):
+        return False
+    if not all(tuple(layer._modules) == LAYER for layer in block.children()):
+        return False
+    channels = x.shape[1] + sum(_convolutions(layer._modules)[1].out_channels for layer in block.children())
+    watched = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in block.modules())
+    return not watched and channels * x[:, 0].numel() >= SMALLEST
+
+
+def _can_run(x: Tensor) -> bool:
+    fits = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and x.dim() == 4 and len(x) > 0
+    return kernels is not None and fits and not torch.jit.is_tracing() and not torch.compiler.is_compiling()
+
+
+def pools_fast(transition: nn.Module, x: Tensor) -> bool:
+    """Whether `average_pool` is all that a transition does, with nobody watching."""
+    pool = transition.get_submodule("pool")
+    watched = pool._forward_hooks or pool._forward_pre_hooks or pool._backward_hooks
+    alone = len(transition._modules) == 1 and not watched
+    return alone and _can_run(x) and min(x.shape[2:]) > 1 and x.numel() >= SMALLEST
+
+
+def average_pool(x: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, C, H / 2, W / 2), means of 2×2 pixels; an odd row or column is left out."""
+    return _Pool.apply(x)
+
+
+def run_block(block: nn.Module, x: Tensor) -> Tensor:
+    """(N, in, H, W) → (N, in + layers · growth_rate, H, W), like the layers of `block` one after the other."""
+    parameters = [parameter for layer in block.children() for parameter in layer.parameters()]
+    return _Block.apply(x, block, *parameters)
+
+
+class _Wiring:
+    """What each group of a 1×1 convolution reads and makes; one group where nothing is pruned by groups."""
+
+    def __init__(self, conv: nn.Module):
+        assert isinstance(conv, MaskedConv1x1 | nn.Conv2d)
+        index, rows = np.arange(conv.in_channels)[None], np.arange(conv.out_channels)[None]
+        self.live: Array | None = None  # of the weights, where single ones are pruned
+        if isinstance(conv, MaskedConv1x1) and not conv.mask.all():
+            if len(conv.mask.sum(1).unique()) > 1:
+                self.live = live_weights(conv).flatten(1).numpy()
+            else:
+                index = conv.mask.nonzero()[:, 1].view(conv.groups, -1).numpy()
+                rows = np.arange(conv.out_channels).reshape(-1, conv.groups).T
+                if not conv.permute:
+                    rows = np.arange(conv.out_channels).reshape(conv.groups, -1)
+        self.index, self.padded_index = np.ascontiguousarray(index), _padded(index, 0)
+        self.rows = _padded(rows, -1)
+
+    def weights(self, conv: nn.Module) -> Array:
+        """The weights (out, in), single pruned ones 0."""
+        weight = _array(conv.weight).reshape(conv.out_channels, -1)  # type: ignore[arg-type]
+        return weight if self.live is None else weight * self.live
+
+    def gather(self, conv: nn.Module) -> Array:
+        """The weights that are alive, as `pointwise` reads them."""
+        groups, outputs = self.rows.shape
+        weight = self.weights(conv)
+        packed = np.empty((groups, outputs // 4, self.index.shape[1], 4), weight.dtype)
+        kernels.gather(weight, self.rows, self.index, packed)
+        return packed
+
+    def gather_exchanged(self, conv: nn.Module) -> Array:
+        """The same as `pointwise_backward` reads them."""
+        groups, outputs = self.rows.shape
+        weight = self.weights(conv)
+        packed = np.empty((groups, self.padded_index.shape[1] // 4, outputs, 4), weight.dtype)
+        kernels.gather_exchanged(weight, self.rows, self.index, packed)
+        return packed
+
+    def no_gradient(self, dtype: Any) -> Array:
+        """Zeros to sum the gradient of the gathered weights into, as `pointwise_backward` wants them."""
+        groups, outputs = self.rows.shape
+        return np.zeros((groups, self.padded_index.shape[1] // 2, outputs // 4, 4, 2, 8), dtype)
+
+    def scatter(self, lanes: Array, shape: torch.Size) -> Tensor:
+        """The gradient of the weights from what `pointwise_backward` summed up; 0 for what is pruned."""
+        gradient = np.zeros(shape[:2], lanes.dtype)
+        kernels.scatter(lanes, self.rows, self.index, gradient)
+        return torch.from_numpy(gradient if self.live is None else gradient * self.live).view(shape)
+
+
+def _padded(array: Array, value: int) -> Array:
+    """`array` with `value` behind its last axis, to a multiple of 4."""
+    return np.pad(array, [(0, 0), (0, -array.shape[1] % 4)], constant_values=value)
+
+
+def _array(tensor: Tensor) -> Array:
+    return tensor.detach().contiguous().numpy()
+
+
+_WIRINGS: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], _Wiring]] = WeakKeyDictionary()
+
+
+def _wiring(conv: nn.Module) -> _Wiring:
+    """The wiring of a convolution, made anew only where its mask has changed."""
+    mask = conv.mask if isinstance(conv, MaskedConv1x1) else None
+    version = (0, 0) if mask is None else (mask.data_ptr(), mask._version)
+    known = _WIRINGS.get(conv)
+    if known is None or known[0] != version:
+        known = _WIRINGS[conv] = version, _Wiring(conv)
+    return known[1]
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads - 1)
+
+
+def _share(kernel: Callable[..., None], count: int, *arguments: Any, summed: tuple[Array, ...] = ()) -> None:
+    """Call a kernel on 0 … count−1, shared among torch's threads; what it sums up, each thread sums apart."""
+    threads = min(torch.get_num_threads(), count)
+    if threads == 1:
+        kernel(*arguments, *summed, 0, count)
+        return
+    ends = [count * thread // threads for thread in range(threads + 1)]
+    parts = [summed, *(tuple(map(np.zeros_like, summed)) for _ in range(threads - 1))]
+    pool = _pool(threads, os.getpid())
+    others = [
+        pool.submit(kernel, *arguments, *parts[thread], ends[thread], ends[thread + 1])
+        for thread in range(1, threads)
+    ]
+    kernel(*arguments, *summed, ends[0], ends[1])
+    for other in others:
+        other.result()
+    for part in parts[1:]:
+        for whole, more in zip(summed, part, strict=True):
+            np.add(whole, more, out=whole)
+
+
+class _Moments:
+    """Partial sums of every channel, and what they give."""
+
+    def __init__(self, sizes: Array, channels: int, dtype: Any):
+        self.sizes = sizes
+        self.sums, self.deviations = np.empty((2, len(sizes), channels), dtype)
+
+    def combined(self) -> tuple[Array, Array]:
+        """Mean and biased variance of every channel."""
+        mean, variance = np.empty((2, self.sums.shape[1]))
+        kernels.combine(self.sums, self.deviations, self.sizes, mean, variance)
+        return mean, variance
+
+
+def _norm(norm: Any, statistics: tuple[Array, Array] | None, pixels: int) -> Array:
+    """A batch norm as `kernels.fold` has it: with a batch's statistics, which it tracks, or with its own."""
+    running = norm.running_mean.numpy(), norm.running_var.numpy()
+    gamma = _array(norm.weight)
+    folded = np.empty((5, len(gamma)), gamma.dtype)
+    if statistics is not None:
+        kernels.track(*statistics, pixels, norm.momentum, *running)
+        norm.num_batches_tracked.add_(1)
+    kernels.fold(*(statistics or running), gamma, _array(norm.bias), norm.eps, folded)
+    return folded
+
+
+def _through_norm(norm: Array, part: tuple[int, int], gamma: bool, sums: Array, pixels: int) -> Array:
+    affine = np.empty((3, part[1] - part[0]), norm.dtype)
+    kernels.through_norm(norm, *part, gamma, sums[0], sums[1], pixels, affine)
+    return affine
+
+
+class _Pool(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        context.shape = x.shape
+        out = torch.empty(*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2, dtype=x.dtype)
+        _share(kernels.pool, len(x), x.detach().contiguous().numpy(), out.numpy())
+        return out
+
+    @staticmethod
+    def backward(context: Any, above: Tensor) -> Tensor:
+        below = torch.empty(context.shape, dtype=above.dtype)
+        _share(kernels.pool_backward, len(below), above.contiguous().numpy(), below.numpy())
+        return below
+
+
+class _Block(torch.autograd.Function):
+    """A dense block from its input and its layers' parameters, in the order in which modules have them."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, block: nn.Module, *parameters: Tensor) -> Tensor:
+        count, channels, height, width = x.shape
+        area, layers = height * width, [layer._modules for layer in block.children()]
+        total = channels + sum(_convolutions(layer)[1].out_channels for layer in layers)
+        buffer = torch.empty(count, total, height, width, dtype=x.dtype)
+        buffer[:, :channels] = x
+        features = buffer.numpy().reshape(count, total, area)
+        context.block, context.shape, context.buffer, context.kept = block, x.shape, buffer, []
+        of_tiles, of_images = kernels.tile_sizes(count, area), np.full(count, area)
+        each = _images_at_a_time(area)
+        mean, variance = np.empty((2, total))
+        if block.training:
+            moments = _Moments(of_images, channels, features.dtype)
+            _share(kernels.statistics, count, features, channels, moments.sums, moments.deviations)
+            mean[:channels], variance[:channels] = moments.combined()
+        for layer in layers:
+            conv, spatial = _convolutions(layer)
+            known = (mean[:channels], variance[:channels]) if block.training else None
+            first = _norm(layer["norm1"], known, count * area)
+            wiring = _wiring(conv)
+            hidden = np.empty((count, conv.out_channels, area), features.dtype)
+            moments = _Moments(of_tiles, conv.out_channels, features.dtype)
+            _share(
+                kernels.pointwise, len(of_tiles), features, first, wiring.index, wiring.gather(conv),
+                wiring.rows, hidden, moments.sums, moments.deviations,
+            )  # fmt: skip
+            second = _norm(layer["norm2"], moments.combined() if block.training else None, count * area)
+            growth, groups = spatial.out_channels, spatial.groups
+            outputs = growth // groups
+            rows = 2 if outputs <= 2 else 4
+            packed = np.empty(
+                (groups, -(-outputs // rows), 9 * conv.out_channels // groups, rows), features.dtype
+            )
+            kernels.pack_taps(_taps(spatial), packed)
+            moments = _Moments(of_images, growth, features.dtype)
+            _share(
+                kernels.spatial, -(-count // each), hidden, second, packed, outputs, each, height, width,
+                features, channels, moments.sums, moments.deviations,
+            )  # fmt: skip
+            if block.training:
+                new = slice(channels, channels + growth)
+                mean[new], variance[new] = moments.combined()
+                context.kept.append((first, hidden, second))
+            channels += growth
+        return buffer
+
+    @staticmethod
+    def backward(context: Any, above: Tensor) -> tuple[Any, ...]:
+        block, buffer = context.block, context.buffer
+        count, inputs, height, width = context.shape
+        area = height * width
+        each, total = _images_at_a_time(area), buffer.shape[1]
+        features = buffer.numpy().reshape(count, total, area)
+        out = above.clone(memory_format=torch.contiguous_format)
+        gradient = out.numpy().reshape(features.shape)  # of the raw features
+        inner = np.zeros_like(gradient)  # of the normalised ones
+        outer = np.zeros((2, total))  # Σg and Σg·x̂ of the gradient g in `inner`
+        grads: list[Tensor] = []
+        norm = context.kept[-1][0]  # of all features but the last layer's, which nothing normalises here
+
+        def settle(begin: int, end: int) -> None:
+            """Let the gradient of some normalised features through to the raw ones, when it is complete."""
+            affine = _through_norm(norm, (begin, end), False, outer, count * area)
+            _share(kernels.norm_backward, count, features, inner, affine, begin, gradient)
+
+        for layer in reversed(list(block.children())):
+            first, hidden, second = context.kept.pop()
+            conv, spatial = _convolutions(layer._modules)
+            channels, growth = conv.in_channels, spatial.out_channels
+            if channels + growth < total:
+                settle(channels, channels + growth)
+            taps = _taps(spatial)
+            groups, outputs, read, _ = taps.shape
+            packed = np.empty((groups, -(-read // 4), 9 * outputs, 4), features.dtype)
+            kernels.pack_turned(taps, packed)
+            lanes = np.zeros((groups, -(-outputs // 2), -(-9 * read // 4), 2, 4, 8), features.dtype)
+            dy, sums = np.empty_like(hidden), np.zeros((2, conv.out_channels))
+            _share(
+                kernels.spatial_backward, -(-count // each), hidden, second, packed, gradient, channels, each,
+                height, width, dy, summed=(lanes, sums[0], sums[1]),
+            )  # fmt: skip
+            dtaps = np.empty_like(taps)
+            kernels.scatter_taps(lanes, dtaps)
+            affine = _through_norm(second, (0, conv.out_channels), True, sums, count * area)
+            wiring, own = _wiring(conv), np.zeros((2, channels))
+            lanes = wiring.no_gradient(features.dtype)
+            _share(
+                kernels.pointwise_backward, kernels.tiles(count, area), features, first, wiring.padded_index,
+                wiring.gather_exchanged(conv), wiring.rows, hidden, dy, affine, inner,
+                summed=(lanes, own[0], own[1]),
+            )  # fmt: skip
+            outer[:, :channels] += first[4] * own
+            of_norms = [row.astype(features.dtype) for row in (own[1], own[0], sums[1], sums[0])]
+            of_layer = dict(
+                zip(
+                    ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"),
+                    map(torch.from_numpy, of_norms),
+                    strict=True,
+                )
+            )
+            of_layer["conv1.weight"] = wiring.scatter(lanes, conv.weight.shape)
+            of_layer["conv2.weight"] = torch.from_numpy(dtaps).view(spatial.weight.shape)
+            grads = [of_layer[name] for name, _ in layer.named_parameters()] + grads
+        settle(0, inputs)
+        return out[:, :inputs], None, *grads
+
+
+def _convolutions(layer: Any) -> tuple[Any, Any]:
+    """The 1×1 and the 3×3 convolution among the modules of a layer."""
+    return layer["conv1"], layer["conv2"]
+
+
+def _images_at_a_time(area: int) -> int:
+    """Images that a 3×3 convolution works on at a time, so that small ones fill whole registers too."""
+    return max(1, 512 // area)
+
+
+def _taps(conv: Any) -> Array:
+    """The weight of a grouped 3×3 convolution by group: (G, out / G, in / G, 9)."""
+    weight = _array(conv.weight)
+    return weight.reshape(conv.groups, -1, weight.shape[1], 9)

@@ -1,0 +1,157 @@
+"""The fast execution gives the reference's numbers."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import small_model, small_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from condense_core import CondenseNet, ModelConfig, Trainer, condense, cost_table, execution
+from condense_core.condensation import learned_layers, prune
+
+TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-4}
+
+
+@pytest.fixture(autouse=True)
+def however_small(monkeypatch):
+    monkeypatch.setattr(execution, "SMALLEST", 0)
+
+
+def pair(config: ModelConfig, stage: int = 0, dtype=torch.float64) -> tuple[CondenseNet, CondenseNet]:
+    """The same network twice, in the reference and in the fast execution."""
+    model = CondenseNet(config, seed=0).to(dtype)
+    for layer in learned_layers(model).values():
+        prune(layer, min(stage, layer.condense_factor - 1))
+    fast = copy.deepcopy(model)
+    fast.execution = "fast"
+    return model, fast
+
+
+def difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Largest difference relative to the largest number."""
+    ours, theirs = ours.detach(), theirs.detach()
+    return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-30))
+
+
+def check_step(model: CondenseNet, fast: CondenseNet, images: torch.Tensor, tolerance: float) -> None:
+    expected, found = model(images), fast(images)
+    assert "_BlockBackward" in graph(found), "the fast execution did not run"
+    assert difference(found, expected) < tolerance
+    weights = torch.randn_like(expected)
+    (expected * weights).sum().backward()
+    (found * weights).sum().backward()
+    for (name, theirs), ours in zip(model.named_parameters(), fast.parameters(), strict=True):
+        assert difference(ours.grad, theirs.grad) < tolerance, name
+    for (name, theirs), ours in zip(model.named_buffers(), fast.buffers(), strict=True):
+        assert difference(ours.double(), theirs.double()) < tolerance, name
+
+
+def graph(result: torch.Tensor) -> set[str]:
+    """The names of all operations that a result came from."""
+    names, left = set(), [result.grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None and node not in names:
+            names.add(node.name())
+            left += [following for following, _ in node.next_functions]
+    return names
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_outputs_gradients_and_running_statistics_are_the_references(stage, dtype, threads):
+    torch.set_num_threads(threads)
+    torch.manual_seed(stage)
+    model, fast = pair(small_model(), stage, dtype)
+    check_step(model, fast, torch.randn(5, 3, 8, 8, dtype=dtype), TOLERANCE[dtype])
+
+
+@settings(max_examples=15)
+@given(
+    grouping=st.sampled_from(["learned", "random", "sequential", "unstructured", "none"]),
+    connectivity=st.sampled_from(["full", "block"]),
+    groups=st.sampled_from([1, 2, 4]),
+    condense_factor=st.sampled_from([1, 2, 3, 4]),
+    groups_3x3=st.sampled_from([1, 2]),
+    growth=st.sampled_from([(2, 4), (4, 6), (6, 10)]),
+    permute=st.booleans(),
+    image_size=st.sampled_from([5, 8, 13, 24]),
+    images=st.integers(2, 5),
+)
+def test_every_configuration_gives_the_references_numbers(images, **model):
+    if model["grouping"] == "none":
+        model |= {"groups": 1, "condense_factor": 1}
+    config = ModelConfig(stages=(2, 1), **model)
+    masked, fast = pair(config, stage=config.condense_factor - 1)
+    torch.manual_seed(0)
+    check_step(masked, fast, torch.randn(images, 3, config.image_size, config.image_size).double(), 1e-10)
+
+
+def test_evaluation_takes_the_running_statistics():
+    model, fast = pair(small_model(), stage=2)
+    images = torch.randn(6, 3, 8, 8, dtype=torch.float64)
+    for network in (model, fast):
+        network(images)
+        network.eval()
+    with torch.no_grad():
+        assert difference(fast(images), model(images)) < 1e-12
+
+
+def test_a_run_stays_close_to_the_reference_and_repeats_itself(digits):
+    """In float64, where no ReLU flips on rounding."""
+    ends = []
+    for name in ("reference", "fast", "fast"):
+        config = small_run()
+        trainer = Trainer(replace(config, execution=name), digits)
+        trainer.model.double()
+        for parameter in trainer.model.parameters():
+            trainer.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        for step, (images, labels) in enumerate(digits.training_batches(0, 0, 64, 0)):
+            list(trainer.enter_stages())
+            trainer.train_on(images.double(), labels)
+            if step == 2:
+                break
+        ends.append(torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()]))
+    assert difference(ends[1], ends[0]) < 1e-9
+    assert ends[1].equal(ends[2])
+
+
+def test_what_is_not_a_number_stays_one():
+    _, fast = pair(small_model())
+    images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    images[1, 0, 3, 3] = torch.nan
+    assert fast(images).isnan().any()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda model: model.blocks[0][0].conv1.register_forward_hook(lambda *_: None), id="hook"),
+        pytest.param(lambda model: model.half(), id="float16"),
+        pytest.param(lambda model: setattr(model, "execution", "reference"), id="asked"),
+    ],
+)
+def test_what_the_fast_execution_cannot_do_is_left_to_the_reference(change):
+    _, model = pair(small_model(), dtype=torch.float32)
+    change(model)
+    images = torch.randn(4, 3, 8, 8, dtype=next(model.parameters()).dtype)
+    result = model.blocks[0](model.stem(images))
+    assert "_BlockBackward" not in graph(result)
+
+
+def test_dropout_is_left_to_the_reference():
+    _, model = pair(small_model(dropout=0.1), dtype=torch.float32)
+    assert "_BlockBackward" not in graph(model(torch.randn(4, 3, 8, 8)))
+
+
+def test_costs_and_condensed_networks_are_those_of_the_reference():
+    model, fast = pair(small_model(), stage=3, dtype=torch.float32)
+    assert cost_table(fast) == cost_table(model)
+    assert condense(fast).execution == "reference"
+    assert fast.execution == "fast"
