@@ -62,9 +62,10 @@ def graph(result: torch.Tensor) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    ("stage", "dtype", "threads"),
+    [(0, torch.float64, 1), (1, torch.float64, 2), (0, torch.float32, 2), (3, torch.float32, 1)],
+)
 def test_outputs_gradients_and_running_statistics_are_the_references(stage, dtype, threads):
     torch.set_num_threads(threads)
     torch.manual_seed(stage)
@@ -72,7 +73,7 @@ def test_outputs_gradients_and_running_statistics_are_the_references(stage, dtyp
     check_step(model, fast, torch.randn(5, 3, 8, 8, dtype=dtype), TOLERANCE[dtype])
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(
     grouping=st.sampled_from(["learned", "random", "sequential", "unstructured", "none"]),
     connectivity=st.sampled_from(["full", "block"]),
