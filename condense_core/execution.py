@@ -24,7 +24,7 @@ from .grouping import MaskedConv1x1, live_weights
 
 try:
     from . import kernels
-except ImportError as error:  # numba has no wheel for every machine
+except (ImportError, RuntimeError) as error:  # no numba, or nowhere to keep what it compiles
     kernels = None  # type: ignore[assignment]
     warnings.warn(f"execution 'fast' is not there ({error}): the slower reference is used", stacklevel=2)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -156,3 +158,19 @@ def test_costs_and_condensed_networks_are_those_of_the_reference():
     assert cost_table(fast) == cost_table(model)
     assert condense(fast).execution == "reference"
     assert fast.execution == "fast"
+
+
+def test_without_numba_the_reference_runs_and_it_is_said():
+    program = """
+import sys
+sys.modules["numba"] = None
+import torch
+from condense_core import CondenseNet, PRESETS
+model = CondenseNet(PRESETS["condensenet-50"], seed=0)
+model.execution = "fast"
+print(tuple(model(torch.zeros(2, 3, 32, 32)).shape))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "(2, 10)\n"
+    assert "execution 'fast' is not there" in done.stderr
+    assert "the slower reference is used" in done.stderr
