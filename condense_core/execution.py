@@ -1,9 +1,9 @@
 """The fast execution of a dense block on the CPU: the numbers of the reference, in fewer passes over memory.
 
-What a block makes lies in one buffer, to which its layers append (no concatenation). The batch
-statistics of a feature are taken once, though every later layer normalises it. Pruned connections are not
-computed. What stands in front of a convolution is computed again in the backward pass (Pleiss et al. 2017), so
-that only the features and the results of the 1×1 convolutions are kept.
+What a block makes lies in one buffer, to which its layers append (no concatenation). The batch statistics of a
+feature are taken once, though every later layer normalises it. Pruned connections are not computed. What stands
+in front of a convolution is computed again in the backward pass (Pleiss et al. 2017), so that only the features
+and the results of the 1×1 convolutions are kept.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from .grouping import MaskedConv1x1, live_weights
 
@@ -40,8 +41,13 @@ def runs_fast(block: nn.Module, x: Tensor) -> bool:
     if not all(tuple(layer._modules) == LAYER for layer in block.children()):
         return False
     channels = x.shape[1] + sum(_convolutions(layer._modules)[1].out_channels for layer in block.children())
-    watched = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in block.modules())
-    return not watched and channels * x[:, 0].numel() >= SMALLEST
+    return not _watched(block) and channels * x[:, 0].numel() >= SMALLEST
+
+
+def _watched(module: nn.Module) -> bool:
+    """Whether hooks wait for a module or a part of it, which they would not see at work."""
+    kinds = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
+    return any(getattr(part, kind) for part in module.modules() for kind in kinds)
 
 
 def _can_run(x: Tensor) -> bool:
@@ -51,9 +57,7 @@ def _can_run(x: Tensor) -> bool:
 
 def pools_fast(transition: nn.Module, x: Tensor) -> bool:
     """Whether `average_pool` is all that a transition does, with nobody watching."""
-    pool = transition.get_submodule("pool")
-    watched = pool._forward_hooks or pool._forward_pre_hooks or pool._backward_hooks
-    alone = len(transition._modules) == 1 and not watched
+    alone = len(transition._modules) == 1 and not _watched(transition)
     return alone and _can_run(x) and min(x.shape[2:]) > 1 and x.numel() >= SMALLEST
 
 
@@ -83,29 +87,14 @@ class _Wiring:
                 rows = np.arange(conv.out_channels).reshape(-1, conv.groups).T
                 if not conv.permute:
                     rows = np.arange(conv.out_channels).reshape(conv.groups, -1)
+        self.picked = rows[:, :, None], index[:, None, :]
         self.index, self.padded_index = np.ascontiguousarray(index), _padded(index, 0)
         self.rows = _padded(rows, -1)
 
-    def weights(self, conv: nn.Module) -> Array:
-        """The weights (out, in), single pruned ones 0."""
-        weight = _array(conv.weight).reshape(conv.out_channels, -1)  # type: ignore[arg-type]
-        return weight if self.live is None else weight * self.live
-
     def gather(self, conv: nn.Module) -> Array:
-        """The weights that are alive, as `pointwise` reads them."""
-        groups, outputs = self.rows.shape
-        weight = self.weights(conv)
-        packed = np.empty((groups, outputs // 4, self.index.shape[1], 4), weight.dtype)
-        kernels.gather(weight, self.rows, self.index, packed)
-        return packed
-
-    def gather_exchanged(self, conv: nn.Module) -> Array:
-        """The same as `pointwise_backward` reads them."""
-        groups, outputs = self.rows.shape
-        weight = self.weights(conv)
-        packed = np.empty((groups, self.padded_index.shape[1] // 4, outputs, 4), weight.dtype)
-        kernels.gather_exchanged(weight, self.rows, self.index, packed)
-        return packed
+        """The weights that are alive, by group: (G, M, K)."""
+        weight = _array(conv.weight).reshape(conv.out_channels, -1)  # type: ignore[arg-type]
+        return (weight if self.live is None else weight * self.live)[self.picked]
 
     def no_gradient(self, dtype: Any) -> Array:
         """Zeros to sum the gradient of the gathered weights into, as `pointwise_backward` wants them."""
@@ -114,8 +103,9 @@ class _Wiring:
 
     def scatter(self, lanes: Array, shape: torch.Size) -> Tensor:
         """The gradient of the weights from what `pointwise_backward` summed up; 0 for what is pruned."""
+        gathered = _summed(lanes).transpose(0, 2, 3, 1, 4).reshape(*self.rows.shape, -1)
         gradient = np.zeros(shape[:2], lanes.dtype)
-        kernels.scatter(lanes, self.rows, self.index, gradient)
+        gradient[self.picked] = gathered[:, : self.picked[0].shape[1], : self.index.shape[1]]
         return torch.from_numpy(gradient if self.live is None else gradient * self.live).view(shape)
 
 
@@ -126,6 +116,11 @@ def _padded(array: Array, value: int) -> Array:
 
 def _array(tensor: Tensor) -> Array:
     return tensor.detach().contiguous().numpy()
+
+
+def _summed(lanes: Array) -> Array:
+    """Sums over the last axis, term by term: where it is short numpy's sum is slow, and torch's wakes threads."""
+    return sum(np.moveaxis(lanes, -1, 0))
 
 
 _WIRINGS: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], _Wiring]] = WeakKeyDictionary()
@@ -175,28 +170,40 @@ class _Moments:
         self.sums, self.deviations = np.empty((2, len(sizes), channels), dtype)
 
     def combined(self) -> tuple[Array, Array]:
-        """Mean and biased variance of every channel."""
-        mean, variance = np.empty((2, self.sums.shape[1]))
-        kernels.combine(self.sums, self.deviations, self.sizes, mean, variance)
-        return mean, variance
+        """Mean and biased variance of every channel, in float64 (Chan et al. 1979)."""
+        sums, sizes = self.sums.astype(np.float64), self.sizes[:, None]
+        mean = sums.sum(0) / sizes.sum()
+        between = sizes * (sums / sizes - mean) ** 2
+        return mean, (self.deviations + between).sum(0) / sizes.sum()
 
 
 def _norm(norm: Any, statistics: tuple[Array, Array] | None, pixels: int) -> Array:
-    """A batch norm as `kernels.fold` has it: with a batch's statistics, which it tracks, or with its own."""
+    """A batch norm with a batch's statistics, which it tracks, or with its own, as kernels read it: (5, C).
+
+    Scale and shift of the input x, then 1/σ, −μ/σ and γ.
+    """
     running = norm.running_mean.numpy(), norm.running_var.numpy()
-    gamma = _array(norm.weight)
-    folded = np.empty((5, len(gamma)), gamma.dtype)
+    mean, variance = statistics or tuple(own.astype(np.float64) for own in running)
     if statistics is not None:
-        kernels.track(*statistics, pixels, norm.momentum, *running)
+        unbiased = variance * (pixels / max(pixels - 1, 1))
+        for own, new in zip(running, (mean, unbiased), strict=True):
+            own[:] += norm.momentum * (new - own)
         norm.num_batches_tracked.add_(1)
-    kernels.fold(*(statistics or running), gamma, _array(norm.bias), norm.eps, folded)
-    return folded
+    gamma, beta = _array(norm.weight), _array(norm.bias)
+    inverse = 1 / np.sqrt(variance + norm.eps)
+    scale = gamma * inverse
+    return np.stack([scale, beta - mean * scale, inverse, -mean * inverse, gamma]).astype(gamma.dtype)
 
 
-def _through_norm(norm: Array, part: tuple[int, int], gamma: bool, sums: Array, pixels: int) -> Array:
-    affine = np.empty((3, part[1] - part[0]), norm.dtype)
-    kernels.through_norm(norm, *part, gamma, sums[0], sums[1], pixels, affine)
-    return affine
+def _through_norm(norm: Array, gamma: Array | float, sums: Array, pixels: int) -> Array:
+    """How the gradient of a norm's input x follows from that of its output, g: a·g + b·x + d, as (3, C).
+
+    Ioffe & Szegedy 2015; `sums` are Σg and Σg·x̂ over the pixels, γ is 1 where g is that of x̂.
+    """
+    inverse, offset = norm[2].astype(np.float64), norm[3].astype(np.float64)
+    factor, (shift_mean, scale_mean) = gamma * inverse, sums / pixels
+    affine = [factor, -factor * inverse * scale_mean, -factor * (shift_mean + offset * scale_mean)]
+    return np.stack(affine).astype(norm.dtype)
 
 
 class _Pool(torch.autograd.Function):
@@ -208,6 +215,7 @@ class _Pool(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(context: Any, above: Tensor) -> Tensor:
         below = torch.empty(context.shape, dtype=above.dtype)
         _share(kernels.pool_backward, len(below), above.contiguous().numpy(), below.numpy())
@@ -225,9 +233,10 @@ class _Block(torch.autograd.Function):
         buffer = torch.empty(count, total, height, width, dtype=x.dtype)
         buffer[:, :channels] = x
         features = buffer.numpy().reshape(count, total, area)
+        context.save_for_backward(*parameters)  # torch refuses the backward pass once they have changed
         context.block, context.shape, context.buffer, context.kept = block, x.shape, buffer, []
         of_tiles, of_images = kernels.tile_sizes(count, area), np.full(count, area)
-        each = _images_at_a_time(area)
+        each = kernels.cut(area)[0]
         mean, variance = np.empty((2, total))
         if block.training:
             moments = _Moments(of_images, channels, features.dtype)
@@ -241,20 +250,17 @@ class _Block(torch.autograd.Function):
             hidden = np.empty((count, conv.out_channels, area), features.dtype)
             moments = _Moments(of_tiles, conv.out_channels, features.dtype)
             _share(
-                kernels.pointwise, len(of_tiles), features, first, wiring.index, wiring.gather(conv),
-                wiring.rows, hidden, moments.sums, moments.deviations,
+                kernels.pointwise, len(of_tiles), features, first, wiring.index,
+                kernels.packed(wiring.gather(conv), 4), wiring.rows, hidden, moments.sums, moments.deviations,
             )  # fmt: skip
             second = _norm(layer["norm2"], moments.combined() if block.training else None, count * area)
-            growth, groups = spatial.out_channels, spatial.groups
-            outputs = growth // groups
-            rows = 2 if outputs <= 2 else 4
-            packed = np.empty(
-                (groups, -(-outputs // rows), 9 * conv.out_channels // groups, rows), features.dtype
-            )
-            kernels.pack_taps(_taps(spatial), packed)
+            taps = _taps(spatial)
+            groups, outputs, *_ = taps.shape
+            growth, rows = spatial.out_channels, 2 if outputs <= 2 else 4
             moments = _Moments(of_images, growth, features.dtype)
             _share(
-                kernels.spatial, -(-count // each), hidden, second, packed, outputs, each, height, width,
+                kernels.spatial, -(-count // each), hidden, second,
+                kernels.packed(taps.reshape(groups, outputs, -1), rows), outputs, each, height, width,
                 features, channels, moments.sums, moments.deviations,
             )  # fmt: skip
             if block.training:
@@ -265,11 +271,17 @@ class _Block(torch.autograd.Function):
         return buffer
 
     @staticmethod
+    @once_differentiable
     def backward(context: Any, above: Tensor) -> tuple[Any, ...]:
+        _ = context.saved_tensors
+        if not context.kept:
+            raise RuntimeError(
+                "execution 'fast' goes backward once only: what it kept is gone; use 'reference'"
+            )
         block, buffer = context.block, context.buffer
         count, inputs, height, width = context.shape
         area = height * width
-        each, total = _images_at_a_time(area), buffer.shape[1]
+        each, total = kernels.cut(area)[0], buffer.shape[1]
         features = buffer.numpy().reshape(count, total, area)
         out = above.clone(memory_format=torch.contiguous_format)
         gradient = out.numpy().reshape(features.shape)  # of the raw features
@@ -280,7 +292,7 @@ class _Block(torch.autograd.Function):
 
         def settle(begin: int, end: int) -> None:
             """Let the gradient of some normalised features through to the raw ones, when it is complete."""
-            affine = _through_norm(norm, (begin, end), False, outer, count * area)
+            affine = _through_norm(norm[:, begin:end], 1.0, outer[:, begin:end], count * area)
             _share(kernels.norm_backward, count, features, inner, affine, begin, gradient)
 
         for layer in reversed(list(block.children())):
@@ -291,35 +303,31 @@ class _Block(torch.autograd.Function):
                 settle(channels, channels + growth)
             taps = _taps(spatial)
             groups, outputs, read, _ = taps.shape
-            packed = np.empty((groups, -(-read // 4), 9 * outputs, 4), features.dtype)
-            kernels.pack_turned(taps, packed)
+            turned = taps.swapaxes(1, 2)[..., ::-1].reshape(groups, read, -1)
             lanes = np.zeros((groups, -(-outputs // 2), -(-9 * read // 4), 2, 4, 8), features.dtype)
             dy, sums = np.empty_like(hidden), np.zeros((2, conv.out_channels))
             _share(
-                kernels.spatial_backward, -(-count // each), hidden, second, packed, gradient, channels, each,
-                height, width, dy, summed=(lanes, sums[0], sums[1]),
+                kernels.spatial_backward, -(-count // each), hidden, second,
+                kernels.packed(turned, 4), gradient, channels, each, height, width, dy,
+                summed=(lanes, sums[0], sums[1]),
             )  # fmt: skip
-            dtaps = np.empty_like(taps)
-            kernels.scatter_taps(lanes, dtaps)
-            affine = _through_norm(second, (0, conv.out_channels), True, sums, count * area)
+            dtaps = _summed(lanes).swapaxes(2, 3).reshape(groups, 2 * lanes.shape[1], -1)
+            dtaps = dtaps[:, :outputs, : 9 * read].reshape(spatial.weight.shape)
+            affine = _through_norm(second, second[4], sums, count * area)
             wiring, own = _wiring(conv), np.zeros((2, channels))
-            lanes = wiring.no_gradient(features.dtype)
+            lanes, exchanged = wiring.no_gradient(features.dtype), wiring.gather(conv).swapaxes(1, 2)
             _share(
-                kernels.pointwise_backward, kernels.tiles(count, area), features, first, wiring.padded_index,
-                wiring.gather_exchanged(conv), wiring.rows, hidden, dy, affine, inner,
+                kernels.pointwise_backward, len(kernels.tile_sizes(count, area)), features, first,
+                wiring.padded_index, kernels.packed(exchanged, 4, 4), wiring.rows, hidden, dy, affine, inner,
                 summed=(lanes, own[0], own[1]),
             )  # fmt: skip
             outer[:, :channels] += first[4] * own
-            of_norms = [row.astype(features.dtype) for row in (own[1], own[0], sums[1], sums[0])]
-            of_layer = dict(
-                zip(
-                    ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"),
-                    map(torch.from_numpy, of_norms),
-                    strict=True,
-                )
-            )
+            of_norms = {
+                "norm1.weight": own[1], "norm1.bias": own[0], "norm2.weight": sums[1], "norm2.bias": sums[0],
+            }  # fmt: skip
+            of_layer = {name: torch.from_numpy(row.astype(features.dtype)) for name, row in of_norms.items()}
             of_layer["conv1.weight"] = wiring.scatter(lanes, conv.weight.shape)
-            of_layer["conv2.weight"] = torch.from_numpy(dtaps).view(spatial.weight.shape)
+            of_layer["conv2.weight"] = torch.from_numpy(dtaps)
             grads = [of_layer[name] for name, _ in layer.named_parameters()] + grads
         settle(0, inputs)
         return out[:, :inputs], None, *grads
@@ -328,11 +336,6 @@ class _Block(torch.autograd.Function):
 def _convolutions(layer: Any) -> tuple[Any, Any]:
     """The 1×1 and the 3×3 convolution among the modules of a layer."""
     return layer["conv1"], layer["conv2"]
-
-
-def _images_at_a_time(area: int) -> int:
-    """Images that a 3×3 convolution works on at a time, so that small ones fill whole registers too."""
-    return max(1, 512 // area)
 
 
 def _taps(conv: Any) -> Array:

@@ -7,6 +7,7 @@ fill with zeros where their number does not.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numba
@@ -16,135 +17,21 @@ from .microkernels import LANES, dots, panel
 
 BLOCKS = 32  # of a tile
 TILE = BLOCKS * LANES  # pixels that a 1×1 convolution works on at a time, of one image or of several small ones
-# exact, for LLVM picks a loop by how near small arrays lie to one another, and a run must repeat itself
-_exact: Any = numba.njit(nogil=True, cache=True)
 # NaN and infinity keep their meaning, so that a network that diverges is seen to
 _kernel: Any = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
 _panel4, _panel2 = panel(4), panel(2)
 _dots42, _dots24 = dots(4, 2), dots(2, 4)
 
 
-@_exact
-def combine(sums, deviations, sizes, mean, variance):  # type: ignore[no-untyped-def]
-    """Mean and biased variance (C,) of every channel from the moments (parts, C) of parts of `sizes` pixels."""
-    parts, channels = sums.shape
-    mean[:], variance[:] = 0, 0
-    for part in range(parts):
-        for c in range(channels):
-            mean[c] += sums[part, c]
-    pixels = sizes.sum()
-    for c in range(channels):
-        mean[c] /= pixels
-    for part in range(parts):
-        for c in range(channels):
-            distance = sums[part, c] / sizes[part] - mean[c]
-            variance[c] += deviations[part, c] + sizes[part] * distance * distance
-    for c in range(channels):
-        variance[c] /= pixels
+def packed(weight: np.ndarray, rows: int, columns: int = 1) -> np.ndarray:
+    """Weights (G, M, K) as `panel` reads them: (G, M / rows, K, rows), M and K filled up with zeros.
 
-
-@_exact
-def fold(mean, variance, gamma, beta, eps, norm):  # type: ignore[no-untyped-def]
-    """A batch norm as norm (5, C): scale and shift of its input x, then 1/σ, −μ/σ and γ, of which x̂ is made."""
-    for c in range(len(mean)):
-        inverse = 1 / np.sqrt(variance[c] + eps)
-        norm[0, c] = gamma[c] * inverse
-        norm[1, c] = beta[c] - mean[c] * gamma[c] * inverse
-        norm[2, c] = inverse
-        norm[3, c] = -mean[c] * inverse
-        norm[4, c] = gamma[c]
-
-
-@_exact
-def track(mean, variance, pixels, momentum, running_mean, running_var):  # type: ignore[no-untyped-def]
-    """Move running statistics towards a batch's, the variance unbiased, as torch does."""
-    unbiased = pixels / max(pixels - 1, 1)
-    for c in range(len(mean)):
-        running_mean[c] += momentum * (mean[c] - running_mean[c])
-        running_var[c] += momentum * (unbiased * variance[c] - running_var[c])
-
-
-@_exact
-def through_norm(norm, begin, end, gamma, shift_sum, scale_sum, pixels, affine):  # type: ignore[no-untyped-def]
-    """How the gradient of a norm's input x follows from g, that of its output (or of x̂: gamma False).
-
-    affine (3, end − begin): it is affine[0]·g + affine[1]·x + affine[2] (Ioffe & Szegedy 2015) for the channels
-    from `begin` to `end`; shift_sum is Σg over the pixels, scale_sum Σg·x̂.
+    K becomes a multiple of `columns`.
     """
-    for c in range(begin, end):
-        inverse, offset = np.float64(norm[2, c]), np.float64(norm[3, c])
-        factor = inverse * norm[4, c] if gamma else inverse
-        affine[0, c - begin] = factor
-        affine[1, c - begin] = -factor * inverse * scale_sum[c] / pixels
-        affine[2, c - begin] = -factor * (shift_sum[c] + offset * scale_sum[c]) / pixels
-
-
-@_kernel
-def gather(weight, rows, index, packed):  # type: ignore[no-untyped-def]
-    """Weights (out, in) of what is alive, as `pointwise` reads them: packed (G, M / 4, K, 4)."""
-    for g in range(len(rows)):
-        for m in range(rows.shape[1]):
-            for k in range(index.shape[1]):
-                alive = rows[g, m] >= 0
-                packed[g, m // 4, k, m % 4] = weight[rows[g, m], index[g, k]] if alive else 0
-
-
-@_kernel
-def gather_exchanged(weight, rows, index, packed):  # type: ignore[no-untyped-def]
-    """The same as `pointwise_backward` reads them: packed (G, K / 4, M, 4), 0 where K is more than alive."""
-    packed[:] = 0
-    for g in range(len(rows)):
-        for m in range(rows.shape[1]):
-            for k in range(index.shape[1]):
-                if rows[g, m] >= 0:
-                    packed[g, k // 4, m, k % 4] = weight[rows[g, m], index[g, k]]
-
-
-@_kernel
-def scatter(lanes, rows, index, gradient):  # type: ignore[no-untyped-def]
-    """The gradient of the weights (out, in), 0 at first, from what `pointwise_backward` summed up."""
-    for g in range(len(rows)):
-        for m in range(rows.shape[1]):
-            for k in range(index.shape[1]):
-                if rows[g, m] >= 0:
-                    gradient[rows[g, m], index[g, k]] = lanes[g, k // 2, m // 4, m % 4, k % 2].sum()
-
-
-@_kernel
-def pack_taps(weight, packed):  # type: ignore[no-untyped-def]
-    """Weights (G, M, I, 9) of a 3×3 convolution as `spatial` reads them: (G, M / R, 9·I, R)."""
-    groups, outputs, inputs, _ = weight.shape
-    rows = packed.shape[3]
-    packed[:] = 0
-    for g in range(groups):
-        for m in range(outputs):
-            for i in range(inputs):
-                for tap in range(9):
-                    packed[g, m // rows, 9 * i + tap, m % rows] = weight[g, m, i, tap]
-
-
-@_kernel
-def pack_turned(weight, packed):  # type: ignore[no-untyped-def]
-    """The same with outputs and inputs exchanged and the taps in reverse: (G, I / 4, 9·M, 4)."""
-    groups, outputs, inputs, _ = weight.shape
-    packed[:] = 0
-    for g in range(groups):
-        for m in range(outputs):
-            for i in range(inputs):
-                for tap in range(9):
-                    packed[g, i // 4, 9 * m + tap, i % 4] = weight[g, m, i, 8 - tap]
-
-
-@_kernel
-def scatter_taps(lanes, gradient):  # type: ignore[no-untyped-def]
-    """The gradient (G, M, I, 9) from what `spatial_backward` summed up."""
-    groups, outputs, inputs, _ = gradient.shape
-    for g in range(groups):
-        for m in range(outputs):
-            for i in range(inputs):
-                for tap in range(9):
-                    k = 9 * i + tap
-                    gradient[g, m, i, tap] = lanes[g, m // 2, k // 4, m % 2, k % 4].sum()
+    groups, outputs, kept = weight.shape
+    filled = np.zeros((groups, outputs + -outputs % rows, kept + -kept % columns), weight.dtype)
+    filled[:, :outputs, :kept] = weight
+    return np.ascontiguousarray(filled.reshape(groups, -1, rows, filled.shape[2]).swapaxes(2, 3))
 
 
 @_kernel
@@ -167,22 +54,26 @@ def statistics(x, channels, sums, deviations, first, last):  # type: ignore[no-u
             _moments(x[image, channel], x.shape[2], sums[image], deviations[image], channel)
 
 
-def tiles(images: int, area: int) -> int:
-    """How many tiles a 1×1 convolution has."""
-    return -(-images // max(1, TILE // area)) * -(-area // TILE)
-
-
-def tile_sizes(images: int, area: int) -> np.ndarray:
-    """The pixels of each tile, as `_tile` cuts them."""
-    return np.array([np.prod(_tile(tile, images, area)[2:]) for tile in range(tiles(images, area))])
+@_kernel
+def cut(area):  # type: ignore[no-untyped-def]
+    """How many images of `area` pixels a tile holds, and how many tiles an image fills."""
+    return max(1, TILE // area), -(-area // TILE)
 
 
 @_kernel
 def _tile(tile, images, area):  # type: ignore[no-untyped-def]
     """The first image of a tile, the first pixel in it, how many images, how many pixels of each."""
-    each, cuts = max(1, TILE // area), -(-area // TILE)
+    each, cuts = cut(area)
     image, start = tile // cuts * each, tile % cuts * TILE
     return image, start, min(each, images - image), min(TILE, area - start)
+
+
+@lru_cache(maxsize=64)
+def tile_sizes(images: int, area: int) -> np.ndarray:
+    """The pixels of each tile."""
+    each, cuts = cut(area)
+    sizes = [_tile(tile, images, area)[2:] for tile in range(-(-images // each) * cuts)]
+    return np.array([count * pixels for count, pixels in sizes])
 
 
 @_kernel
@@ -212,8 +103,9 @@ def _pack(x, image, c, start, count, n, scale, shift, z, k):  # type: ignore[no-
 def pointwise(x, norm, index, weight, rows, out, sums, deviations, first, last):  # type: ignore[no-untyped-def]
     """1×1 convolution in groups of the normalised input's positive part, and the moments of its result.
 
-    x (N, ≥C, P), norm (5, C) as of `fold`, index (G, K) of the inputs that a group reads, weight
-    (G, M / 4, K, 4), rows (G, M) of the outputs in out (N, O, P), −1 for none; sums, deviations (tiles, O).
+    x (N, ≥C, P), norm (5, C): scale and shift of x, then 1/σ, −μ/σ and γ; index (G, K) of the inputs that a
+    group reads, weight (G, M / 4, K, 4), rows (G, M) of the outputs in out (N, O, P), −1 for none; sums,
+    deviations (tiles, O).
     """
     groups, quads, kept, _ = weight.shape
     z = np.empty((BLOCKS, kept, LANES), x.dtype)

@@ -17,13 +17,20 @@ from numba.extending import intrinsic
 LANES = 16  # pixels of a block
 
 
-def _pointer(context: Any, builder: Any, kind: Any, array: Any) -> Any:
-    return context.make_array(kind)(context, builder, array).data
+def _pointer(context: Any, builder: Any, kind: Any, array: Any, place: Any) -> Any:
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [place])
+
+
+def _vector(builder: Any, pointer: Any, place: Any, vector: Any) -> Any:
+    return builder.bitcast(builder.gep(pointer, [place]), vector.as_pointer())
 
 
 def _loaded(builder: Any, pointer: Any, place: Any, vector: Any) -> Any:
-    at = builder.bitcast(builder.gep(pointer, [place]), vector.as_pointer())
-    return builder.load(at, align=4)
+    return builder.load(_vector(builder, pointer, place, vector), align=4)
+
+
+def _store(builder: Any, value: Any, pointer: Any, place: Any) -> None:
+    builder.store(value, _vector(builder, pointer, place, value.type), align=4)
 
 
 def _fused(builder: Any, vector: Any, a: Any, b: Any, c: Any) -> Any:
@@ -82,10 +89,10 @@ def panel(rows: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             kinds = signature.args
             x_, at_, offsets_, count_, weights_, first_, out_, to_, stride_ = arguments
-            source = builder.gep(_pointer(context, builder, kinds[0], x_), [at_])
-            places = _pointer(context, builder, kinds[2], offsets_)
-            factors = builder.gep(_pointer(context, builder, kinds[4], weights_), [first_])
-            target = builder.gep(_pointer(context, builder, kinds[6], out_), [to_])
+            source = _pointer(context, builder, kinds[0], x_, at_)
+            places = _pointer(context, builder, kinds[2], offsets_, ir.Constant(at_.type, 0))
+            factors = _pointer(context, builder, kinds[4], weights_, first_)
+            target = _pointer(context, builder, kinds[6], out_, to_)
             vector = ir.VectorType(source.type.pointee, LANES)
             zero = ir.Constant(vector, [0.0] * LANES)
 
@@ -99,8 +106,7 @@ def panel(rows: int) -> Any:
                 ]
 
             for m, total in enumerate(_loop(builder, count_, [zero] * rows, step)):
-                place = builder.gep(target, [builder.mul(stride_, ir.Constant(stride_.type, m))])
-                builder.store(total, builder.bitcast(place, vector.as_pointer()), align=4)
+                _store(builder, total, target, builder.mul(stride_, ir.Constant(stride_.type, m)))
             return context.get_dummy_value()
 
         whole = types.intp
@@ -136,10 +142,10 @@ def dots(rows: int, columns: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             kinds = signature.args
             d_, at_, stride_, step_, x_, there_, offsets_, first_, stepx_, count_, sums_, to_ = arguments
-            left = builder.gep(_pointer(context, builder, kinds[0], d_), [at_])
-            right = builder.gep(_pointer(context, builder, kinds[4], x_), [there_])
-            places = builder.gep(_pointer(context, builder, kinds[6], offsets_), [first_])
-            target = builder.gep(_pointer(context, builder, kinds[10], sums_), [to_])
+            left = _pointer(context, builder, kinds[0], d_, at_)
+            right = _pointer(context, builder, kinds[4], x_, there_)
+            places = _pointer(context, builder, kinds[6], offsets_, first_)
+            target = _pointer(context, builder, kinds[10], sums_, to_)
             vector = ir.VectorType(left.type.pointee, lanes)
             number = at_.type
             lefts = [builder.gep(left, [builder.mul(stride_, ir.Constant(number, m))]) for m in range(rows)]
@@ -167,8 +173,7 @@ def dots(rows: int, columns: int) -> Any:
                 return totals
 
             for cell, total in enumerate(_loop(builder, count_, start, add)):
-                place = builder.gep(target, [ir.Constant(number, lanes * cell)])
-                builder.store(total, builder.bitcast(place, vector.as_pointer()), align=4)
+                _store(builder, total, target, ir.Constant(number, lanes * cell))
             return context.get_dummy_value()
 
         whole = types.intp

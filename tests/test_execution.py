@@ -153,6 +153,19 @@ def test_dropout_is_left_to_the_reference():
     assert "_BlockBackward" not in graph(model(torch.randn(4, 3, 8, 8)))
 
 
+def test_a_backward_pass_that_would_be_wrong_is_refused():
+    fast = pair(small_model())[1]
+    result = fast(torch.randn(4, 3, 8, 8, dtype=torch.float64)).sum()
+    result.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="once only"):
+        result.backward()
+    result = fast(torch.randn(4, 3, 8, 8, dtype=torch.float64)).sum()
+    with torch.no_grad():
+        next(iter(learned_layers(fast).values())).weight.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        result.backward()
+
+
 def test_costs_and_condensed_networks_are_those_of_the_reference():
     model, fast = pair(small_model(), stage=3, dtype=torch.float32)
     assert cost_table(fast) == cost_table(model)
