@@ -119,7 +119,7 @@ def _array(tensor: Tensor) -> Array:
 
 
 def _summed(lanes: Array) -> Array:
-    """Sums over the last axis, term by term: where it is short numpy's sum is slow, and torch's wakes threads."""
+    """Sums over the last axis, term by term: numpy's sum is slow where it is short, torch's wakes threads."""
     return sum(np.moveaxis(lanes, -1, 0))
 
 
