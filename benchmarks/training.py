@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from condense_core import PRESETS, CondenseNet
 from condense_core.condensation import group_lasso, learned_layers, prune
+from condense_core.machine import processor
 from condense_core.runs import environment
 
 RESULTS = Path(__file__).parent / "results"
@@ -157,12 +158,6 @@ def main() -> None:
     }
     result["command"] = result["command"].replace(str(arguments.official), "DIR")
     (RESULTS / f"training-{arguments.preset}.json").write_text(json.dumps(result, indent=2) + "\n")
-
-
-def processor() -> str:
-    """The processor's name, as the system gives it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
 
 
 if __name__ == "__main__":

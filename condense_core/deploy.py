@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from .grouping import (
     live_weights,
     masked_layers,
 )
-from .model import CondenseNet, DenseLayer, Transition
+from .model import CondenseNet, DenseBlock, DenseLayer, Transition
 
 
 class Index(nn.Module):
@@ -43,6 +44,25 @@ class Index(nn.Module):
         return f"{len(self.index)} channels"
 
 
+class CondensedBlock(DenseBlock):
+    """A dense block of condensed layers; `choices` has how the fast execution computes each (see `plan`)."""
+
+    choices: tuple[str, ...]
+
+    def __init__(self, layers: Iterable[nn.Module]):
+        nn.Sequential.__init__(self, *layers)
+        self.choices = ("grouped",) * len(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) → (N, in + layers · growth_rate, H, W)."""
+        if self.execution == "fast":
+            from . import inference
+
+            if steps := inference.program(self, x):
+                return inference.run(steps, x)
+        return nn.Sequential.forward(self, x)
+
+
 def condense(model: CondenseNet, fold: bool = True) -> CondenseNet:
     """A physically smaller network with the outputs of `model`, whatever its grouping and stage.
 
@@ -51,13 +71,17 @@ def condense(model: CondenseNet, fold: bool = True) -> CondenseNet:
     """
     if not isinstance(model, CondenseNet):
         raise TypeError(f"{type(model).__name__}: only a CondenseNet can be condensed")
-    for name, layer in masked_layers(model).items():
-        _check_shares(name, layer)
+    for name, masked in masked_layers(model).items():
+        _check_shares(name, masked)
     small = copy.deepcopy(model)
     small.execution = "reference"
-    for module in list(small.modules()):
-        if isinstance(module, DenseLayer | Transition):
-            _condense_sequence(module)
+    for place, part in list(small.blocks.named_children()):
+        if isinstance(part, Transition):
+            _condense_sequence(part)
+        else:
+            for layer in part.children():
+                _condense_sequence(layer)  # type: ignore[arg-type]
+            small.blocks.add_module(place, CondensedBlock(part.children()))
     if isinstance(small.classifier, LearnedGroupLinear):
         small.classifier = _condense_linear(small.classifier)  # type: ignore[assignment]
     return fold_norms(small.eval()) if fold else small

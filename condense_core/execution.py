@@ -8,11 +8,7 @@ and the results of the 1×1 convolutions are kept.
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .grouping import MaskedConv1x1, live_weights
+from .threads import share
 
 try:
     from . import kernels
@@ -36,29 +33,39 @@ Array = np.ndarray
 
 def runs_fast(block: nn.Module, x: Tensor) -> bool:
     """Whether the fast execution computes what `block` says of `x`: no dropout, no hooks, large enough."""
-    if not _can_run(x) or (torch.is_grad_enabled() and not block.training):
+    if not can_run(x) or (torch.is_grad_enabled() and not block.training):
         return False
     if not all(tuple(layer._modules) == LAYER for layer in block.children()):
         return False
     channels = x.shape[1] + sum(_convolutions(layer._modules)[1].out_channels for layer in block.children())
-    return not _watched(block) and channels * x[:, 0].numel() >= SMALLEST
+    return not watched(block) and channels * x[:, 0].numel() >= SMALLEST
 
 
-def _watched(module: nn.Module) -> bool:
+def watched(module: nn.Module) -> bool:
     """Whether hooks wait for a module or a part of it, which they would not see at work."""
-    kinds = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
-    return any(getattr(part, kind) for part in module.modules() for kind in kinds)
+    return any(map(hooked, module.modules()))
 
 
-def _can_run(x: Tensor) -> bool:
-    fits = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and x.dim() == 4 and len(x) > 0
-    return kernels is not None and fits and not torch.jit.is_tracing() and not torch.compiler.is_compiling()
+def hooked(module: nn.Module) -> bool:
+    """Whether hooks wait for this very module."""
+    before, after = module._forward_pre_hooks, module._forward_hooks
+    return bool(before or after or module._backward_hooks or module._backward_pre_hooks)
+
+
+def can_run(x: Tensor) -> bool:
+    """Whether the kernels can read `x`: features in memory, in numbers that they know, and nobody traces."""
+    if (
+        kernels is None or torch.jit.is_tracing() or torch.compiler.is_compiling()
+    ):  # asked first: sizes are symbols
+        return False
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and x.dim() == 4 and len(x) > 0
 
 
 def pools_fast(transition: nn.Module, x: Tensor) -> bool:
     """Whether `average_pool` is all that a transition does, with nobody watching."""
-    alone = len(transition._modules) == 1 and not _watched(transition)
-    return alone and _can_run(x) and min(x.shape[2:]) > 1 and x.numel() >= SMALLEST
+    if not can_run(x) or len(transition._modules) > 1 or watched(transition):
+        return False
+    return min(x.shape[2:]) > 1 and (x.numel() >= SMALLEST or not x.requires_grad)
 
 
 def average_pool(x: Tensor) -> Tensor:
@@ -88,12 +95,12 @@ class _Wiring:
                 if not conv.permute:
                     rows = np.arange(conv.out_channels).reshape(conv.groups, -1)
         self.picked = rows[:, :, None], index[:, None, :]
-        self.index, self.padded_index = np.ascontiguousarray(index), _padded(index, 0)
-        self.rows = _padded(rows, -1)
+        self.index, self.padded_index = np.ascontiguousarray(index), padded(index, 0)
+        self.rows = padded(rows, -1)
 
     def gather(self, conv: nn.Module) -> Array:
         """The weights that are alive, by group: (G, M, K)."""
-        weight = _array(conv.weight).reshape(conv.out_channels, -1)  # type: ignore[arg-type]
+        weight = array(conv.weight).reshape(conv.out_channels, -1)  # type: ignore[arg-type]
         return (weight if self.live is None else weight * self.live)[self.picked]
 
     def no_gradient(self, dtype: Any) -> Array:
@@ -109,12 +116,13 @@ class _Wiring:
         return torch.from_numpy(gradient if self.live is None else gradient * self.live).view(shape)
 
 
-def _padded(array: Array, value: int) -> Array:
+def padded(array: Array, value: int) -> Array:
     """`array` with `value` behind its last axis, to a multiple of 4."""
     return np.pad(array, [(0, 0), (0, -array.shape[1] % 4)], constant_values=value)
 
 
-def _array(tensor: Tensor) -> Array:
+def array(tensor: Tensor) -> Array:
+    """The same numbers for the kernels."""
     return tensor.detach().contiguous().numpy()
 
 
@@ -134,32 +142,6 @@ def _wiring(conv: nn.Module) -> _Wiring:
     if known is None or known[0] != version:
         known = _WIRINGS[conv] = version, _Wiring(conv)
     return known[1]
-
-
-@lru_cache(maxsize=1)
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads - 1)
-
-
-def _share(kernel: Callable[..., None], count: int, *arguments: Any, summed: tuple[Array, ...] = ()) -> None:
-    """Call a kernel on 0 … count−1, shared among torch's threads; what it sums up, each thread sums apart."""
-    threads = min(torch.get_num_threads(), count)
-    if threads == 1:
-        kernel(*arguments, *summed, 0, count)
-        return
-    ends = [count * thread // threads for thread in range(threads + 1)]
-    parts = [summed, *(tuple(map(np.zeros_like, summed)) for _ in range(threads - 1))]
-    pool = _pool(threads, os.getpid())
-    others = [
-        pool.submit(kernel, *arguments, *parts[thread], ends[thread], ends[thread + 1])
-        for thread in range(1, threads)
-    ]
-    kernel(*arguments, *summed, ends[0], ends[1])
-    for other in others:
-        other.result()
-    for part in parts[1:]:
-        for whole, more in zip(summed, part, strict=True):
-            np.add(whole, more, out=whole)
 
 
 class _Moments:
@@ -189,7 +171,7 @@ def _norm(norm: Any, statistics: tuple[Array, Array] | None, pixels: int) -> Arr
         for own, new in zip(running, (mean, unbiased), strict=True):
             own[:] += norm.momentum * (new - own)
         norm.num_batches_tracked.add_(1)
-    gamma, beta = _array(norm.weight), _array(norm.bias)
+    gamma, beta = array(norm.weight), array(norm.bias)
     inverse = 1 / np.sqrt(variance + norm.eps)
     scale = gamma * inverse
     return np.stack([scale, beta - mean * scale, inverse, -mean * inverse, gamma]).astype(gamma.dtype)
@@ -211,14 +193,14 @@ class _Pool(torch.autograd.Function):
     def forward(context: Any, x: Tensor) -> Tensor:
         context.shape = x.shape
         out = torch.empty(*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2, dtype=x.dtype)
-        _share(kernels.pool, len(x), x.detach().contiguous().numpy(), out.numpy())
+        share(kernels.pool, len(x), x.detach().contiguous().numpy(), out.numpy())
         return out
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, above: Tensor) -> Tensor:
         below = torch.empty(context.shape, dtype=above.dtype)
-        _share(kernels.pool_backward, len(below), above.contiguous().numpy(), below.numpy())
+        share(kernels.pool_backward, len(below), above.contiguous().numpy(), below.numpy())
         return below
 
 
@@ -240,7 +222,7 @@ class _Block(torch.autograd.Function):
         mean, variance = np.empty((2, total))
         if block.training:
             moments = _Moments(of_images, channels, features.dtype)
-            _share(kernels.statistics, count, features, channels, moments.sums, moments.deviations)
+            share(kernels.statistics, count, features, channels, moments.sums, moments.deviations)
             mean[:channels], variance[:channels] = moments.combined()
         for layer in layers:
             conv, spatial = _convolutions(layer)
@@ -249,16 +231,16 @@ class _Block(torch.autograd.Function):
             wiring = _wiring(conv)
             hidden = np.empty((count, conv.out_channels, area), features.dtype)
             moments = _Moments(of_tiles, conv.out_channels, features.dtype)
-            _share(
+            share(
                 kernels.pointwise, len(of_tiles), features, first, wiring.index,
                 kernels.packed(wiring.gather(conv), 4), wiring.rows, hidden, moments.sums, moments.deviations,
             )  # fmt: skip
             second = _norm(layer["norm2"], moments.combined() if block.training else None, count * area)
-            taps = _taps(spatial)
+            taps = taps_of(spatial)
             groups, outputs, *_ = taps.shape
             growth, rows = spatial.out_channels, 2 if outputs <= 2 else 4
             moments = _Moments(of_images, growth, features.dtype)
-            _share(
+            share(
                 kernels.spatial, -(-count // each), hidden, second,
                 kernels.packed(taps.reshape(groups, outputs, -1), rows), outputs, each, height, width,
                 features, channels, moments.sums, moments.deviations,
@@ -293,7 +275,7 @@ class _Block(torch.autograd.Function):
         def settle(begin: int, end: int) -> None:
             """Let the gradient of some normalised features through to the raw ones, when it is complete."""
             affine = _through_norm(norm[:, begin:end], 1.0, outer[:, begin:end], count * area)
-            _share(kernels.norm_backward, count, features, inner, affine, begin, gradient)
+            share(kernels.norm_backward, count, features, inner, affine, begin, gradient)
 
         for layer in reversed(list(block.children())):
             first, hidden, second = context.kept.pop()
@@ -301,12 +283,12 @@ class _Block(torch.autograd.Function):
             channels, growth = conv.in_channels, spatial.out_channels
             if channels + growth < total:
                 settle(channels, channels + growth)
-            taps = _taps(spatial)
+            taps = taps_of(spatial)
             groups, outputs, read, _ = taps.shape
             turned = taps.swapaxes(1, 2)[..., ::-1].reshape(groups, read, -1)
             lanes = np.zeros((groups, -(-outputs // 2), -(-9 * read // 4), 2, 4, 8), features.dtype)
             dy, sums = np.empty_like(hidden), np.zeros((2, conv.out_channels))
-            _share(
+            share(
                 kernels.spatial_backward, -(-count // each), hidden, second,
                 kernels.packed(turned, 4), gradient, channels, each, height, width, dy,
                 summed=(lanes, sums[0], sums[1]),
@@ -316,7 +298,7 @@ class _Block(torch.autograd.Function):
             affine = _through_norm(second, second[4], sums, count * area)
             wiring, own = _wiring(conv), np.zeros((2, channels))
             lanes, exchanged = wiring.no_gradient(features.dtype), wiring.gather(conv).swapaxes(1, 2)
-            _share(
+            share(
                 kernels.pointwise_backward, len(kernels.tile_sizes(count, area)), features, first,
                 wiring.padded_index, kernels.packed(exchanged, 4, 4), wiring.rows, hidden, dy, affine, inner,
                 summed=(lanes, own[0], own[1]),
@@ -338,7 +320,7 @@ def _convolutions(layer: Any) -> tuple[Any, Any]:
     return layer["conv1"], layer["conv2"]
 
 
-def _taps(conv: Any) -> Array:
+def taps_of(conv: Any) -> Array:
     """The weight of a grouped 3×3 convolution by group: (G, out / G, in / G, 9)."""
-    weight = _array(conv.weight)
+    weight = array(conv.weight)
     return weight.reshape(conv.groups, -1, weight.shape[1], 9)

@@ -80,18 +80,14 @@ def tile_sizes(images: int, area: int) -> np.ndarray:
 def _pack(x, image, c, start, count, n, scale, shift, z, k):  # type: ignore[no-untyped-def]
     """relu(scale · x + shift) of a channel of a tile into row k of z (blocks, K, LANES), 0 behind it."""
     zero = x.dtype.type(0)
-    if n % LANES == 0:
-        whole = n // LANES
-        for s in range(count):
-            row = x[image + s, c, start : start + n]
-            for b in range(whole):
-                for lane in range(LANES):
-                    value = scale * row[b * LANES + lane] + shift
-                    z[s * whole + b, k, lane] = zero if value < zero else value
-        return
+    whole = n // LANES if n % LANES == 0 or count == 1 else 0
     for s in range(count):
         row = x[image + s, c, start : start + n]
-        for p in range(n):
+        for b in range(whole):
+            for lane in range(LANES):
+                value = scale * row[b * LANES + lane] + shift
+                z[s * whole + b, k, lane] = zero if value < zero else value
+        for p in range(whole * LANES, n):
             value = scale * row[p] + shift
             q = s * n + p
             z[q // LANES, k, q % LANES] = zero if value < zero else value

@@ -180,3 +180,26 @@ def dots(rows: int, columns: int) -> Any:
         return types.void(d, whole, whole, whole, x, whole, offsets, whole, whole, whole, sums, whole), generate
 
     return product
+
+
+@intrinsic
+def arrive(typing: Any, counters: Any, at: Any) -> Any:
+    """Add 1 to a counter that other threads read."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        counter = _pointer(context, builder, signature.args[0], *arguments)
+        builder.atomic_rmw("add", counter, ir.Constant(counter.type.pointee, 1), "acq_rel")
+        return context.get_dummy_value()
+
+    return types.void(counters, at), generate
+
+
+@intrinsic
+def arrived(typing: Any, counters: Any, at: Any) -> Any:
+    """A counter to which other threads add."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        counter = _pointer(context, builder, signature.args[0], *arguments)
+        return builder.load_atomic(counter, "acquire", align=8)
+
+    return types.int64(counters, at), generate
