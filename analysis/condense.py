@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from condense_core import CondenseNet
     from condense_core.certificate import Certificate
     from condense_core.export import Exported
+    from condense_core.plan import Plan
 
 LAYER_COLUMNS = ("layer", "in", "groups", "kept", "share", "difference")
 
@@ -28,13 +29,19 @@ LAYER_COLUMNS = ("layer", "in", "groups", "kept", "share", "difference")
     "targets",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="file to export to: .pt2 (torch.export) or .onnx; may be given again",
+    help="file to export to: .pt2 (torch.export), .onnx or .safetensors (with its plan); may be given again",
 )
 @click.option("--images", type=click.IntRange(1), default=32, help="real images to compare on  (default: 32)")
 @click.option(
     "--data",
     metavar="X",
     help="where they come from, like a study's data  (default: the run's data; of a checkpoint photographs)",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    help="measure a plan for batches of so many images: which execution of each layer is fastest here  "
+    "(default: 1 with a .safetensors target, else no plan)",
 )
 @click.option("--per-layer", is_flag=True, help="a row a layer")
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", help="run store  (default: runs)")
@@ -55,6 +62,7 @@ def condense(
     per_layer: bool,
     runs: Path,
     data_dir: Path,
+    batch: int | None,
     as_json: bool,
     **settings: Any,
 ) -> int:
@@ -74,21 +82,29 @@ def condense(
             check_writable(target.parent)
         store = RunStore(runs)
         model = load_network(run_or_checkpoint, store, **settings).eval()
-        batch, images_from = real_images(run_or_checkpoint, store, model, data, data_dir, images)
+        real, images_from = real_images(run_or_checkpoint, store, model, data, data_dir, images)
         from condense_core.certificate import certify
         from condense_core.deploy import condense as make_small
 
         small = make_small(model)
         for target in targets:
             target.parent.mkdir(parents=True, exist_ok=True)
-    certificate = certify(model, small, batch, images_from)
+    certificate = certify(model, small, real, images_from)
     record = _record(run_or_checkpoint, model, certificate)
+    plan = None
+    if certificate.holds and (batch or any(target.suffix == ".safetensors" for target in targets)):
+        from condense_core.plan import make_plan
+
+        plan = make_plan(small, _repeated(real, batch or 1))
+        record["plan"] = plan.to_dict()
     with bad_input():  # a folder that vanished, a full disk
-        exported = _export(model, small, batch, targets, record) if certificate.holds else []
+        exported = _export(model, small, real, targets, record, plan) if certificate.holds else []
     if as_json:
         click.echo(json.dumps(record | {"exports": [_plain(export) for export in exported]}, indent=1))
     else:
         _print(certificate, per_layer)
+        if plan:
+            click.echo(plan)
     return _verdict(certificate, exported, targets, as_json)
 
 
@@ -134,8 +150,18 @@ def photographs(count: int, size: int) -> Tensor:
     return (images - images.mean((0, 2, 3), keepdim=True)) / images.std((0, 2, 3), keepdim=True)
 
 
+def _repeated(images: Tensor, count: int) -> Tensor:
+    """`count` of these images, the same ones again where there are fewer."""
+    return images.repeat(-(-count // len(images)), 1, 1, 1)[:count]
+
+
 def _export(
-    model: CondenseNet, small: CondenseNet, images: Tensor, targets: tuple[Path, ...], record: dict[str, Any]
+    model: CondenseNet,
+    small: CondenseNet,
+    images: Tensor,
+    targets: tuple[Path, ...],
+    record: dict[str, Any],
+    plan: Plan | None,
 ) -> list[Exported]:
     import torch
 
@@ -145,7 +171,7 @@ def _export(
         reference = model(images)
     exported = []
     for target in targets:
-        exported.append(export(small, target, images, reference))
+        exported.append(export(small, target, images, reference, plan))
         if exported[-1].holds:
             _write_certificate(target, record | {"export": _plain(exported[-1])})
     return exported

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,9 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from .certificate import TOLERANCE, relative_difference
+from .model import CondenseNet
+from .plan import Plan
+from .stored import load_condensed, save_condensed
 
-FORMATS = {".pt2": ("torch",), ".onnx": ("onnx", "onnxscript", "onnxruntime")}
-"""What each kind of file needs; the last one named is its runtime."""
+FORMATS = {
+    ".pt2": ("torch",),
+    ".onnx": ("onnx", "onnxscript", "onnxruntime"),
+    ".safetensors": ("safetensors",),
+}
+"""What each kind of file needs; the last one named is its runtime, but safetensors are run by this project."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +59,20 @@ def check_format(path: Path) -> None:
 
 
 @torch.no_grad()
-def export(model: nn.Module, path: Path, images: Tensor, reference: Tensor) -> Exported:
+def export(
+    model: CondenseNet, path: Path, images: Tensor, reference: Tensor, plan: Plan | None = None
+) -> Exported:
     """Write `model` to `path` for batches of any size, and run the file on `images` beside `reference` logits.
 
-    A file that differs by more than the tolerance is not put in place. Raises ValueError for its name.
+    Only a .safetensors file holds the plan. A file that differs by more than the tolerance is not put in place.
+    Raises ValueError for its name.
     """
     check_format(path)
-    write, run = (_write_torch, _run_torch) if path.suffix == ".pt2" else (_write_onnx, _run_onnx)
-    runtime = FORMATS[path.suffix][-1]
+    write, run = _WAYS[path.suffix]
+    runtime = "condense" if path.suffix == ".safetensors" else FORMATS[path.suffix][-1]
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, _quiet():
         temporary = Path(folder) / path.name
-        write(model.eval(), temporary, torch.cat([images[:1]] * 2))  # a batch of one would be taken for fixed
+        write(model.eval(), temporary, torch.cat([images[:1]] * 2), plan)  # one image would be taken for fixed
         logits = run(temporary, [images, images[:1]])
         differences = [relative_difference(own, reference[: len(own)]) for own in logits]
         content = temporary.read_bytes()
@@ -78,7 +88,7 @@ def export(model: nn.Module, path: Path, images: Tensor, reference: Tensor) -> E
     return exported
 
 
-def _write_torch(model: nn.Module, path: Path, images: Tensor) -> None:
+def _write_torch(model: nn.Module, path: Path, images: Tensor, plan: Plan | None) -> None:
     program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # names this machine's folders
@@ -90,7 +100,16 @@ def _run_torch(path: Path, batches: list[Tensor]) -> list[Tensor]:
     return [module(images) for images in batches]
 
 
-def _write_onnx(model: nn.Module, path: Path, images: Tensor) -> None:
+def _write_condensed(model: CondenseNet, path: Path, images: Tensor, plan: Plan | None) -> None:
+    save_condensed(model, path, plan)
+
+
+def _run_condensed(path: Path, batches: list[Tensor]) -> list[Tensor]:
+    model, _ = load_condensed(path)
+    return [model(images) for images in batches]
+
+
+def _write_onnx(model: nn.Module, path: Path, images: Tensor, plan: Plan | None) -> None:
     import onnx
 
     program = torch.onnx.export(
@@ -116,6 +135,13 @@ def _run_onnx(path: Path, batches: list[Tensor]) -> list[Tensor]:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return [torch.from_numpy(session.run(None, {"images": images.numpy()})[0]) for images in batches]
+
+
+_WAYS: dict[str, tuple[Callable[..., None], Callable[..., list[Tensor]]]] = {
+    ".pt2": (_write_torch, _run_torch),
+    ".onnx": (_write_onnx, _run_onnx),
+    ".safetensors": (_write_condensed, _run_condensed),
+}
 
 
 @contextmanager

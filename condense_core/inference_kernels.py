@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .kernels import _kernel, _pack, _panel2, _panel4, _places
-from .microkernels import LANES, arrive, arrived
+from .microkernels import LANES, arrive, arrived, give_way
 
 # what the table of a block holds of a layer: sizes, and where its arrays begin among all numbers and places
 (
@@ -19,6 +19,7 @@ from .microkernels import LANES, arrive, arrived
 ) = range(15)  # fmt: skip
 NORMALISED = 32_768  # numbers that normalised inputs may fill at a time
 PIECE = 512  # pixels that a 1×1 convolution works on at a time, unless their inputs are too many
+PATIENCE = 1000  # looks at a counter before other threads may have the core
 BAND = 1024  # pixels of hidden features that a 3×3 convolution reads at a time
 
 
@@ -79,10 +80,13 @@ def bands(x, height, width, table, numbers, places, each, met, threads, first, l
 
 @_kernel
 def _meet(met, at, threads):  # type: ignore[no-untyped-def]
-    """Wait for the other threads."""
+    """Wait for the other threads; after a while let those go first that share this one's core."""
     arrive(met, at)
+    rounds = 0
     while arrived(met, at) < threads:
-        pass
+        rounds += 1
+        if rounds % PATIENCE == 0:
+            give_way()
 
 
 @_kernel

@@ -6,11 +6,12 @@ count numbers.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -203,3 +204,18 @@ def arrived(typing: Any, counters: Any, at: Any) -> Any:
         return builder.load_atomic(counter, "acquire", align=8)
 
     return types.int64(counters, at), generate
+
+
+if os.name == "posix":
+    _yield = types.ExternalFunction("sched_yield", types.intc())
+
+    @njit
+    def give_way() -> None:
+        """Let the system run another thread."""
+        _yield()
+
+else:
+
+    @njit
+    def give_way() -> None:
+        """Nothing: the system takes the core away by itself."""

@@ -14,8 +14,11 @@ from official import CHECKPOINTS, needs_checkpoints
 from analysis.condense import condense, photographs
 from analysis.running import execute
 from analysis.targets import load_network
+from condense_core import export
 from condense_core.data import load
+from condense_core.plan import Plan
 from condense_core.runs import RunStore
+from condense_core.stored import load_condensed
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +115,24 @@ def test_a_network_of_single_weights_is_refused_with_the_reason(store):
 
 
 def test_a_file_that_differs_is_not_put_in_place(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "condense_core.export._run_torch", lambda path, batches: [b.new_ones(len(b), 10) for b in batches]
-    )
+    write, _ = export._WAYS[".pt2"]
+    wrong = write, lambda path, batches: [b.new_ones(len(b), 10) for b in batches]
+    monkeypatch.setitem(export._WAYS, ".pt2", wrong)
     name = next(run.name for run in store.runs() if run.name.startswith("learned"))
     result = call(store, name, "--to", tmp_path / "a.pt2")
     assert result.return_value == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_with_a_plan_is_loaded_and_runs_by_it(store, tmp_path):
+    name = next(run.name for run in store.runs() if run.name.startswith("learned"))
+    result = call(store, name, "--to", tmp_path / "small.safetensors", "--batch", 40, "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    model, plan = load_condensed(tmp_path / "small.safetensors")
+    assert plan.to_dict() == Plan.from_dict(record["plan"]).to_dict()
+    assert plan.batch == 40
+    assert model.execution == plan.execution
+    result = call(store, name, "--batch", 1)
+    assert "Batch 1, 8 x 8 pixels" in result.output
+    assert "the whole network: " in result.output.lower()
