@@ -76,6 +76,21 @@ def study_runs(source: str | Path | RunStore, study: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def times(source: str | Path | RunStore) -> pd.DataFrame:
+    """A row a network, execution and batch size of every benchmark in a store (`analysis.bench`)."""
+    return _benchmarks("times", source)
+
+
+def parts(source: str | Path | RunStore) -> pd.DataFrame:
+    """A row a layer, part and execution of every benchmark in a store that took layers apart."""
+    return _benchmarks("parts", source)
+
+
+def _benchmarks(name: str, source: str | Path | RunStore) -> pd.DataFrame:
+    store = source if isinstance(source, RunStore) else RunStore(Path(source))
+    return _frame(name, (row for record in store.benchmarks() for row in record[name]))
+
+
 def _run_row(run: Run) -> dict[str, Any]:
     config, result, status = run.config, run.result, run.status
     names = (

@@ -43,13 +43,13 @@ def runs_fast(block: nn.Module, x: Tensor) -> bool:
 
 def watched(module: nn.Module) -> bool:
     """Whether hooks wait for a module or a part of it, which they would not see at work."""
-    return any(map(hooked, module.modules()))
+    return any(any(hooks_of(part)) for part in module.modules())
 
 
-def hooked(module: nn.Module) -> bool:
-    """Whether hooks wait for this very module."""
-    before, after = module._forward_pre_hooks, module._forward_hooks
-    return bool(before or after or module._backward_hooks or module._backward_pre_hooks)
+def hooks_of(module: nn.Module) -> tuple[Any, ...]:
+    """The hooks that wait for this very module, by kind."""
+    forward = module._forward_pre_hooks, module._forward_hooks
+    return *forward, module._backward_pre_hooks, module._backward_hooks
 
 
 def can_run(x: Tensor) -> bool:

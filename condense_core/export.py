@@ -70,7 +70,7 @@ def export(
     check_format(path)
     write, run = _WAYS[path.suffix]
     runtime = "condense" if path.suffix == ".safetensors" else FORMATS[path.suffix][-1]
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder, _quiet():
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder, quiet():
         temporary = Path(folder) / path.name
         write(model.eval(), temporary, torch.cat([images[:1]] * 2), plan)  # one image would be taken for fixed
         logits = run(temporary, [images, images[:1]])
@@ -109,7 +109,8 @@ def _run_condensed(path: Path, batches: list[Tensor]) -> list[Tensor]:
     return [model(images) for images in batches]
 
 
-def _write_onnx(model: nn.Module, path: Path, images: Tensor, plan: Plan | None) -> None:
+def write_onnx(model: nn.Module, path: Path, images: Tensor, plan: Plan | None = None) -> None:
+    """Write `model` as ONNX for batches of any size; `images` (N, 3, H, W) are an example of two or more."""
     import onnx
 
     program = torch.onnx.export(
@@ -139,13 +140,13 @@ def _run_onnx(path: Path, batches: list[Tensor]) -> list[Tensor]:
 
 _WAYS: dict[str, tuple[Callable[..., None], Callable[..., list[Tensor]]]] = {
     ".pt2": (_write_torch, _run_torch),
-    ".onnx": (_write_onnx, _run_onnx),
+    ".onnx": (write_onnx, _run_onnx),
     ".safetensors": (_write_condensed, _run_condensed),
 }
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the exporters' remarks about themselves."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

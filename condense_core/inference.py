@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .deploy import CondensedBlock
-from .execution import Array, can_run, hooked, kernels, padded, taps_of
+from .execution import Array, can_run, hooks_of, kernels, padded, taps_of
 from .threads import share
 
 if kernels is not None:
     from . import inference_kernels
 
 NUMBERS = {torch.float32: np.float32, torch.float64: np.float64}
+WORTH_SHARING = 1_000_000  # products: fewer take less time than threads take to begin
 PARTS = {"index", "norm1", "relu1", "dropout", "conv1", "norm2", "shuffle", "relu2", "conv2"}
 
 
@@ -130,7 +131,20 @@ def assemble(layers: Iterable[Layer], channels: int, dtype: torch.dtype) -> Prog
     )
 
 
-_PROGRAMS: WeakKeyDictionary[nn.Module, tuple[Any, Program]] = WeakKeyDictionary()
+class _Known:
+    """What was read off a block: its parts, where they keep tensors and hooks, and the program made of them."""
+
+    def __init__(self, block: CondensedBlock, parts: list[nn.Module]):
+        self.parts = parts
+        self.whole = all(layer._modules.keys() <= PARTS for layer in block.children())
+        modules = [*block.children(), *parts]
+        self.tensors = [own for m in modules for own in (m._parameters, m._buffers) if own]
+        self.hooks = [own for m in modules for own in hooks_of(m)]
+        self.state: Any = None
+        self.program: Program | None = None
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
 
 
 def program(block: CondensedBlock, x: Tensor) -> Program | None:
@@ -138,22 +152,24 @@ def program(block: CondensedBlock, x: Tensor) -> Program | None:
 
     None where it would not compute what the block says of `x`: in training, for gradients, under hooks.
     """
-    layers: list[Any] = list(block._modules.values())
-    modules = [*layers, *(part for layer in layers for part in layer._modules.values())]
-    tensors = [t for m in modules for own in (m._parameters, m._buffers) for t in own.values() if t is not None]
-    learns = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *tensors))
-    known = all(layer._modules.keys() <= PARTS for layer in layers)
-    if not can_run(x) or not known or block.training or learns or any(map(hooked, modules)):
+    if not can_run(x) or block.training:
+        return None
+    parts: Any = [part for layer in block._modules.values() for part in layer._modules.values()]
+    known = _KNOWN.get(block)
+    if known is None or known.parts != parts:
+        known = _KNOWN[block] = _Known(block, parts)
+    tensors = [t for own in known.tensors for t in own.values() if t is not None]
+    learns = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
+    if learns or not known.whole or any(known.hooks):
         return None
     state = x.dtype, block.choices, [(id(t), t.data_ptr(), t._version) for t in tensors]
-    made = _PROGRAMS.get(block)
-    if made is None or made[0] != state:
+    if known.state != state:
         channels, read = x.shape[1], []
-        for layer, choice in zip(layers, block.choices, strict=True):
+        for layer, choice in zip(block, block.choices, strict=True):
             read.append(read_layer(layer, channels, choice))
             channels += read[-1].growth_rate
-        made = _PROGRAMS[block] = state, assemble(read, x.shape[1], x.dtype)
-    return made[1]
+        known.state, known.program = state, assemble(read, x.shape[1], x.dtype)
+    return known.program
 
 
 def run(steps: Program, x: Tensor) -> Tensor:
@@ -167,12 +183,15 @@ def run(steps: Program, x: Tensor) -> Tensor:
 def append(steps: Program, out: Tensor) -> None:
     """Let the layers write their features behind those they read, all in `out` (N, C, H, W)."""
     count, _, height, width = out.shape
-    threads = min(torch.get_num_threads(), height)
+    small = count * height * width * len(steps.numbers) < WORTH_SHARING
+    threads = 1 if small else min(torch.get_num_threads(), height)
     each = min(inference_kernels.images_at_a_time(height * width), -(-count // threads))
     chunks = -(-count // each)
     features = out.numpy().reshape(count, -1, height * width)
     arrays = features, height, width, steps.table, steps.numbers, steps.places, each
-    if chunks >= threads:
+    if threads == 1:
+        inference_kernels.dense_block(*arrays, np.zeros((1, 1), np.int64), 1, 0, height, 0, chunks)
+    elif chunks >= threads:
         share(inference_kernels.dense_block, chunks, *arrays, np.zeros((1, 1), np.int64), 1, 0, height)
     else:
         met = np.zeros((chunks, len(steps.table)), np.int64)

@@ -2,6 +2,7 @@
 
 store.json                      marks a run store
 studies/<name>.json             the runs of a study
+benchmarks/<moment>.json        times that were measured
 <variant>-k<k0>-s<seed>-<hash>/
     config.json                 configuration, versions, commit, fingerprint of the data
     status.json                 running, stopped, done, diverged or failed, with the reason
@@ -21,6 +22,7 @@ import platform
 import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,6 +125,18 @@ class RunStore:
             known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json"))) or "none"
             raise FileNotFoundError(f"study {name!r}: not in {self.root} (there: {known})")
         return dict(json.loads(path.read_text()))
+
+    def write_benchmark(self, record: Mapping[str, Any]) -> Path:
+        """Keep measured times beside the runs, under the moment at which they were taken."""
+        (self.root / "benchmarks").mkdir(exist_ok=True)
+        moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        path = self.root / "benchmarks" / f"{moment}-{uuid.uuid4().hex[:6]}.json"
+        write_json(path, record)
+        return path
+
+    def benchmarks(self) -> list[dict[str, Any]]:
+        """Every benchmark that was kept, the oldest first."""
+        return [json.loads(path.read_text()) for path in sorted((self.root / "benchmarks").glob("*.json"))]
 
 
 @dataclass(frozen=True)
