@@ -19,7 +19,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from analysis import frames, plots, stats
+from analysis import chapter, frames, plots, stats
 from analysis.ablate import ablate
 from analysis.chapter import Chapter
 from analysis.comparison import Comparison
@@ -297,6 +297,26 @@ def test_a_study_without_a_finished_run_has_a_report_that_says_so(store, tmp_pat
     for run in copy.runs():
         shutil.rmtree(run.folder)
     assert "No run is done yet." in write_report(Chapter(copy, "small"), tmp_path / "reports").read_text()
+
+
+def test_of_very_many_runs_all_are_listed_and_what_is_not_done_is_viewed_first(
+    store, runs, tmp_path, monkeypatch
+):
+    shutil.copytree(store.root, tmp_path / "runs")
+    copy = RunStore(tmp_path / "runs")
+    failed = copy.runs()[-1]
+    failed.set_state("failed", "no reason")
+    monkeypatch.setattr(chapter, "MOST_VIEWS", 10)
+    text = render([Chapter(copy, "small")])
+    viewed = re.findall(r'<details class="run" id="study-0-([^"]+)"', text)
+    assert len(viewed) == 10
+    assert failed.name in viewed
+    assert {name.rsplit("-", 2)[1] for name in viewed if name != failed.name} == {"s0"}
+    table = next(
+        table for table in Page(text).tables if table[0] == ["run", "state", "test error %", "seconds"]
+    )
+    errors = {row[0]: row[2] for row in table[1:]}
+    assert errors == {row.run: f"{row.test_error_percent:.2f}" for row in runs.itertuples()}
 
 
 def test_masks_at_the_end_are_those_of_the_last_weights(store, runs):
