@@ -157,7 +157,7 @@ def _print_studies(as_json: bool) -> int:
         }
         click.echo(json.dumps(studies, indent=1))
         return 0
-    from .tables import print_table
+    from .text import print_table
 
     rows = [(name, study.question, study.paper) for name, study in NAMED_STUDIES.items()]
     print_table("Studies", ("study", "asks", "in the paper"), rows)
@@ -190,9 +190,8 @@ def _print_plan(study: Study, store: RunStore, as_json: bool, jobs: int | None) 
     if as_json:
         click.echo(json.dumps({"study": study.config.name, "runs": rows}, indent=1))
         return
-    from .plots import count
     from .running import default_jobs
-    from .tables import print_table
+    from .text import count, print_table
 
     columns = ("run", "variant", "to base", "seed", "MACs", "params", "seconds", "state")
     print_table(
@@ -271,7 +270,8 @@ def _conclude(
         plain = {key: json.loads(frame.to_json(orient="records")) for key, frame in tables.items()}
         click.echo(json.dumps(result | plain, indent=1))
     else:
-        from .tables import EFFECT_COLUMNS, SUMMARY_COLUMNS, effect_rows, print_table, summary_rows
+        from .tables import EFFECT_COLUMNS, SUMMARY_COLUMNS, effect_rows, summary_rows
+        from .text import print_table
 
         print_table(name, SUMMARY_COLUMNS, summary_rows(summary))
         if len(effects):

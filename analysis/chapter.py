@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
-from condense_core.config import ModelConfig, RecipeConfig
+from condense_core.config import ModelConfig, RecipeConfig, RunConfig
 from condense_core.runs import Run, RunStore
 from condense_core.settings import from_dict, to_dict
 
@@ -18,10 +19,11 @@ from .connection_maps import connection_maps
 from .findings import findings
 from .pictures import Picture, learned_runs, pictures, shown_run
 from .study_config import StudyConfig, command
-from .tables import Table, effect_table, frame_table, number, setting, summary_table
+from .tables import Table, effect_table, frame_table, number, run_table, setting, summary_table
 
 TOP = ("tradeoff", "effects", "grid", "connections-alive", "life", "macs", "cost")  # what answers first
 MOST_POINTS = 150  # of a small curve
+MOST_VIEWS = 150  # of runs with curves: a thousand would make a page of 5 MB that is slow to open
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class Chapter:
     def begun(self) -> list[Run]:
         """Its runs that were begun."""
         return [Run(self.store.root / name) for name in self.runs.run] if len(self.runs) else []
+
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """Their `Run.record`, which take some kilobytes each."""
+        return [run.record for run in self.begun]
 
     @cached_property
     def findings(self) -> list[str]:
@@ -124,8 +131,7 @@ class Chapter:
     def environments(self) -> list[dict[str, str]]:
         """Versions and commits that its runs were trained with, and fingerprints of the data, each once."""
         found: list[dict[str, str]] = []
-        for run in self.begun:
-            record = run.record
+        for record in self.records:
             row = {name: setting(value) for name, value in record["environment"].items()}
             row["data fingerprint"] = record["data_fingerprint"]
             if row not in found:
@@ -144,19 +150,31 @@ class Chapter:
         return float(self.runs.seconds.sum()) if len(self.runs) else 0.0
 
     @cached_property
-    def run_views(self) -> list[RunView]:
-        """Every run with its settings, curves and stages."""
-        flat = [_flat(run) for run in self.begun]
+    def viewed(self) -> set[str]:
+        """The runs that have a view: all, or of very many those that are not done, and the first seeds."""
+        if len(self.runs) <= MOST_VIEWS:
+            return set(self.runs.run) if len(self.runs) else set()
+        place = self.runs.seed.where(self.runs.state == "done", -1)
+        return set(self.runs.run[place.sort_values(kind="stable").index[:MOST_VIEWS]])
+
+    @property
+    def run_views(self) -> Iterator[RunView]:
+        """The runs that are viewed, each with its settings, curves and stages."""
+        flat = [_flat(record) for record in self.records]
         varied = [name for name in (flat[0] if flat else {}) if len({str(row.get(name)) for row in flat}) > 1]
-        return [
-            RunView(run, {name: setting(row.get(name)) for name in varied})
-            for run, row in zip(self.begun, flat, strict=True)
-        ]
+        for run, row in zip(self.begun, flat, strict=True):
+            if run.name in self.viewed:
+                yield RunView(run, {name: setting(row.get(name)) for name in varied})
+
+    @property
+    def run_table(self) -> Table:
+        """Every run in a row."""
+        return run_table("Runs", self.runs)
 
 
-def _flat(run: Run) -> dict[str, Any]:
-    """Model and recipe of a run in one level."""
-    config = run.config
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    """Model and recipe of a run in one level, from its `Run.record`."""
+    config = from_dict(RunConfig, record["config"])
     names = [item.name for item in (*fields(ModelConfig), *fields(RecipeConfig))]
     values = to_dict(config.model) | to_dict(config.recipe) | {"seed": config.seed}
     return {name: values[name] for name in (*names, "seed")}

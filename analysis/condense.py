@@ -200,7 +200,7 @@ def _write_certificate(target: Path, record: dict[str, Any]) -> None:
 
 
 def _print(certificate: Certificate, per_layer: bool) -> None:
-    from .tables import print_table
+    from .text import print_table
 
     if per_layer:
         rows = [

@@ -114,7 +114,7 @@ def published_rows(name: str) -> list[Published]:
 
 
 def _print_one(title: str, name: str, table: CostTable, counted: Conventions, per_layer: bool) -> None:
-    from .tables import print_table
+    from .text import print_table
 
     if per_layer:
         rows = [
@@ -196,7 +196,7 @@ def agreement(figure: float, printed: float | None) -> str:
 
 
 def _print_all(as_json: bool) -> int:
-    from .tables import print_table
+    from .text import print_table
 
     rows = comparison()
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from statistics import median
+from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
 from condense_core.config import RunConfig
@@ -13,7 +13,7 @@ from condense_core.cost import cost_table
 if TYPE_CHECKING:
     from condense_core.runs import RunStore
 
-    from .study import Study
+    from .study import Study, Variant
 
 TIMED_STEPS = 3
 EVALUATION_SHARE = 1 / 3  # of an image's training time: the forward pass alone
@@ -21,15 +21,20 @@ EVALUATION_SHARE = 1 / 3  # of an image's training time: the forward pass alone
 
 def plan(study: Study, store: RunStore) -> list[dict[str, Any]]:
     """A row a run: variant, residual, seed, cost, estimated seconds of the whole run, state in the store."""
-    configs = study.run_configs()
-    seconds = _seconds_per_image([config for _, config in configs])
-    images = _images(study)
+    configs = [(variant, config, store.run(config)) for variant, config in study.run_configs()]
+    states = {run.name: run.status["state"] for *_, run in configs}
+    taken: dict[Variant, list[float]] = {}
+    for variant, _, run in configs:
+        if states[run.name] == "done":
+            taken.setdefault(variant, []).append(run.seconds())
+    estimated = _estimates(study, [variant for variant in study.variants if variant not in taken])
+    seconds = estimated | {variant: mean(values) for variant, values in taken.items()}
     rows = []
-    for variant, config in configs:
-        cost = cost_table(config.model)
+    for variant, config, run in configs:
+        cost = cost_table(variant.model)
         rows.append(
             {
-                "run": config.name,
+                "run": run.name,
                 "variant": variant.label,
                 "role": variant.role,
                 "residual": variant.residual,
@@ -37,11 +42,20 @@ def plan(study: Study, store: RunStore) -> list[dict[str, Any]]:
                 "macs": cost.macs,
                 "flops_paper": cost.flops_paper,
                 "params": cost.params,
-                "estimated_seconds": seconds(config) * images,
-                "state": store.run(config).status["state"],
+                "estimated_seconds": seconds[variant],
+                "state": states[run.name],
             }
         )
     return rows
+
+
+def _estimates(study: Study, variants: list[Variant]) -> dict[Variant, float]:
+    """Seconds of a run of variants that have none which could tell, timed here."""
+    if not variants:
+        return {}
+    configs = {variant: config for variant, config in study.run_configs() if variant in variants}
+    seconds, images = _seconds_per_image(list(configs.values())), _images(study)
+    return {variant: seconds(config) * images for variant, config in configs.items()}
 
 
 def _images(study: Study) -> float:

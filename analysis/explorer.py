@@ -189,7 +189,7 @@ class Explorer(widgets.VBox):
 
     def _look_ahead(self) -> None:
         """Draw the costs of the other variants aside: to count a network's takes longer than a change may."""
-        ahead = tuple(run for seeds in self._runs.values() for run in list(seeds.values())[:1] if _begun(run))
+        ahead = tuple(run for seeds in self._runs.values() for run in list(seeds.values())[:1] if run.begun)
         if ahead != self._ahead:
             self._ahead = ahead
             Thread(target=self._draw_ahead, args=(ahead,)).start()
@@ -228,10 +228,6 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _mark(run: Run) -> Mark:
     """Changes when anything does that is shown of a run."""
     return tuple(_stamp(run.folder / name) for name in WATCHED)
-
-
-def _begun(run: Run) -> bool:
-    return (run.folder / "config.json").is_file()
 
 
 @lru_cache(maxsize=4096)
@@ -273,7 +269,7 @@ def _stages(run: Run | None) -> list[str]:
 
 
 def _layers(run: Run | None) -> list[str]:
-    return [layer.label for layer in frames.targets(_config(run).model)] if run and _begun(run) else []
+    return [layer.label for layer in frames.targets(_config(run).model)] if run and run.begun else []
 
 
 def _about(store: RunStore, runs: Runs, run: Run | None) -> str:
@@ -281,7 +277,7 @@ def _about(store: RunStore, runs: Runs, run: Run | None) -> str:
     if run is None:
         return _note(f"There is no run in {store.root} yet; `python -m analysis.ablate` trains some.")
     every = [run for seeds in runs.values() for run in seeds.values()]
-    begun = sum(map(_begun, every))
+    begun = sum(run.begun for run in every)
     rest = _note(f"{begun} of {len(every)} runs have begun.") if begun < len(every) else ""
     return f'<div style="line-height: normal">{run._repr_html_()}{rest}</div>'
 

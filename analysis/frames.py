@@ -68,7 +68,7 @@ def study_runs(source: str | Path | RunStore, study: str) -> pd.DataFrame:
     store = source if isinstance(source, RunStore) else RunStore(Path(source))
     record = store.read_study(study)
     for variant in record["variants"]:
-        begun = [run for name in variant["runs"] if (run := Run(store.root / name)).record]
+        begun = [run for name in variant["runs"] if (run := Run(store.root / name)).begun]
         columns = {name: variant[name] for name in ("role", "size", "residual")}
         columns |= {"variant": variant["label"], "curve": variant.get("curve"), "seeds": len(variant["runs"])}
         columns["path"] = record.get("path", False)
@@ -178,12 +178,12 @@ def _connection_rows(run: Run, stage: str | None) -> Iterator[dict[str, Any]]:
     for record in run.stages():
         if stage not in (None, stage_name(record)):
             continue
-        tensors = run.stage_tensors(record)
+        arrays = run.stage_arrays(record)
         for layer in layers:
-            if f"mask.{layer.mask}" not in tensors:
+            if f"mask.{layer.mask}" not in arrays:
                 continue
-            mask = tensors[f"mask.{layer.mask}"].numpy()
-            weights = (tensors[f"importance.{layer.mask}"].numpy() * mask).sum(0, dtype=float)
+            mask = arrays[f"mask.{layer.mask}"]
+            weights = (arrays[f"importance.{layer.mask}"] * mask).sum(0, dtype=float)
             firsts = [first for _, first, _ in layer.sources]
             alive = np.add.reduceat(mask.sum(0), firsts).tolist()
             strength = np.add.reduceat(weights, firsts).tolist()
@@ -235,14 +235,14 @@ def deaths(run: Run, target: str | None = None) -> Iterator[tuple[Target, np.nda
     Both arrays are (groups, in_channels); what never was alive died in stage 0.
     """
     records = run.stages()
-    tensors = [run.stage_tensors(record) for record in records]
-    stage = np.array([-1 if record["stage"] is None else record["stage"] for record in records])
+    arrays = [run.stage_arrays(record) for record in records]
+    stages = np.array([-1 if record["stage"] is None else record["stage"] for record in records])
     for layer in targets(run.config.model):
-        if target in (None, layer.label) and tensors and f"mask.{layer.mask}" in tensors[0]:
-            alive = np.stack([t[f"mask.{layer.mask}"].numpy() for t in tensors])
-            importance = np.stack([t[f"importance.{layer.mask}"].numpy() for t in tensors])
+        if target in (None, layer.label) and arrays and f"mask.{layer.mask}" in arrays[0]:
+            alive = np.stack([stage[f"mask.{layer.mask}"] for stage in arrays])
+            importance = np.stack([stage[f"importance.{layer.mask}"] for stage in arrays])
             first_dead = np.where(alive[-1], len(records) - 1, alive.argmin(0))
-            died = np.where(alive[-1], -1, stage[first_dead]).astype(np.int8)
+            died = np.where(alive[-1], -1, stages[first_dead]).astype(np.int8)
             yield layer, died, np.take_along_axis(importance, first_dead[None], 0)[0]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,14 +22,14 @@ from condense_core.config import (
     RunConfig,
     growth_rates,
 )
+from condense_core.cost import cost_table
+from condense_core.description import Description, describe
 from condense_core.settings import nearest, to_dict
 
 from .study_config import AXES, MATCH_TOLERANCE, NAMED_STUDIES, StudyConfig, level_name, part_of, study_config
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from condense_core.data import Description
 
 
 PATH: dict[str, dict[str, Any]] = {
@@ -59,6 +60,25 @@ class Variant:
     curve: str | None
 
 
+GPU_FILES = ("nvidiactl", "nvidia0", "nvmap", "dxg", "kfd")  # in /dev: NVIDIA's, Jetson's, WSL's, AMD's
+
+
+def _device(asked: str) -> str:
+    """'cpu' or 'cuda', as asked or as there is; torch, slow to import, is not asked where none can be."""
+    if asked not in (valid := ("auto", "cpu", "cuda")):
+        raise ValueError(f"device {asked!r}: {nearest(asked, valid)}")
+    never = sys.platform == "linux" and not any(Path("/dev", name).exists() for name in GPU_FILES)
+    if asked == "cpu" or (asked == "auto" and never):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if asked == "cuda":
+        raise ValueError("device 'cuda': there is none; valid: auto, cpu")
+    return "cpu"
+
+
 def width_step(model: ModelConfig) -> int:
     """The smallest step of k0 with which all groups still divide their channels."""
     return math.lcm(model.groups_3x3, model.groups // math.gcd(model.groups, model.bottleneck))
@@ -66,8 +86,6 @@ def width_step(model: ModelConfig) -> int:
 
 def match_cost(model: ModelConfig, macs: int) -> ModelConfig:
     """`model` with the k0 whose final MACs come nearest to `macs`, in steps that all groups divide."""
-    from condense_core.cost import cost_table
-
     step, schedule = width_step(model), model.growth_schedule
     costed = dataclasses.replace(model, grouping="learned")  # all groupings cost the same: measure one
 
@@ -104,17 +122,7 @@ class Study:
     @classmethod
     def of(cls, config: StudyConfig, device: str = "auto") -> Study:
         """The study of `config`; looks at the data, decodes nothing. Raises where either is bad."""
-        import torch
-
-        from condense_core.data import describe
-
-        if device not in (valid := ("auto", "cpu", "cuda")):
-            raise ValueError(f"device {device!r}: {nearest(device, valid)}")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        elif device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device 'cuda': there is none; valid: auto, cpu")
-        study = cls(config, describe(config.data_config), device)
+        study = cls(config, describe(config.data_config), _device(device))
         study.run_configs()  # whatever is wrong with a variant is told here
         study.check_match()
         return study
@@ -170,8 +178,6 @@ class Study:
                 yield self._variant(cell, size, "size")
 
     def _variant(self, cell: Cell, size: int, role: str) -> Variant:
-        from condense_core.cost import cost_table
-
         model = self._model(cell, size)
         target = cost_table(self._model(self._base_cell, size)).macs
         if self.config.match == "cost" and cell != self._base_cell and self._is_matched(cell, role):
@@ -289,8 +295,6 @@ class Study:
 
     def _variant_rows(self) -> Iterator[tuple[str, ...]]:
         """The variants as texts, under their headings."""
-        from condense_core.cost import cost_table
-
         yield "variant", "role", "k0", "MACs", "beside the base", "parameters"
         base = cost_table(self.base.model).macs
         for variant in self.variants:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from .plots import count
 from .study_config import AXES
+from .text import LEFT_COLUMNS, count
 
 SUMMARY_COLUMNS = (
     "variant",
@@ -34,13 +33,6 @@ EFFECT_COLUMNS = (
     "p (uncorrected)",
     "pairs",
     "shown",
-)
-
-
-LEFT_COLUMNS = frozenset(
-    {"run", "variant", "role", "state", "factor", "level", "against"}
-    | {"model", "data", "source", "layer", "operator", "convention", "what is counted"}
-    | {"study", "asks", "in the paper"}
 )
 
 
@@ -190,32 +182,15 @@ def setting(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def run_rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every run with its state, error and reason."""
-    return [
-        {
-            "run": row.run,
-            "state": row.state,
-            "error": number(row.test_error_percent),
-            "seconds": number(row.seconds, ".1f"),
-            "reason": row.reason or "",
-        }
+def run_table(name: str, runs: pd.DataFrame) -> Table:
+    """`frames.study_runs` in short: a row a run with its state and its error."""
+    rows = [
+        [
+            Cell(row.run),
+            Cell(row.state),
+            Cell(number(row.test_error_percent), _exact(row.test_error_percent) if row.state == "done" else ""),
+            Cell(number(row.seconds, ".1f")),
+        ]
         for row in runs.itertuples()
     ]
-
-
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout: as wide as it needs to be, so that nothing of it is cut in a file."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title), box=None, title_justify="left", pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(name, justify="right" if name not in LEFT_COLUMNS else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console = Console()
-    unlimited = console.options.update(width=10_000)
-    console.width = max(console.width, console.measure(table, options=unlimited).maximum)
-    console.print(table)
+    return Table(name, ("run", "state", "test error %", "seconds"), rows)

@@ -1,4 +1,4 @@
-"""Condensation (paper Sec. 3.1): stages, importance, pruning and the group lasso that prepares it.
+"""Condensation (paper Sec. 3.1): importance, pruning and the group lasso that prepares it.
 
 Traditional pruning, the paper's control (Sec. 4.3), is here too: other stages, other importances.
 """
@@ -7,44 +7,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
 
-from .config import Criterion, Pruning
+from .config import Criterion
 from .grouping import (
     LearnedGroupConv,
     LearnedGroupLinear,
     Masked,
     UnstructuredConv,
     grouped,
-    kept_inputs,
     live_weights,
 )
+from .stages import kept_inputs, layer_stage
 
 Learned = LearnedGroupConv | LearnedGroupLinear
 
 LASSO_FLOOR = 1e-6  # of a squared norm: without it the gradient at 0 is NaN
-
-
-def stage_of(progress: float | Fraction, condense_factor: int, pruning: Pruning = "condensing") -> int:
-    """Stage at a fraction of training in [0, 1).
-
-    Condensing: C−1 stages share the first half. The others train a dense network for half of the time, then
-    prune it at once, or stage by stage over the third quarter.
-    """
-    last = condense_factor - 1
-    if pruning == "condensing":
-        return min(last, math.floor(2 * progress * last))
-    if 2 * progress < 1:
-        return 0
-    return last if pruning == "one-shot" else min(last, 1 + math.floor((4 * progress - 2) * last))
-
-
-def layer_stage(stage: int, last_stage: int, condense_factor: int) -> int:
-    """Stage of a layer with its own condense factor where the network (0 … `last_stage`) enters `stage`."""
-    return stage_of(Fraction(stage, 2 * max(last_stage, 1)), condense_factor)
 
 
 def kept_in_stage(layer: Masked, stage: int, last_stage: int) -> int:

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .condensation import layer_stage, learned_layers, prune
+from .condensation import learned_layers, prune
 from .config import ModelConfig
 from .cost import CostTable, cost_table
 from .deploy import condense
 from .model import CondenseNet
+from .stages import layer_stage
 
 EXACT = ("conv", "linear")  # the operators that `macs` counts too
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .config import DataConfig
+from .description import describe
 from .folders import LARGE_IMAGE_PIXELS, Progress, check_readable, decode_folder, list_folder
 from .images import (
     Augmentation,
@@ -89,36 +90,6 @@ class Dataset:
 
 CIFAR10_NORMALISATION = Normalisation((0.4914, 0.4824, 0.4467), (0.2471, 0.2435, 0.2616))
 CIFAR100_NORMALISATION = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
-
-
-@dataclass(frozen=True)
-class Description:
-    """What can be said of a data set without decoding it."""
-
-    num_classes: int
-    image_size: int
-    train_images: int
-    test_images: int
-
-
-def describe(config: DataConfig) -> Description:
-    """Classes, image size and numbers of images (before the validation split); decodes nothing.
-
-    Raises FileNotFoundError or ValueError for a folder that cannot be used.
-    """
-    known = {
-        "digits": Description(10, 8, 1197, 600),
-        "cifar10": Description(10, 32, 50_000, 10_000),
-        "cifar100": Description(100, 32, 50_000, 10_000),
-        "fashion-mnist": Description(10, 28, 60_000, 10_000),
-    }
-    if config.name in known:
-        if config.data_image_size:
-            raise ValueError(f"data_image_size {config.data_image_size}: only for a folder or imagenet")
-        return known[config.name]
-    folder = list_folder(config)
-    counts = (len(split.paths) for split in (folder.train, folder.test))
-    return Description(len(folder.classes), folder.image_size, *counts)
 
 
 def load(config: DataConfig, data_dir: Path = Path("data"), progress: Progress | None = None) -> Dataset:

@@ -12,11 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import CLASSIFIER_CONDENSE_FACTOR, Grouping
-
-
-def kept_inputs(in_channels: int, condense_factor: int, stage: int) -> int:
-    """Inputs that every group still reads in `stage` (0 … C−1): ceil(I·(C−s)/C)."""
-    return -(-in_channels * (condense_factor - stage) // condense_factor)
+from .stages import kept_inputs
 
 
 def sequential_mask(in_channels: int, groups: int, kept: int) -> Tensor:

@@ -143,8 +143,6 @@ class CondenseNet(nn.Module):
     @torch.no_grad()
     def _initialise(self, draws: torch.Generator) -> None:
         """He normal by fan-out (He et al. 2015), as the official code does; nothing under a mask."""
-        if self.stem.weight.is_meta:  # has shapes only, and torch is slow to find that out weight by weight
-            return
         for module in self.modules():
             if isinstance(module, nn.Conv2d | MaskedConv1x1):
                 fan_out = module.out_channels * module.weight[0, 0].numel()

@@ -39,6 +39,7 @@ from .files import write_atomically, write_json
 from .settings import from_dict, to_dict
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 FORMAT = 1
@@ -155,6 +156,11 @@ class Run:
         return json.loads(path.read_text()) if path.is_file() else {}
 
     @property
+    def begun(self) -> bool:
+        """Whether it was begun: its configuration stands there from then on."""
+        return (self.folder / "config.json").is_file()
+
+    @property
     def config(self) -> RunConfig:
         """The configuration that made this run."""
         return from_dict(RunConfig, self._read("config.json")["config"])
@@ -187,16 +193,24 @@ class Run:
         records = [json.loads(path.read_text()) for path in (self.folder / "stages").glob("*.json")]
         return sorted(records, key=lambda record: (record["stage"] is None, record["stage"]))
 
-    def stage_tensors(self, record: Mapping[str, Any]) -> dict[str, Tensor]:
+    def stage_arrays(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """'mask.<layer>' and 'importance.<layer>' of a stage record, checked against its checksum."""
-        return _load_tensors(self.folder / "stages" / record["tensors"], record["sha256"])
+        from safetensors.numpy import load
+
+        return load(_checked(self.folder / "stages" / record["tensors"], record["sha256"]))
+
+    def stage_tensors(self, record: Mapping[str, Any]) -> dict[str, Tensor]:
+        """`stage_arrays` for torch, which takes seconds to load."""
+        import torch
+
+        return {name: torch.from_numpy(array) for name, array in self.stage_arrays(record).items()}
 
     def _repr_html_(self) -> str:
         """What a notebook shows: state, settings, and figures as far as there are any."""
         status = self.status
         state = f"{status['state']}: {status['reason']}" if status.get("reason") else status["state"]
         title = f"<p><b>{escape(self.name)}</b> ({escape(state)})</p>"
-        if not self.record:
+        if not self.begun:
             return f"{title}<p>It has not begun.</p>"
         config = self.config
         parts = {"model": config.model, "recipe": config.recipe, "data": config.data}
@@ -362,7 +376,11 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
 def _load_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
     from safetensors.torch import load
 
+    return load(_checked(path, sha256))
+
+
+def _checked(path: Path, sha256: str) -> bytes:
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(f"{path}: does not match its checksum")
-    return load(content)
+    return content

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass
+from functools import lru_cache
 from typing import Any, TypeVar, cast, get_type_hints
 
 Config = TypeVar("Config")
@@ -88,11 +89,17 @@ def check_setting(name: str, value: Any, hint: Any, rules: Mapping[str, Any]) ->
         raise ValueError(f"{name} {value!r}: must be text")
 
 
+@lru_cache
+def _type_hints(kind: type) -> dict[str, Any]:
+    """`get_type_hints`, which compiles every annotation, once for each class."""
+    return get_type_hints(cast(Any, kind))
+
+
 class Checked:
     """Checks every field of a dataclass against its annotation and its `setting`."""
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
+        hints = _type_hints(cast(Any, type(self)))
         for item in fields(cast(Any, self)):
             if item.metadata:
                 check_setting(item.name, getattr(self, item.name), hints[item.name], item.metadata)
@@ -118,7 +125,7 @@ def identity(config: Any) -> dict[str, Any]:
 def from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
     """A configuration from plain values. Raises ValueError for unknown, missing and bad settings."""
     known = {item.name: item for item in fields(cast(Any, kind))}
-    hints = get_type_hints(kind)
+    hints = _type_hints(cast(Any, kind))
     for key in values:
         if key not in known:
             raise ValueError(f"unknown setting {key!r}: {nearest(key, known)}")

@@ -15,12 +15,10 @@ from torch import Tensor, nn
 from .condensation import (
     group_lasso,
     importance,
-    layer_stage,
     learned_layers,
     norms_in_front,
     prune,
     scores,
-    stage_of,
 )
 from .config import RunConfig
 from .cost import cost_table
@@ -29,6 +27,7 @@ from .grouping import masked_layers
 from .images import Batch
 from .model import CondenseNet
 from .randomness import derived_seed, generator
+from .stages import layer_stage, stage_of
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from test_settings import model_configs
 
 from condense_core import PRESETS, CondenseNet, cost_table
-from condense_core.condensation import layer_stage, learned_layers, prune
+from condense_core.condensation import learned_layers, prune
+from condense_core.stages import layer_stage
 
 PUBLISHED = {  # FLOPs and parameters in millions, as the official code computes them
     "condensenet-50": (28.64, 0.217),

@@ -14,8 +14,9 @@ from torch import nn
 
 from condense_core import CondenseNet, condense, cost_table
 from condense_core.certificate import certify
-from condense_core.condensation import layer_stage, learned_layers, prune
+from condense_core.condensation import learned_layers, prune
 from condense_core.grouping import masked_layers
+from condense_core.stages import layer_stage
 
 
 def lived_in(config, stage: int | None = None, seed: int = 0) -> CondenseNet:

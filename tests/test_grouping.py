@@ -17,18 +17,17 @@ from condense_core.condensation import (
     importance,
     prune,
     prune_mask,
-    stage_of,
 )
 from condense_core.grouping import (
     LearnedGroupConv,
     LearnedGroupLinear,
     conv1x1,
-    kept_inputs,
     random_mask,
     sequential_mask,
     weight_mask,
 )
 from condense_core.randomness import generator
+from condense_core.stages import kept_inputs, stage_of
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 6), st.integers(1, 7))  # in_channels, G, C
 

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from condense_core import CondenseNet, RecipeConfig, RunConfig, Trainer, cost_table
-from condense_core.condensation import importance, learned_layers, norms_in_front, prune, scores, stage_of
+from condense_core.condensation import importance, learned_layers, norms_in_front, prune, scores
 from condense_core.config import CRITERIA, PRUNINGS
-from condense_core.grouping import UnstructuredConv, kept_inputs
+from condense_core.grouping import UnstructuredConv
 from condense_core.randomness import generator
+from condense_core.stages import kept_inputs, stage_of
 from condense_core.training import StageRecord
 
 

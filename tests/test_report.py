@@ -8,6 +8,8 @@ import hashlib
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,12 +20,14 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import SMALL_STUDY
 
-from analysis import frames, plots, stats
+from analysis import chapter, frames, plots, stats
 from analysis.ablate import ablate
 from analysis.chapter import Chapter
 from analysis.comparison import Comparison
 from analysis.connection_maps import connection_map
+from analysis.estimate import plan
 from analysis.report import render, report, write_report
 from analysis.study_config import study_config
 from condense_core import CondenseNet, cost_table
@@ -297,6 +301,53 @@ def test_a_study_without_a_finished_run_has_a_report_that_says_so(store, tmp_pat
     for run in copy.runs():
         shutil.rmtree(run.folder)
     assert "No run is done yet." in write_report(Chapter(copy, "small"), tmp_path / "reports").read_text()
+
+
+WITHOUT_TORCH = """
+import sys
+from pathlib import Path
+from analysis import Study
+from analysis.chapter import Chapter
+from analysis.estimate import plan
+from analysis.report import write_report
+from condense_core.runs import RunStore
+store = RunStore(Path(sys.argv[1]))
+assert {row["state"] for row in plan(Study.named("ablation", **eval(sys.argv[2])), store)} == {"done"}
+write_report(Chapter(store, "small"), Path(sys.argv[3]))
+assert not {"torch", "numba"} & set(sys.modules)
+"""
+
+
+def test_what_is_done_is_listed_and_reported_without_torch(store, page, tmp_path):
+    arguments = [str(store.root), repr(SMALL_STUDY), str(tmp_path)]
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *arguments], check=True)
+    assert (tmp_path / "small" / "index.html").read_bytes() == page.read_bytes()
+
+
+def test_a_variant_with_finished_runs_takes_what_they_took(study, store):
+    for row in plan(study, store):
+        runs = [store.run(config) for variant, config in study.run_configs() if variant.label == row["variant"]]
+        assert row["estimated_seconds"] == pytest.approx(np.mean([run.seconds() for run in runs]))
+
+
+def test_of_very_many_runs_all_are_listed_and_what_is_not_done_is_viewed_first(
+    store, runs, tmp_path, monkeypatch
+):
+    shutil.copytree(store.root, tmp_path / "runs")
+    copy = RunStore(tmp_path / "runs")
+    failed = copy.runs()[-1]
+    failed.set_state("failed", "no reason")
+    monkeypatch.setattr(chapter, "MOST_VIEWS", 10)
+    text = render([Chapter(copy, "small")])
+    viewed = re.findall(r'<details class="run" id="study-0-([^"]+)"', text)
+    assert len(viewed) == 10
+    assert failed.name in viewed
+    assert {name.rsplit("-", 2)[1] for name in viewed if name != failed.name} == {"s0"}
+    table = next(
+        table for table in Page(text).tables if table[0] == ["run", "state", "test error %", "seconds"]
+    )
+    errors = {row[0]: row[2] for row in table[1:]}
+    assert errors == {row.run: f"{row.test_error_percent:.2f}" for row in runs.itertuples()}
 
 
 def test_masks_at_the_end_are_those_of_the_last_weights(store, runs):

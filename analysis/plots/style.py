@@ -19,6 +19,7 @@ from scipy import stats
 from condense_core.config import GROUPINGS
 
 from ..stats import CONFIDENCE
+from ..text import count
 
 COLOURS = sns.color_palette("colorblind", 5)
 PALETTE: dict[str, Any] = dict(zip(GROUPINGS, [*COLOURS[:3], COLOURS[4], "0.3"], strict=True))
@@ -67,14 +68,6 @@ def style() -> Iterator[None]:
     """Seaborn's look for the figures drawn inside, and nowhere else."""
     with sns.axes_style("ticks"), sns.plotting_context("paper", font_scale=1.1), mpl.rc_context(_SETTINGS):
         yield
-
-
-def count(value: float) -> str:
-    """A number of operations, short: 76.6 k, 1.2 M."""
-    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit:
-            return f"{value / limit:.3g} {unit}"
-    return f"{value:.3g}"
 
 
 COUNTS = FuncFormatter(lambda value, _: count(value))

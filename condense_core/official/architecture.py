@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ..config import ModelConfig
-from ..grouping import kept_inputs
+from ..stages import kept_inputs
 from .checkpoint import Checkpoint
 
 IMAGENET_CLASSES = 1000

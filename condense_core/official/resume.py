@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..condensation import stage_of
 from ..cost import cost_table
 from ..grouping import MaskedConv1x1, live_weights
 from ..model import CondenseNet
+from ..stages import stage_of
 from .checkpoint import Checkpoint, read_checkpoint
 from .load import SETTINGS, network_of
 from .tensors import official_parts
