@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,33 +22,41 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .grouping import MaskedConv1x1, live_weights
+from . import condensation
+from .arrays import Array, arrays
+from .grouping import LearnedGroupConv, MaskedConv1x1, live_weights
 
 try:
-    from . import kernels
+    from . import bookkeeping, kernels, lasso, small_images
 except (ImportError, RuntimeError) as error:  # no numba, or nowhere to keep what it compiles
     kernels = None  # type: ignore[assignment]
     warnings.warn(f"execution 'fast' is not there ({error}): the slower reference is used", stacklevel=2)
 
 LAYER = ("norm1", "relu1", "conv1", "norm2", "relu2", "conv2")  # what a layer must consist of
-SMALLEST = 500_000  # features of a batch in a block: with fewer, calls cost more than the kernels save
-Array = np.ndarray
+SMALL_IMAGE = 64  # pixels
+TOGETHER = 64  # small images that a 3×3 convolution works on at a time
 
 
 def runs_fast(block: nn.Module, x: Tensor) -> bool:
-    """Whether the fast execution computes what `block` says of `x`: no dropout, no hooks, large enough."""
+    """Whether the fast execution computes what `block` says of `x`: no dropout, no hooks."""
     if not _can_run(x) or (torch.is_grad_enabled() and not block.training):
         return False
-    if not all(tuple(layer._modules) == LAYER for layer in block.children()):
-        return False
-    channels = x.shape[1] + sum(_convolutions(layer._modules)[1].out_channels for layer in block.children())
-    return not _watched(block) and channels * x[:, 0].numel() >= SMALLEST
+    return all(tuple(layer) == LAYER for layer in _layers(block)) and not _watched(block)
 
 
 def _watched(module: nn.Module) -> bool:
     """Whether hooks wait for a module or a part of it, which they would not see at work."""
-    kinds = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
-    return any(getattr(part, kind) for part in module.modules() for kind in kinds)
+    return any(
+        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
+        for part in _parts(module)
+    )
+
+
+def _parts(module: nn.Module) -> Iterator[nn.Module]:
+    """`module.modules()`, without the care for a module that occurs twice, which takes longer than a kernel."""
+    yield module
+    for part in module._modules.values():
+        yield from _parts(part)  # type: ignore[arg-type]
 
 
 def _can_run(x: Tensor) -> bool:
@@ -58,7 +67,7 @@ def _can_run(x: Tensor) -> bool:
 def pools_fast(transition: nn.Module, x: Tensor) -> bool:
     """Whether `average_pool` is all that a transition does, with nobody watching."""
     alone = len(transition._modules) == 1 and not _watched(transition)
-    return alone and _can_run(x) and min(x.shape[2:]) > 1 and x.numel() >= SMALLEST
+    return alone and _can_run(x) and min(x.shape[2:]) > 1
 
 
 def average_pool(x: Tensor) -> Tensor:
@@ -68,8 +77,19 @@ def average_pool(x: Tensor) -> Tensor:
 
 def run_block(block: nn.Module, x: Tensor) -> Tensor:
     """(N, in, H, W) → (N, in + layers · growth_rate, H, W), like the layers of `block` one after the other."""
-    parameters = [parameter for layer in block.children() for parameter in layer.parameters()]
+    parts = (part for layer in _layers(block) for part in layer.values())
+    parameters = [
+        parameter for part in parts for parameter in part._parameters.values() if parameter is not None
+    ]
     return _Block.apply(x, block, *parameters)
+
+
+def group_lasso(model: nn.Module) -> Tensor:
+    """`condensation.group_lasso`: scalar."""
+    layers = [module for module in _parts(model) if isinstance(module, LearnedGroupConv)]
+    if kernels is None or not layers or layers[0].weight.device.type != "cpu":
+        return condensation.group_lasso(model)
+    return lasso.group_lasso(layers)
 
 
 class _Wiring:
@@ -87,40 +107,47 @@ class _Wiring:
                 rows = np.arange(conv.out_channels).reshape(-1, conv.groups).T
                 if not conv.permute:
                     rows = np.arange(conv.out_channels).reshape(conv.groups, -1)
-        self.picked = rows[:, :, None], index[:, None, :]
         self.index, self.padded_index = np.ascontiguousarray(index), _padded(index, 0)
         self.rows = _padded(rows, -1)
+        self.groups, self.outputs = self.rows.shape
+        self.inputs = self.padded_index.shape[1]
 
-    def gather(self, conv: nn.Module) -> Array:
-        """The weights that are alive, by group: (G, M, K)."""
-        weight = _array(conv.weight).reshape(conv.out_channels, -1)  # type: ignore[arg-type]
-        return (weight if self.live is None else weight * self.live)[self.picked]
+    def weight(self, conv: Any) -> Array:
+        """The weights (out, in) of which only those that are alive may differ from 0."""
+        weight = arrays(conv)["weight"].reshape(conv.out_channels, -1)
+        return weight if self.live is None else weight * self.live
+
+    def packed(self, conv: Any) -> Array:
+        """The weights that are alive, as `pointwise` reads them."""
+        weight = self.weight(conv)
+        packed = np.empty((self.groups, self.outputs // 4, self.index.shape[1], 4), weight.dtype)
+        bookkeeping.pack(weight, self.rows, self.index, packed)
+        return packed
+
+    def exchanged(self, conv: Any) -> Array:
+        """The same as `pointwise_backward` reads them."""
+        weight = self.weight(conv)
+        packed = np.empty((self.groups, self.inputs // 4, self.outputs, 4), weight.dtype)
+        bookkeeping.pack_exchanged(weight, self.rows, self.index, packed)
+        return packed
 
     def no_gradient(self, dtype: Any) -> Array:
-        """Zeros to sum the gradient of the gathered weights into, as `pointwise_backward` wants them."""
-        groups, outputs = self.rows.shape
-        return np.zeros((groups, self.padded_index.shape[1] // 2, outputs // 4, 4, 2, 8), dtype)
+        """Zeros to sum the gradient of the weights into, as `pointwise_backward` wants them."""
+        return np.zeros((self.groups, self.inputs // 2, self.outputs // 4, 4, 2, 8), dtype)
 
-    def scatter(self, lanes: Array, shape: torch.Size) -> Tensor:
+    def gradient(self, lanes: Array, conv: Any) -> Tensor:
         """The gradient of the weights from what `pointwise_backward` summed up; 0 for what is pruned."""
-        gathered = _summed(lanes).transpose(0, 2, 3, 1, 4).reshape(*self.rows.shape, -1)
-        gradient = np.zeros(shape[:2], lanes.dtype)
-        gradient[self.picked] = gathered[:, : self.picked[0].shape[1], : self.index.shape[1]]
-        return torch.from_numpy(gradient if self.live is None else gradient * self.live).view(shape)
+        gradient = np.empty_like(arrays(conv)["weight"])
+        flat = gradient.reshape(len(gradient), -1)
+        bookkeeping.unpack(lanes, self.rows, self.index, flat)
+        if self.live is not None:
+            flat *= self.live
+        return torch.from_numpy(gradient)
 
 
 def _padded(array: Array, value: int) -> Array:
     """`array` with `value` behind its last axis, to a multiple of 4."""
     return np.pad(array, [(0, 0), (0, -array.shape[1] % 4)], constant_values=value)
-
-
-def _array(tensor: Tensor) -> Array:
-    return tensor.detach().contiguous().numpy()
-
-
-def _summed(lanes: Array) -> Array:
-    """Sums over the last axis, term by term: numpy's sum is slow where it is short, torch's wakes threads."""
-    return sum(np.moveaxis(lanes, -1, 0))
 
 
 _WIRINGS: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], _Wiring]] = WeakKeyDictionary()
@@ -169,41 +196,103 @@ class _Moments:
         self.sizes = sizes
         self.sums, self.deviations = np.empty((2, len(sizes), channels), dtype)
 
-    def combined(self) -> tuple[Array, Array]:
-        """Mean and biased variance of every channel, in float64 (Chan et al. 1979)."""
-        sums, sizes = self.sums.astype(np.float64), self.sizes[:, None]
-        mean = sums.sum(0) / sizes.sum()
-        between = sizes * (sums / sizes - mean) ** 2
-        return mean, (self.deviations + between).sum(0) / sizes.sum()
+    def combined(self) -> Array:
+        """Mean and biased variance of every channel, in float64: (2, C)."""
+        result = np.empty((2, self.sums.shape[1]))
+        bookkeeping.combine(self.sums, self.deviations, self.sizes, *result)
+        return result
 
 
-def _norm(norm: Any, statistics: tuple[Array, Array] | None, pixels: int) -> Array:
+@dataclass(frozen=True)
+class _Layout:
+    """How the features of a batch lie: image by image, or, where images are small, pixel by pixel."""
+
+    images: int
+    height: int
+    width: int
+
+    @property
+    def by_pixel(self) -> bool:
+        """Whether neighbours in memory are the same pixel of different images."""
+        return self.height * self.width <= SMALL_IMAGE and self.images >= kernels.LANES
+
+    def empty(self, channels: int, dtype: torch.dtype) -> Tensor:
+        """Room for features (N, channels, H, W)."""
+        if self.by_pixel:
+            return torch.empty(channels, self.height, self.width, self.images, dtype=dtype).permute(3, 0, 1, 2)
+        return torch.empty(self.images, channels, self.height, self.width, dtype=dtype)
+
+    def array(self, features: Tensor) -> Array:
+        """Features that lie so, as kernels read them: (images, channels, pixels), or all images as one."""
+        channels = features.shape[1]
+        if self.by_pixel:
+            return features.permute(1, 2, 3, 0).numpy().reshape(1, channels, -1)
+        return features.numpy().reshape(self.images, channels, -1)
+
+    @cached_property
+    def pixels(self) -> int:
+        """Of all images."""
+        return self.images * self.height * self.width
+
+    @cached_property
+    def of_images(self) -> Array:
+        """Pixels of each image that the kernels see."""
+        return np.array([self.pixels]) if self.by_pixel else np.full(self.images, self.height * self.width)
+
+    @cached_property
+    def of_tiles(self) -> Array:
+        """Pixels of each tile of a 1×1 convolution."""
+        return kernels.tile_sizes(len(self.of_images), int(self.of_images[0]))
+
+    @cached_property
+    def each(self) -> int:
+        """Images that a 3×3 convolution works on at a time."""
+        return TOGETHER if self.by_pixel else kernels.cut(self.height * self.width)[0]
+
+    @cached_property
+    def of_parts(self) -> Array:
+        """Pixels of each of a 3×3 convolution's sums: those of an image, or of images worked on together."""
+        if not self.by_pixel:
+            return self.of_images
+        firsts = np.arange(0, self.images, self.each)
+        return np.minimum(self.each, self.images - firsts) * (self.height * self.width)
+
+    @cached_property
+    def parts(self) -> int:
+        """Pieces that a 3×3 convolution works on one after the other."""
+        return -(-self.images // self.each)
+
+    @cached_property
+    def kernels(self) -> Any:
+        """Where the 3×3 convolution's kernels are."""
+        return small_images if self.by_pixel else kernels
+
+
+@lru_cache(maxsize=64)
+def _layout(images: int, height: int, width: int) -> _Layout:
+    return _Layout(images, height, width)
+
+
+def _norm(norm: Any, statistics: Array | None, pixels: int) -> Array:
     """A batch norm with a batch's statistics, which it tracks, or with its own, as kernels read it: (5, C).
 
     Scale and shift of the input x, then 1/σ, −μ/σ and γ.
     """
-    running = norm.running_mean.numpy(), norm.running_var.numpy()
-    mean, variance = statistics or tuple(own.astype(np.float64) for own in running)
+    own = arrays(norm)
+    running = own["running_mean"], own["running_var"]
     if statistics is not None:
-        unbiased = variance * (pixels / max(pixels - 1, 1))
-        for own, new in zip(running, (mean, unbiased), strict=True):
-            own[:] += norm.momentum * (new - own)
-        norm.num_batches_tracked.add_(1)
-    gamma, beta = _array(norm.weight), _array(norm.bias)
-    inverse = 1 / np.sqrt(variance + norm.eps)
-    scale = gamma * inverse
-    return np.stack([scale, beta - mean * scale, inverse, -mean * inverse, gamma]).astype(gamma.dtype)
+        bookkeeping.track(*statistics, pixels, norm.momentum, *running)
+        own["num_batches_tracked"] += 1
+    mean, variance = running if statistics is None else statistics
+    result = np.empty((5, len(mean)), own["weight"].dtype)
+    bookkeeping.scale_and_shift(mean, variance, norm.eps, own["weight"], own["bias"], result)
+    return result
 
 
-def _through_norm(norm: Array, gamma: Array | float, sums: Array, pixels: int) -> Array:
-    """How the gradient of a norm's input x follows from that of its output, g: a·g + b·x + d, as (3, C).
-
-    Ioffe & Szegedy 2015; `sums` are Σg and Σg·x̂ over the pixels, γ is 1 where g is that of x̂.
-    """
-    inverse, offset = norm[2].astype(np.float64), norm[3].astype(np.float64)
-    factor, (shift_mean, scale_mean) = gamma * inverse, sums / pixels
-    affine = [factor, -factor * inverse * scale_mean, -factor * (shift_mean + offset * scale_mean)]
-    return np.stack(affine).astype(norm.dtype)
+def _through_norm(norm: Array, gamma: Array, sums: Array, pixels: int) -> Array:
+    affine = np.empty((3, len(gamma)), norm.dtype)
+    bookkeeping.through_norm(norm, gamma, sums, pixels, affine)
+    return affine
 
 
 class _Pool(torch.autograd.Function):
@@ -228,44 +317,39 @@ class _Block(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, x: Tensor, block: nn.Module, *parameters: Tensor) -> Tensor:
         count, channels, height, width = x.shape
-        area, layers = height * width, [layer._modules for layer in block.children()]
+        layout, layers = _layout(count, height, width), _layers(block)
         total = channels + sum(_convolutions(layer)[1].out_channels for layer in layers)
-        buffer = torch.empty(count, total, height, width, dtype=x.dtype)
+        buffer = layout.empty(total, x.dtype)
         buffer[:, :channels] = x
-        features = buffer.numpy().reshape(count, total, area)
+        features = layout.array(buffer)
         context.save_for_backward(*parameters)  # torch refuses the backward pass once they have changed
-        context.block, context.shape, context.buffer, context.kept = block, x.shape, buffer, []
-        of_tiles, of_images = kernels.tile_sizes(count, area), np.full(count, area)
-        each = kernels.cut(area)[0]
-        mean, variance = np.empty((2, total))
+        context.block, context.layout, context.buffer, context.kept = block, layout, buffer, []
+        statistics = np.empty((2, total))
         if block.training:
-            moments = _Moments(of_images, channels, features.dtype)
-            _share(kernels.statistics, count, features, channels, moments.sums, moments.deviations)
-            mean[:channels], variance[:channels] = moments.combined()
+            moments = _Moments(layout.of_images, channels, features.dtype)
+            _share(kernels.statistics, len(features), features, channels, moments.sums, moments.deviations)
+            statistics[:, :channels] = moments.combined()
         for layer in layers:
             conv, spatial = _convolutions(layer)
-            known = (mean[:channels], variance[:channels]) if block.training else None
-            first = _norm(layer["norm1"], known, count * area)
+            known = statistics[:, :channels] if block.training else None
+            first = _norm(layer["norm1"], known, layout.pixels)
             wiring = _wiring(conv)
-            hidden = np.empty((count, conv.out_channels, area), features.dtype)
-            moments = _Moments(of_tiles, conv.out_channels, features.dtype)
+            hidden = np.empty((len(features), conv.out_channels, features.shape[2]), features.dtype)
+            moments = _Moments(layout.of_tiles, conv.out_channels, features.dtype)
             _share(
-                kernels.pointwise, len(of_tiles), features, first, wiring.index,
-                kernels.packed(wiring.gather(conv), 4), wiring.rows, hidden, moments.sums, moments.deviations,
+                kernels.pointwise, len(layout.of_tiles), features, first, wiring.index, wiring.packed(conv),
+                wiring.rows, hidden, moments.sums, moments.deviations,
             )  # fmt: skip
-            second = _norm(layer["norm2"], moments.combined() if block.training else None, count * area)
-            taps = _taps(spatial)
-            groups, outputs, *_ = taps.shape
-            growth, rows = spatial.out_channels, 2 if outputs <= 2 else 4
-            moments = _Moments(of_images, growth, features.dtype)
+            second = _norm(layer["norm2"], moments.combined() if block.training else None, layout.pixels)
+            growth = spatial.out_channels
+            moments = _Moments(layout.of_parts, growth, features.dtype)
             _share(
-                kernels.spatial, -(-count // each), hidden, second,
-                kernels.packed(taps.reshape(groups, outputs, -1), rows), outputs, each, height, width,
-                features, channels, moments.sums, moments.deviations,
+                layout.kernels.spatial, layout.parts, hidden, second, _packed_taps(spatial),
+                growth // spatial.groups, layout.each, height, width, features, channels,
+                moments.sums, moments.deviations,
             )  # fmt: skip
             if block.training:
-                new = slice(channels, channels + growth)
-                mean[new], variance[new] = moments.combined()
+                statistics[:, channels : channels + growth] = moments.combined()
                 context.kept.append((first, hidden, second))
             channels += growth
         return buffer
@@ -278,13 +362,10 @@ class _Block(torch.autograd.Function):
             raise RuntimeError(
                 "execution 'fast' goes backward once only: what it kept is gone; use 'reference'"
             )
-        block, buffer = context.block, context.buffer
-        count, inputs, height, width = context.shape
-        area = height * width
-        each, total = kernels.cut(area)[0], buffer.shape[1]
-        features = buffer.numpy().reshape(count, total, area)
-        out = above.clone(memory_format=torch.contiguous_format)
-        gradient = out.numpy().reshape(features.shape)  # of the raw features
+        block, layout, features = context.block, context.layout, context.layout.array(context.buffer)
+        height, width, total, dtype = layout.height, layout.width, features.shape[1], features.dtype
+        out = layout.empty(total, above.dtype).copy_(above)
+        gradient = layout.array(out)  # of the raw features
         inner = np.zeros_like(gradient)  # of the normalised ones
         outer = np.zeros((2, total))  # Σg and Σg·x̂ of the gradient g in `inner`
         grads: list[Tensor] = []
@@ -292,45 +373,43 @@ class _Block(torch.autograd.Function):
 
         def settle(begin: int, end: int) -> None:
             """Let the gradient of some normalised features through to the raw ones, when it is complete."""
-            affine = _through_norm(norm[:, begin:end], 1.0, outer[:, begin:end], count * area)
-            _share(kernels.norm_backward, count, features, inner, affine, begin, gradient)
+            one = np.ones(end - begin, dtype)
+            affine = _through_norm(norm[:, begin:end], one, outer[:, begin:end], layout.pixels)
+            _share(kernels.norm_backward, len(features), features, inner, affine, begin, gradient)
 
-        for layer in reversed(list(block.children())):
+        for layer in reversed(_layers(block)):
             first, hidden, second = context.kept.pop()
-            conv, spatial = _convolutions(layer._modules)
+            conv, spatial = _convolutions(layer)
             channels, growth = conv.in_channels, spatial.out_channels
             if channels + growth < total:
                 settle(channels, channels + growth)
-            taps = _taps(spatial)
-            groups, outputs, read, _ = taps.shape
-            turned = taps.swapaxes(1, 2)[..., ::-1].reshape(groups, read, -1)
-            lanes = np.zeros((groups, -(-outputs // 2), -(-9 * read // 4), 2, 4, 8), features.dtype)
+            outputs, read = growth // spatial.groups, conv.out_channels // spatial.groups
+            lanes = np.zeros((spatial.groups, -(-outputs // 2), -(-9 * read // 4), 2, 4, 8), dtype)
             dy, sums = np.empty_like(hidden), np.zeros((2, conv.out_channels))
             _share(
-                kernels.spatial_backward, -(-count // each), hidden, second,
-                kernels.packed(turned, 4), gradient, channels, each, height, width, dy,
-                summed=(lanes, sums[0], sums[1]),
+                layout.kernels.spatial_backward, layout.parts, hidden, second, _exchanged_taps(spatial),
+                gradient, channels, layout.each, height, width, dy, summed=(lanes, sums[0], sums[1]),
             )  # fmt: skip
-            dtaps = _summed(lanes).swapaxes(2, 3).reshape(groups, 2 * lanes.shape[1], -1)
-            dtaps = dtaps[:, :outputs, : 9 * read].reshape(spatial.weight.shape)
-            affine = _through_norm(second, second[4], sums, count * area)
+            dtaps = np.empty_like(arrays(spatial)["weight"])
+            bookkeeping.unpack_taps(lanes, dtaps)
+            affine = _through_norm(second, second[4], sums, layout.pixels)
             wiring, own = _wiring(conv), np.zeros((2, channels))
-            lanes, exchanged = wiring.no_gradient(features.dtype), wiring.gather(conv).swapaxes(1, 2)
+            lanes = wiring.no_gradient(dtype)
             _share(
-                kernels.pointwise_backward, len(kernels.tile_sizes(count, area)), features, first,
-                wiring.padded_index, kernels.packed(exchanged, 4, 4), wiring.rows, hidden, dy, affine, inner,
-                summed=(lanes, own[0], own[1]),
+                kernels.pointwise_backward, len(layout.of_tiles), features, first, wiring.padded_index,
+                wiring.exchanged(conv), wiring.rows, hidden, dy, affine, inner, summed=(lanes, own[0], own[1]),
             )  # fmt: skip
             outer[:, :channels] += first[4] * own
-            of_norms = {
-                "norm1.weight": own[1], "norm1.bias": own[0], "norm2.weight": sums[1], "norm2.bias": sums[0],
-            }  # fmt: skip
-            of_layer = {name: torch.from_numpy(row.astype(features.dtype)) for name, row in of_norms.items()}
-            of_layer["conv1.weight"] = wiring.scatter(lanes, conv.weight.shape)
-            of_layer["conv2.weight"] = torch.from_numpy(dtaps)
-            grads = [of_layer[name] for name, _ in layer.named_parameters()] + grads
-        settle(0, inputs)
-        return out[:, :inputs], None, *grads
+            of_first, of_second = (torch.from_numpy(both.astype(dtype)) for both in (own, sums))
+            dweight, dspatial = wiring.gradient(lanes, conv), torch.from_numpy(dtaps)
+            grads = [of_first[1], of_first[0], dweight, of_second[1], of_second[0], dspatial, *grads]
+        settle(0, conv.in_channels)
+        return out[:, : conv.in_channels], None, *grads
+
+
+def _layers(block: nn.Module) -> list[dict[str, Any]]:
+    """The modules of each layer of a block."""
+    return [layer._modules for layer in block._modules.values()]  # type: ignore[union-attr]
 
 
 def _convolutions(layer: Any) -> tuple[Any, Any]:
@@ -338,7 +417,20 @@ def _convolutions(layer: Any) -> tuple[Any, Any]:
     return layer["conv1"], layer["conv2"]
 
 
-def _taps(conv: Any) -> Array:
-    """The weight of a grouped 3×3 convolution by group: (G, out / G, in / G, 9)."""
-    weight = _array(conv.weight)
-    return weight.reshape(conv.groups, -1, weight.shape[1], 9)
+def _packed_taps(conv: Any) -> Array:
+    """The weight of a 3×3 convolution as `spatial` reads it."""
+    outputs, read = conv.out_channels // conv.groups, conv.in_channels // conv.groups
+    rows = 2 if outputs <= 2 else 4
+    taps = arrays(conv)["weight"]
+    packed = np.empty((conv.groups, -(-outputs // rows), 9 * read, rows), taps.dtype)
+    bookkeeping.pack_taps(taps, packed)
+    return packed
+
+
+def _exchanged_taps(conv: Any) -> Array:
+    """The same as `spatial_backward` reads it."""
+    outputs, read = conv.out_channels // conv.groups, conv.in_channels // conv.groups
+    taps = arrays(conv)["weight"]
+    packed = np.empty((conv.groups, -(-read // 4), 9 * outputs, 4), taps.dtype)
+    bookkeeping.pack_taps_exchanged(taps, packed)
+    return packed

@@ -234,9 +234,13 @@ class Trainer:
 
     def _lasso(self) -> Tensor:
         weight = self.config.recipe.group_lasso
-        if weight and self.stage < self.last_stage:
-            return weight * group_lasso(self.model)
-        return torch.zeros((), device=self.config.device)
+        if not weight or self.stage >= self.last_stage:
+            return torch.zeros((), device=self.config.device)
+        if self.config.execution == "fast":
+            from . import execution
+
+            return weight * execution.group_lasso(self.model)
+        return weight * group_lasso(self.model)
 
     @property
     def learning_rate(self) -> float:
