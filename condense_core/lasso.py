@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .arrays import arrays
 from .condensation import LASSO_FLOOR
 from .grouping import LearnedGroupConv
 from .kernels import _kernel
@@ -44,7 +43,7 @@ class _Lasso(torch.autograd.Function):
     def forward(context: Any, layers: Sequence[LearnedGroupConv], *weights: Tensor) -> Tensor:
         total, context.gradients = 0.0, []
         for layer in layers:
-            weight, mask = arrays(layer)["weight"], arrays(layer)["mask"]
+            weight, mask = layer.weight.detach().numpy(), layer.mask.numpy()
             gradient, norms = np.empty_like(weight), np.empty(mask.shape, weight.dtype)
             flat, into = weight.reshape(len(weight), -1), gradient.reshape(len(weight), -1)
             total += _lasso(flat, mask, layer.permute, LASSO_FLOOR, norms, into)
