@@ -214,7 +214,7 @@ def _take_apart(what: Subject, batch: int, repeats: int, moment: str) -> list[di
 
 def _print(record: dict[str, Any]) -> None:
     from .plots import count
-    from .tables import print_table
+    from .text import print_table
 
     peak, rows = record["peak_gflops"], []
     first: dict[tuple[str, int], float] = {}
@@ -252,7 +252,7 @@ def _print(record: dict[str, Any]) -> None:
 def _print_parts(rows: list[dict[str, Any]]) -> None:
     import pandas as pd
 
-    from .tables import print_table
+    from .text import print_table
 
     frame = pd.DataFrame(rows)
     for model, own in frame.groupby("model", sort=False):

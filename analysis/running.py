@@ -77,6 +77,8 @@ def _train(config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[]
 
     torch.set_num_threads(config.threads)
     torch.backends.cudnn.deterministic = True
+    tf32 = config.recipe.precision == "tf32"  # torch's default is tf32 in convolutions
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     dataset = _dataset(config.data, data_dir)
     run.begin(config, dataset.fingerprint)
     trainer = Trainer(config, dataset)

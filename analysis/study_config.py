@@ -17,6 +17,7 @@ from condense_core.config import (
     DataConfig,
     Execution,
     ModelConfig,
+    Precision,
     RecipeConfig,
     RunConfig,
 )
@@ -100,6 +101,7 @@ class StudyConfig(Checked):
     pruning: tuple[str, ...] = _inherited(RecipeConfig, "pruning")
     criterion: tuple[str, ...] = _inherited(RecipeConfig, "criterion")
     retraining_rate: float | None = _inherited(RecipeConfig, "retraining_rate")
+    precision: Precision = _inherited(RecipeConfig, "precision")
     seeds: int = setting(at_least=1, help="number of seeds: 0, 1, …")
     threads: int = _inherited(RunConfig, "threads")
     execution: Execution = _inherited(RunConfig, "execution")

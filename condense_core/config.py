@@ -17,6 +17,7 @@ Criterion = Literal["l1", "l2", "norm-scale", "random"]
 Connectivity = Literal["full", "block"]
 GrowthSchedule = Literal["exponential", "constant"]
 Execution = Literal["reference", "fast"]
+Precision = Literal["float32", "tf32", "bf16"]
 
 GROUPINGS: tuple[Grouping, ...] = ("learned", "random", "sequential", "unstructured", "none")
 LEARNED: tuple[Grouping, ...] = ("learned", "unstructured")  # start dense and are pruned
@@ -25,6 +26,7 @@ CRITERIA: tuple[Criterion, ...] = ("l1", "l2", "norm-scale", "random")
 CONNECTIVITIES: tuple[Connectivity, ...] = ("full", "block")
 GROWTH_SCHEDULES: tuple[GrowthSchedule, ...] = ("exponential", "constant")
 EXECUTIONS: tuple[Execution, ...] = ("reference", "fast")
+PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bf16")
 WEIGHT_CRITERIA = ("l1", "random")  # l2 ranks single weights as l1 does, a batch norm ranks inputs only
 DATASETS = ("digits", "cifar10", "cifar100", "fashion-mnist")
 DATASETS_AT_A_PATH = ("folder", "imagenet")
@@ -135,6 +137,12 @@ class RecipeConfig(Checked):
     retraining_rate: float | None = setting(
         None, at_least=0, later=True, help="initial learning rate once pruned (default: as before)"
     )
+    precision: Precision = setting(
+        "float32",
+        one_of=PRECISIONS,
+        later=True,
+        help="of products in training; less than float32 on a GPU only",
+    )
 
 
 @dataclass(frozen=True)
@@ -187,6 +195,8 @@ class RunConfig(Checked):
             raise ValueError(
                 f"criterion {self.recipe.criterion!r}: single weights (grouping 'unstructured') need {valid}"
             )
+        if self.recipe.precision != "float32" and self.device != "cuda":
+            raise ValueError(f"precision {self.recipe.precision!r}: needs device 'cuda'; valid: float32")
 
     @property
     def hash(self) -> str:

@@ -78,6 +78,7 @@ class Dataset:
     def training_batches(self, seed: int, epoch: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from the `first` on: a function of seed and epoch alone."""
         order = torch.randperm(len(self.train), generator=generator(seed, "order", epoch))
+        order = order.to(self.train.labels.device)  # at once: a copy in every step would wait for the device
         steps = self.steps_per_epoch(batch_size)
         batches = order.split(batch_size)[first:steps]
         seeds = [derived_seed(seed, "augmentation", epoch * steps + step) for step in range(first, steps)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from multiprocessing import get_all_start_methods
 from typing import Any, Protocol
 
@@ -44,10 +44,16 @@ class Normalisation:
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (N, 3, H, W) → normalised float, channels last."""
-        mean, std = (torch.tensor(values, device=images.device) for values in (self.mean, self.std))
-        scale, shift = 1 / (255 * std), -mean / std
+        scale, shift = _scale_and_shift(self, images.device)
         pixels = images.to(torch.float32, memory_format=torch.channels_last)
         return pixels.mul_(scale[:, None, None]).add_(shift[:, None, None])
+
+
+@lru_cache(maxsize=64)
+def _scale_and_shift(normalisation: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Kept on the device: a copy in every step would wait for it."""
+    mean, std = (torch.tensor(values, device=device) for values in (normalisation.mean, normalisation.std))
+    return 1 / (255 * std), -mean / std
 
 
 def measure_normalisation(images: Tensor) -> Normalisation:
@@ -127,9 +133,8 @@ class DecodedImages:
         """Augmented batches; each is given by its indices, and its shifts and flips by its seed."""
         draws = torch.Generator(self.labels.device)
         for batch, seed in zip(batches, seeds, strict=True):
-            index = batch.to(self.labels.device)
-            images = augment(self.images[index], self.augmentation, draws.manual_seed(seed))
-            yield self.normalise(images), self.labels[index]
+            images = augment(self.images[batch], self.augmentation, draws.manual_seed(seed))
+            yield self.normalise(images), self.labels[batch]
 
     def evaluation_batches(self) -> Iterator[Batch]:
         """All images in order, as they are."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .deploy import CondensedBlock
-from .execution import Array, can_run, hooks_of, kernels, padded, taps_of
+from .execution import Array, can_run, hooks_of, kernels
 from .threads import share
 
 if kernels is not None:
@@ -71,17 +71,22 @@ def read_layer(layer: nn.Module, channels: int, choice: str) -> Layer:
         inputs, rows, affine, weight = _as_one_group(
             inputs, rows, affine, weight, np.unique(inputs) if choice == "union" else np.arange(channels)
         )
-    taps = taps_of(spatial)
-    groups, outputs, *_ = taps.shape
+    groups, outputs = spatial.groups, spatial.out_channels // spatial.groups
     return Layer(
         inputs,
-        padded(rows, -1),
+        np.pad(rows, [(0, 0), (0, -rows.shape[1] % 4)], constant_values=-1),
         affine,
-        kernels.packed(weight, 4),
+        _packed(weight, 4),
         bias,
-        kernels.packed(taps.reshape(groups, outputs, -1), 2 if outputs <= 2 else 4),
+        _packed(_numbers(spatial.weight).reshape(groups, outputs, -1), 2 if outputs <= 2 else 4),
         outputs,
     )
+
+
+def _packed(weight: Array, rows: int) -> Array:
+    """Weights (G, M, K) as the kernels read them: (G, M / rows, K, rows), M filled up with zeros."""
+    filled = np.pad(weight, [(0, 0), (0, -weight.shape[1] % rows), (0, 0)])
+    return filled.reshape(len(weight), -1, rows, weight.shape[2]).swapaxes(2, 3)
 
 
 def _numbers(tensor: Tensor) -> Array:

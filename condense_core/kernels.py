@@ -23,17 +23,6 @@ _panel4, _panel2 = panel(4), panel(2)
 _dots42, _dots24 = dots(4, 2), dots(2, 4)
 
 
-def packed(weight: np.ndarray, rows: int, columns: int = 1) -> np.ndarray:
-    """Weights (G, M, K) as `panel` reads them: (G, M / rows, K, rows), M and K filled up with zeros.
-
-    K becomes a multiple of `columns`.
-    """
-    groups, outputs, kept = weight.shape
-    filled = np.zeros((groups, outputs + -outputs % rows, kept + -kept % columns), weight.dtype)
-    filled[:, :outputs, :kept] = weight
-    return np.ascontiguousarray(filled.reshape(groups, -1, rows, filled.shape[2]).swapaxes(2, 3))
-
-
 @_kernel
 def _moments(row, n, sums, deviations, channel):  # type: ignore[no-untyped-def]
     total = spread = row.dtype.type(0)

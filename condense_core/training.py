@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import cuda
 from .condensation import (
     group_lasso,
     importance,
@@ -165,6 +166,11 @@ class Trainer:
         self.stage = -1  # none has begun
         self.training_macs = 0
         self._sums = torch.zeros(4, dtype=torch.float64, device=config.device)
+        self._graphed = cuda.steps_as_graph(config)
+        if self._graphed:
+            for group in self.optimizer.param_groups:  # a graph reads it where it is
+                group["lr"] = torch.zeros((), device=config.device)
+        self._descend: cuda.Step = self._descend_as_written
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
         """Train to the end, or until `should_stop`; `snapshot` may be taken whenever a record is yielded.
@@ -210,15 +216,29 @@ class Trainer:
             ranked = scores(layer, self.config.recipe.criterion, norms[name], draws)
             prune(layer, layer_stage(stage, self.last_stage, layer.condense_factor), momentum, ranked)
         self._macs = cost_table(self.model).macs
+        if self._graphed:  # what a stage leaves out is left out of its graphs
+            self._descend = cuda.GraphedStep(self._descend_as_written)
 
     def train_on(self, images: Tensor, labels: Tensor) -> Tensor:
         """One step of stochastic gradient descent on a batch, `enter_stages` before it; the loss with lasso."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
+            if self._graphed:
+                group["lr"].fill_(self.learning_rate)
+            else:
+                group["lr"] = self.learning_rate
         if self.config.model.dropout:
             torch.manual_seed(derived_seed(self.config.seed, "dropout", self.step))
-        logits = self.model(images)
-        loss = F.cross_entropy(logits, labels)
+        loss = self._descend(images, labels)
+        self.training_macs += 3 * self._macs * len(labels)  # the backward pass costs two forward ones
+        self.step += 1
+        return loss
+
+    def _descend_as_written(self, images: Tensor, labels: Tensor) -> Tensor:
+        """All of a step that is computed on the device, where it also stays."""
+        bf16 = self.config.recipe.precision == "bf16"
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+            logits = self.model(images)
+            loss = F.cross_entropy(logits, labels)
         lasso = self._lasso()
         self.optimizer.zero_grad()
         (loss + lasso).backward()
@@ -227,15 +247,17 @@ class Trainer:
             wrong = (logits.argmax(1) != labels).sum()
             count = len(labels)
             self._sums += torch.stack([loss * count, wrong, lasso * count, torch.full_like(loss, count)])
-        self.training_macs += 3 * self._macs * count  # the backward pass costs two forward ones
-        self.step += 1
         return (loss + lasso).detach()
 
     def _lasso(self) -> Tensor:
         weight = self.config.recipe.group_lasso
-        if weight and self.stage < self.last_stage:
-            return weight * group_lasso(self.model)
-        return torch.zeros((), device=self.config.device)
+        if not weight or self.stage >= self.last_stage:
+            return torch.zeros((), device=self.config.device)
+        if self.config.execution == "fast":
+            from . import execution
+
+            return weight * execution.group_lasso(self.model)
+        return weight * group_lasso(self.model)
 
     @property
     def learning_rate(self) -> float:

@@ -14,14 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from condense_core import CondenseNet, ModelConfig, Trainer, condense, cost_table, execution
-from condense_core.condensation import learned_layers, prune
+from condense_core.condensation import group_lasso, learned_layers, prune
 
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-4}
-
-
-@pytest.fixture(autouse=True)
-def however_small(monkeypatch):
-    monkeypatch.setattr(execution, "SMALLEST", 0)
 
 
 def pair(config: ModelConfig, stage: int = 0, dtype=torch.float64) -> tuple[CondenseNet, CondenseNet]:
@@ -65,14 +60,20 @@ def graph(result: torch.Tensor) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("stage", "dtype", "threads"),
-    [(0, torch.float64, 1), (1, torch.float64, 2), (0, torch.float32, 2), (3, torch.float32, 1)],
+    ("stage", "dtype", "threads", "images"),
+    [
+        (0, torch.float64, 1, 5),
+        (1, torch.float64, 2, 70),
+        (0, torch.float32, 2, 64),
+        (2, torch.float64, 1, 33),
+        (3, torch.float32, 1, 5),
+    ],
 )
-def test_outputs_gradients_and_running_statistics_are_the_references(stage, dtype, threads):
+def test_outputs_gradients_and_running_statistics_are_the_references(stage, dtype, threads, images):
     torch.set_num_threads(threads)
     torch.manual_seed(stage)
     model, fast = pair(small_model(), stage, dtype)
-    check_step(model, fast, torch.randn(5, 3, 8, 8, dtype=dtype), TOLERANCE[dtype])
+    check_step(model, fast, torch.randn(images, 3, 8, 8, dtype=dtype), TOLERANCE[dtype])
 
 
 @settings(max_examples=10)
@@ -85,7 +86,7 @@ def test_outputs_gradients_and_running_statistics_are_the_references(stage, dtyp
     growth=st.sampled_from([(2, 4), (4, 6), (6, 10)]),
     permute=st.booleans(),
     image_size=st.sampled_from([5, 8, 13, 24]),
-    images=st.integers(2, 5),
+    images=st.sampled_from([2, 5, 17]),
 )
 def test_every_configuration_gives_the_references_numbers(images, **model):
     if model["grouping"] == "none":
@@ -123,6 +124,17 @@ def test_a_run_stays_close_to_the_reference_and_repeats_itself(digits):
         ends.append(torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()]))
     assert difference(ends[1], ends[0]) < 1e-9
     assert ends[1].equal(ends[2])
+
+
+@pytest.mark.parametrize("settings", [{}, {"permute": False}, {"grouping": "unstructured", "groups": 1}])
+def test_the_lasso_and_its_gradient_are_the_references(settings):
+    model, fast = pair(small_model(**settings), stage=2)
+    expected, found = group_lasso(model), execution.group_lasso(fast)
+    assert difference(found, expected) < 1e-12
+    expected.backward()
+    found.backward()
+    for name, layer in learned_layers(model).items():
+        assert difference(fast.get_submodule(name).weight.grad, layer.weight.grad) < 1e-12
 
 
 def test_what_is_not_a_number_stays_one():

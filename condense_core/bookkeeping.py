@@ -1,0 +1,136 @@
+"""What stands between the kernels of the fast execution: batch norms, weights packed, gradients unpacked.
+
+All of it is small: numpy needs a dozen calls for each, which cost more than the kernels of a small network.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .kernels import _kernel
+
+
+@_kernel
+def combine(sums, deviations, sizes, mean, variance):  # type: ignore[no-untyped-def]
+    """Mean and biased variance (C,) of each channel from those of its parts (parts, C) (Chan et al. 1979)."""
+    pixels = sizes.sum()
+    for c in range(sums.shape[1]):
+        total = spread = 0.0
+        for part in range(len(sizes)):
+            total += sums[part, c]
+        mean[c] = total / pixels
+        for part in range(len(sizes)):
+            apart = sums[part, c] / sizes[part] - mean[c]
+            spread += deviations[part, c] + sizes[part] * apart * apart
+        variance[c] = spread / pixels
+
+
+@_kernel
+def track(mean, variance, pixels, momentum, running_mean, running_variance):  # type: ignore[no-untyped-def]
+    """Move a batch norm's running statistics towards those of a batch."""
+    unbiased = pixels / max(pixels - 1, 1)
+    for c in range(len(running_mean)):
+        running_mean[c] += momentum * (mean[c] - running_mean[c])
+        running_variance[c] += momentum * (unbiased * variance[c] - running_variance[c])
+
+
+@_kernel
+def scale_and_shift(mean, variance, epsilon, gamma, beta, norm):  # type: ignore[no-untyped-def]
+    """A batch norm as kernels read it, norm (5, C): scale and shift of its input, then 1/σ, −μ/σ and γ."""
+    for c in range(len(gamma)):
+        inverse = 1 / np.sqrt(variance[c] + epsilon)
+        norm[0, c] = gamma[c] * inverse
+        norm[1, c] = beta[c] - mean[c] * gamma[c] * inverse
+        norm[2, c] = inverse
+        norm[3, c] = -mean[c] * inverse
+        norm[4, c] = gamma[c]
+
+
+@_kernel
+def through_norm(norm, gamma, sums, pixels, affine):  # type: ignore[no-untyped-def]
+    """How the gradient of a norm's input x follows from that of its output, g: a·g + b·x + d, as affine (3, C).
+
+    Ioffe & Szegedy 2015; `sums` (2, C) are Σg and Σg·x̂ over the pixels, γ is 1 where g is that of x̂.
+    """
+    for c in range(len(gamma)):
+        inverse, offset = float(norm[2, c]), float(norm[3, c])
+        factor, shift, scale = gamma[c] * inverse, sums[0, c] / pixels, sums[1, c] / pixels
+        affine[0, c] = factor
+        affine[1, c] = -factor * inverse * scale
+        affine[2, c] = -factor * (shift + offset * scale)
+
+
+@_kernel
+def pack(weight, rows, index, packed):  # type: ignore[no-untyped-def]
+    """Weight (O, I) of a 1×1 convolution for `pointwise`: rows (G, M), index (G, K) → (G, M / 4, K, 4)."""
+    groups, outputs = rows.shape
+    for g in range(groups):
+        for m in range(outputs):
+            o = rows[g, m]
+            for k in range(index.shape[1]):
+                packed[g, m // 4, k, m % 4] = weight[max(o, 0), index[g, k]] if o >= 0 else 0.0
+
+
+@_kernel
+def pack_exchanged(weight, rows, index, packed):  # type: ignore[no-untyped-def]
+    """The same for `pointwise_backward`: (G, K / 4, M, 4), K filled up with zeros."""
+    groups, outputs = rows.shape
+    packed[:] = 0
+    for g in range(groups):
+        for m in range(outputs):
+            o = rows[g, m]
+            if o >= 0:
+                for k in range(index.shape[1]):
+                    packed[g, k // 4, m, k % 4] = weight[o, index[g, k]]
+
+
+@_kernel
+def unpack(lanes, rows, index, gradient):  # type: ignore[no-untyped-def]
+    """The gradient (O, I) from what `pointwise_backward` summed up; 0 for what is not read."""
+    groups, outputs = rows.shape
+    gradient[:] = 0
+    for g in range(groups):
+        for m in range(outputs):
+            o = rows[g, m]
+            if o >= 0:
+                for k in range(index.shape[1]):
+                    gradient[o, index[g, k]] = lanes[g, k // 2, m // 4, m % 4, k % 2].sum()
+
+
+@_kernel
+def pack_taps(weight, packed):  # type: ignore[no-untyped-def]
+    """Weight (O, I, 3, 3) of a 3×3 convolution for `spatial`: (G, M / R, 9·I, R), M filled up with zeros."""
+    groups, _, _, rows = packed.shape
+    outputs = len(weight) // groups
+    packed[:] = 0
+    for o in range(len(weight)):
+        g, m = o // outputs, o % outputs
+        for i in range(weight.shape[1]):
+            for tap in range(9):
+                packed[g, m // rows, 9 * i + tap, m % rows] = weight[o, i, tap // 3, tap % 3]
+
+
+@_kernel
+def pack_taps_exchanged(weight, packed):  # type: ignore[no-untyped-def]
+    """The same for `spatial_backward`: (G, I / 4, 9·M, 4), the taps in reverse."""
+    groups = len(packed)
+    outputs = len(weight) // groups
+    packed[:] = 0
+    for o in range(len(weight)):
+        g, m = o // outputs, o % outputs
+        for i in range(weight.shape[1]):
+            for tap in range(9):
+                packed[g, i // 4, 9 * m + 8 - tap, i % 4] = weight[o, i, tap // 3, tap % 3]
+
+
+@_kernel
+def unpack_taps(lanes, gradient):  # type: ignore[no-untyped-def]
+    """The gradient (O, I, 3, 3) from what `spatial_backward` summed up."""
+    groups = len(lanes)
+    outputs = len(gradient) // groups
+    for o in range(len(gradient)):
+        g, m = o // outputs, o % outputs
+        for i in range(gradient.shape[1]):
+            for tap in range(9):
+                entry = 9 * i + tap
+                gradient[o, i, tap // 3, tap % 3] = lanes[g, m // 2, entry // 4, m % 2, entry % 4].sum()
