@@ -115,7 +115,8 @@ def _executions(names: tuple[str, ...]) -> list[Execution]:
 
 def _subject(name: str, store: Any) -> Subject:
     from condense_core import CondenseNet, ModelConfig
-    from condense_core.condensation import layer_stage, learned_layers, prune
+    from condense_core.condensation import learned_layers, prune
+    from condense_core.stages import layer_stage
 
     from .runtimes import subject
     from .targets import find_network

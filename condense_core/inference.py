@@ -194,10 +194,17 @@ def append(steps: Program, out: Tensor) -> None:
     chunks = -(-count // each)
     features = out.numpy().reshape(count, -1, height * width)
     arrays = features, height, width, steps.table, steps.numbers, steps.places, each
+    alone = np.zeros((1, 1), features.dtype), np.zeros((1, 1), np.int64), 1, 0, True
     if threads == 1:
-        inference_kernels.dense_block(*arrays, np.zeros((1, 1), np.int64), 1, 0, height, 0, chunks)
+        inference_kernels.dense_block(*arrays, *alone, 0, chunks)
     elif chunks >= threads:
-        share(inference_kernels.dense_block, chunks, *arrays, np.zeros((1, 1), np.int64), 1, 0, height)
+        share(inference_kernels.dense_block, chunks, *arrays, *alone)
     else:
-        met = np.zeros((chunks, len(steps.table)), np.int64)
-        share(inference_kernels.bands, threads, *arrays, met, threads)
+        by_rows = height * width > inference_kernels.BAND
+        hidden = steps.table[:, inference_kernels.HIDDEN].max()
+        plane = 1 if by_rows else inference_kernels.room(each, height, width)
+        shared, met = (
+            np.zeros((hidden, plane), features.dtype),
+            np.zeros((chunks, 2 * len(steps.table)), np.int64),
+        )
+        share(inference_kernels.in_threads, threads, *arrays, shared, met, threads, by_rows)

@@ -1,6 +1,6 @@
 """Kernels of condensed networks: a dense block in one call, whose hidden features never leave the cache.
 
-A thread works through chunks: some images, or a band of rows of one image where threads share an image. Of a
+A thread works through chunks of images; where there are fewer than threads, these share each. Of a
 chunk the 1×1 convolution makes the rows that the 3×3 convolution needs next, and that reads them while they are
 near.
 """
@@ -31,22 +31,27 @@ def images_at_a_time(area):  # type: ignore[no-untyped-def]
 
 @_kernel
 def dense_block(  # type: ignore[no-untyped-def]
-    x, height, width, table, numbers, places, each, met, threads, top, bottom, first, last
+    x, height, width, table, numbers, places, each, shared, met, threads, thread, by_rows, first, last
 ):
-    """Rows `top` to `bottom` of the layers of a block, for the chunks of `each` images from `first` to `last`.
+    """The layers of a block, for the chunks of `each` images from `first` to `last`.
 
-    x (N, C, P) holds the block's input and takes what its layers make. With more than one of `threads` all of
-    them work on each chunk, and meet after each layer: met (chunks, layers) is 0 at first.
+    x (N, C, P) holds the block's input and takes what its layers make. More than one of `threads` all work on
+    each chunk: on rows of the images, or on outputs, and then `shared` (hidden, plane) is 0 at first and takes
+    what they hide. They meet at met (chunks, 2 · layers), 0 at first.
     """
     wide = width + 2
+    top, bottom, part, parts = 0, height, 0, 1
+    if threads > 1 and by_rows:
+        top, bottom = height * thread // threads, height * (thread + 1) // threads
+    elif threads > 1:
+        part, parts = thread, threads
     high = bottom - top if each > 1 else min(bottom - top, max(1, BAND // width))
-    plane = each * (high + 2) * wide + LANES
     kept, hidden, quads = np.max(table[:, KEPT]), np.max(table[:, HIDDEN]), np.max(table[:, QUADS])
     made = np.max(table[:, REGISTERS] * table[:, TOGETHER])
     pixels = max(PIECE, width) + LANES
     z = np.empty(max(NORMALISED + kept * LANES, kept * pixels), x.dtype)
-    y = np.zeros((hidden, plane), x.dtype)
-    acc = np.empty(max(4 * quads * pixels, made * plane), x.dtype)
+    y = shared if parts > 1 else np.zeros((hidden, room(each, high, width)), x.dtype)
+    acc = np.empty(max(4 * quads * pixels, made * y.shape[1]), x.dtype)
     for chunk in range(first, last):
         image = chunk * each
         images = min(each, x.shape[0] - image)
@@ -55,27 +60,45 @@ def dense_block(  # type: ignore[no-untyped-def]
             for r in range(top, bottom, high):
                 rows = min(high, bottom - r)
                 end = min(height, r + rows + 1)
-                if r == 0:
+                if r == 0 and parts == 1:
                     _clear(y, table[i, HIDDEN], images, high, wide, 0)
                 elif r > top:
                     _move_up(y, table[i, HIDDEN], high, wide)
-                if end == r + rows:
+                if end == r + rows and parts == 1:
                     _clear(y, table[i, HIDDEN], images, high, wide, rows + 1)
                 _pointwise(
-                    x, image, images, done, end, r - 1, high, width, table[i], numbers, places, z, acc, y
-                )
+                    x, image, images, done, end, r - 1, high, width, table[i], numbers, places, z, acc, y,
+                    part, parts,
+                )  # fmt: skip
                 done = end
-                _spatial(x, image, images, r, rows, high, width, table[i], numbers, y, acc, plane)
+                if parts > 1:
+                    _meet(met[chunk], 2 * i, threads)
+                _spatial(x, image, images, r, rows, high, width, table[i], numbers, y, acc, part, parts)
             if threads > 1:
-                _meet(met[chunk], i, threads)
+                _meet(met[chunk], 2 * i + 1, threads)
 
 
 @_kernel
-def bands(x, height, width, table, numbers, places, each, met, threads, first, last):  # type: ignore[no-untyped-def]
-    """The same where `threads` share each image: thread t of them makes the t-th band of its rows."""
-    for t in range(first, last):
-        top, bottom = height * t // threads, height * (t + 1) // threads
-        dense_block(x, height, width, table, numbers, places, each, met, threads, top, bottom, 0, len(met))
+def room(images, rows, width):  # type: ignore[no-untyped-def]
+    """Numbers of a plane of padded hidden features, with room for the last block to reach beyond."""
+    return images * (rows + 2) * (width + 2) + LANES
+
+
+@_kernel
+def in_threads(  # type: ignore[no-untyped-def]
+    x, height, width, table, numbers, places, each, shared, met, threads, by_rows, first, last
+):
+    """`dense_block` as each of the threads from `first` to `last` runs it where they share chunks."""
+    for thread in range(first, last):
+        dense_block(
+            x, height, width, table, numbers, places, each, shared, met, threads, thread, by_rows, 0, len(met)
+        )  # fmt: skip
+
+
+@_kernel
+def _share_of(units, part, parts):  # type: ignore[no-untyped-def]
+    """From which to which of some units one of `parts` goes."""
+    return units * part // parts, units * (part + 1) // parts
 
 
 @_kernel
@@ -106,7 +129,9 @@ def _move_up(y, hidden, high, wide):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _pointwise(x, image, images, begin, end, above, high, width, layer, numbers, places, z, acc, y):  # type: ignore[no-untyped-def]
+def _pointwise(  # type: ignore[no-untyped-def]
+    x, image, images, begin, end, above, high, width, layer, numbers, places, z, acc, y, part, parts
+):
     """Rows `begin` to `end` of the hidden features into y (hidden, plane), which begins with row `above`."""
     groups, kept, quads = layer[GROUPS], layer[KEPT], layer[QUADS]
     index = places[layer[INDEX] :]
@@ -121,6 +146,7 @@ def _pointwise(x, image, images, begin, end, above, high, width, layer, numbers,
     count = max(1, pixels // (lines * width)) if lines == end - begin else 1
     stride = (count * lines * width + LANES - 1) // LANES * LANES
     wide, zero = width + 2, x.dtype.type(0)
+    from_, to_ = _share_of(groups * quads, part, parts)
     for s in range(0, images, count):
         some = min(count, images - s)
         for r in range(begin, end, lines):
@@ -128,14 +154,17 @@ def _pointwise(x, image, images, begin, end, above, high, width, layer, numbers,
             blocks = (some * n + LANES - 1) // LANES
             packed = z[: blocks * kept * LANES].reshape(blocks, kept, LANES)
             for g in range(groups):
+                lowest, highest = max(0, from_ - g * quads), min(quads, to_ - g * quads)
+                if lowest >= highest:
+                    continue
                 for k in range(kept):
                     own = g * kept + k
                     _pack(x, image + s, index[own], r * width, some, n, scale[own], shift[own], packed, k)
                 for b in range(blocks):
-                    for m in range(quads):
+                    for m in range(lowest, highest):
                         own, to = (g * quads + m) * kept * 4, m * 4 * stride + b * LANES
                         _panel4(z, b * kept * LANES, offsets, kept, weight, own, acc, to, stride)
-                for m in range(4 * quads):
+                for m in range(4 * lowest, 4 * highest):
                     o = rows[g * 4 * quads + m]
                     if o >= 0:
                         more = bias[o]
@@ -150,7 +179,7 @@ def _pointwise(x, image, images, begin, end, above, high, width, layer, numbers,
 
 
 @_kernel
-def _spatial(x, image, images, top, rows, high, width, layer, numbers, y, acc, plane):  # type: ignore[no-untyped-def]
+def _spatial(x, image, images, top, rows, high, width, layer, numbers, y, acc, part, parts):  # type: ignore[no-untyped-def]
     """Rows from `top` on of the 3×3 convolution of y (hidden, plane) into x, from channel `behind` on."""
     behind, groups, registers, together, outputs = (
         layer[BEHIND],
@@ -159,14 +188,16 @@ def _spatial(x, image, images, top, rows, high, width, layer, numbers, y, acc, p
         layer[TOGETHER],
         layer[OUTPUTS],
     )
-    inputs, wide = layer[HIDDEN] // groups, width + 2
+    inputs, wide, plane = layer[HIDDEN] // groups, width + 2, y.shape[1]
     entries = 9 * inputs
+    from_, to_ = _share_of(groups * registers, part, parts)
     weight = numbers[layer[TAPS] :]
     offsets = _places(inputs, plane, wide)
     flat = (images - 1) * (high + 2) * wide + rows * wide - 2
     flat_y = y.reshape(-1)
     for g in range(groups):
-        for m in range(registers):
+        lowest, highest = max(0, from_ - g * registers), min(registers, to_ - g * registers)
+        for m in range(lowest, highest):
             own, to = (g * registers + m) * entries * together, m * together * plane
             for p in range(0, flat, LANES):
                 at = g * inputs * plane + p
@@ -174,7 +205,7 @@ def _spatial(x, image, images, top, rows, high, width, layer, numbers, y, acc, p
                     _panel4(flat_y, at, offsets, entries, weight, own, acc, to + p, plane)
                 else:
                     _panel2(flat_y, at, offsets, entries, weight, own, acc, to + p, plane)
-        for m in range(outputs):
+        for m in range(lowest * together, min(outputs, highest * together)):
             for s in range(images):
                 row = x[image + s, behind + g * outputs + m]
                 for r in range(rows):
