@@ -16,6 +16,7 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 PAUSE = 0.02  # seconds, for which idle threads of some runtimes keep a core busy
+WARM_UP = 0.05  # seconds
 Call = Callable[[], object]
 
 
@@ -43,13 +44,16 @@ def median_of(values: np.ndarray) -> Interval:
 def take_turns(calls: Mapping[str, Call], repeats: int) -> dict[str, np.ndarray]:
     """Milliseconds of `repeats` rounds in which every call has its turn, so that all see the same machine.
 
-    Before a turn the threads of the one before go to sleep, and the call warms its caches up.
+    Before a turn the threads of the one before go to sleep, and the call warms up: caches, and its own threads.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
             time.sleep(PAUSE)
+            warm = time.perf_counter() + WARM_UP
             call()
+            while time.perf_counter() < warm:
+                call()
             began = time.perf_counter()
             call()
             times[name].append(1000 * (time.perf_counter() - began))

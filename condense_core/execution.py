@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from . import condensation
 from .grouping import LearnedGroupConv
+from .memory import empty
 from .threads import share
 
 try:
@@ -93,15 +94,17 @@ class _Pool(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
         context.shape = x.shape
-        out = torch.empty(*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2, dtype=x.dtype)
-        share(kernels.pool, len(x), x.detach().contiguous().numpy(), out.numpy())
+        out = empty(*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2, dtype=x.dtype)
+        planes = x.detach().contiguous().flatten(0, 1).numpy()
+        share(kernels.pool, len(planes), planes, out.flatten(0, 1).numpy())
         return out
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, above: Tensor) -> Tensor:
-        below = torch.empty(context.shape, dtype=above.dtype)
-        share(kernels.pool_backward, len(below), above.contiguous().numpy(), below.numpy())
+        below = empty(*context.shape, dtype=above.dtype)
+        planes = above.contiguous().flatten(0, 1).numpy()
+        share(kernels.pool_backward, len(planes), planes, below.flatten(0, 1).numpy())
         return below
 
 

@@ -18,12 +18,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .deploy import CondensedBlock
 from .execution import Array, can_run, hooks_of, kernels
+from .memory import NUMBERS, empty
 from .threads import share
 
 if kernels is not None:
     from . import inference_kernels
 
-NUMBERS = {torch.float32: np.float32, torch.float64: np.float64}
 WORTH_SHARING = 1_000_000  # products: fewer take less time than threads take to begin
 PARTS = {"index", "norm1", "relu1", "dropout", "conv1", "norm2", "shuffle", "relu2", "conv2"}
 
@@ -167,7 +167,7 @@ def program(block: CondensedBlock, x: Tensor) -> Program | None:
     learns = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
     if learns or not known.whole or any(known.hooks):
         return None
-    state = x.dtype, block.choices, [(id(t), t.data_ptr(), t._version) for t in tensors]
+    state = x.dtype, block.choices, [(t.data_ptr(), t._version) for t in tensors]
     if known.state != state:
         channels, read = x.shape[1], []
         for layer, choice in zip(block, block.choices, strict=True):
@@ -179,7 +179,7 @@ def program(block: CondensedBlock, x: Tensor) -> Program | None:
 
 def run(steps: Program, x: Tensor) -> Tensor:
     """(N, in, H, W) → (N, in + layers · growth_rate, H, W), behind the input what the layers make of it."""
-    out = torch.empty(len(x), steps.channels, *x.shape[2:], dtype=x.dtype)
+    out = empty(len(x), steps.channels, *x.shape[2:], dtype=x.dtype)
     out[:, : x.shape[1]] = x
     append(steps, out)
     return out

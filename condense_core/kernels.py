@@ -383,30 +383,28 @@ def norm_backward(x, gradient, affine, begin, out, first, last):  # type: ignore
 
 @_kernel
 def pool(x, out, first, last):  # type: ignore[no-untyped-def]
-    """Means of 2×2 pixels of some images: x (N, C, H, W), out (N, C, H / 2, W / 2)."""
+    """Means of 2×2 pixels of some planes: x (planes, H, W), out (planes, H / 2, W / 2)."""
     quarter = x.dtype.type(0.25)
-    for image in range(first, last):
-        for c in range(x.shape[1]):
-            for r in range(out.shape[2]):
-                above, below, row = x[image, c, 2 * r], x[image, c, 2 * r + 1], out[image, c, r]
-                for p in range(out.shape[3]):
-                    row[p] = (above[2 * p] + above[2 * p + 1] + below[2 * p] + below[2 * p + 1]) * quarter
+    for plane in range(first, last):
+        for r in range(out.shape[1]):
+            above, below, row = x[plane, 2 * r], x[plane, 2 * r + 1], out[plane, r]
+            for p in range(out.shape[2]):
+                row[p] = (above[2 * p] + above[2 * p + 1] + below[2 * p] + below[2 * p + 1]) * quarter
 
 
 @_kernel
 def pool_backward(above, below, first, last):  # type: ignore[no-untyped-def]
-    """The gradient of `pool`'s input (N, C, H, W) from that of its result."""
+    """The gradient of `pool`'s input (planes, H, W) from that of its result."""
     quarter = above.dtype.type(0.25)
-    for image in range(first, last):
-        for c in range(above.shape[1]):
-            plane = below[image, c]
-            if plane.shape[0] % 2 or plane.shape[1] % 2:
-                plane[:] = 0
-            for r in range(above.shape[2]):
-                row, upper, lower = above[image, c, r], plane[2 * r], plane[2 * r + 1]
-                for p in range(above.shape[3]):
-                    share = quarter * row[p]
-                    upper[2 * p] = share
-                    upper[2 * p + 1] = share
-                    lower[2 * p] = share
-                    lower[2 * p + 1] = share
+    for plane in range(first, last):
+        into = below[plane]
+        if into.shape[0] % 2 or into.shape[1] % 2:
+            into[:] = 0
+        for r in range(above.shape[1]):
+            row, upper, lower = above[plane, r], into[2 * r], into[2 * r + 1]
+            for p in range(above.shape[2]):
+                share = quarter * row[p]
+                upper[2 * p] = share
+                upper[2 * p + 1] = share
+                lower[2 * p] = share
+                lower[2 * p + 1] = share

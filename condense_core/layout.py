@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import kernels, small_images
+from .memory import empty
 
 Array = np.ndarray
 
@@ -34,8 +35,8 @@ class Layout:
     def empty(self, channels: int, dtype: torch.dtype) -> Tensor:
         """Room for features (N, channels, H, W)."""
         if self.by_pixel:
-            return torch.empty(channels, self.height, self.width, self.images, dtype=dtype).permute(3, 0, 1, 2)
-        return torch.empty(self.images, channels, self.height, self.width, dtype=dtype)
+            return empty(channels, self.height, self.width, self.images, dtype=dtype).permute(3, 0, 1, 2)
+        return empty(self.images, channels, self.height, self.width, dtype=dtype)
 
     def array(self, features: Tensor) -> Array:
         """Features that lie so, as kernels read them: (images, channels, pixels), or all images as one."""

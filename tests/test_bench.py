@@ -35,7 +35,8 @@ def test_the_interval_of_a_median_holds_the_true_one_about_as_often_as_it_says()
     assert 0.93 <= np.mean(held) <= 0.995
 
 
-def test_calls_take_turns_and_warm_up():
+def test_calls_take_turns_and_warm_up(monkeypatch):
+    monkeypatch.setattr("analysis.latency.WARM_UP", 0)
     calls: list[str] = []
     times = take_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
     assert calls == ["a", "a", "b", "b"] * 3
