@@ -141,3 +141,23 @@ def cost(parts: pd.DataFrame) -> str:
         f"Of {count(left.sum())} MACs in the end: {shares}. Pruning took {count(pruned)} "
         f"({pruned / total.sum():.0%})."
     )
+
+
+def times(times: pd.DataFrame) -> str:
+    """For the network whose MACs fell most, what became of its time."""
+    rows = times.assign(saved=times.computed_macs / times.macs)
+    most = rows[rows.model == rows.loc[rows.saved.idxmax(), "model"]].sort_values("milliseconds")
+    fastest, slowest = most.iloc[0], most.iloc[-1]
+    return (
+        f"{most.model.iloc[0]} computes {count(most.macs.iloc[0])} MACs; one image takes "
+        f"{fastest.milliseconds:.3g} ms by {fastest.execution} and {slowest.milliseconds:.3g} ms by "
+        f"{slowest.execution}."
+    )
+
+
+def waterfall(parts: pd.DataFrame) -> str:
+    """What each execution takes."""
+    whole = parts.groupby("execution", sort=False).milliseconds.sum()
+    return (
+        f"{parts.model.iloc[0]}: " + ", ".join(f"{name} {value:.3g} ms" for name, value in whole.items()) + "."
+    )

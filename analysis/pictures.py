@@ -101,6 +101,7 @@ def pictures(store: RunStore, runs: pd.DataFrame, summary: pd.DataFrame) -> list
         *_grid(drawn),
         *_lives(drawn),
         *_costs(drawn),
+        *_times(store),
     ]
 
 
@@ -331,3 +332,35 @@ def _costs(drawn: Drawn) -> Iterator[Picture]:
         plots.cost_by_layer(layers),
         parts.groupby(["place", "block", "part"], sort=False, as_index=False).macs.sum(),
     )
+
+
+def _times(store: RunStore) -> Iterator[Picture]:
+    """What `analysis.bench` measured last, and on the same machine with the same batch before."""
+    times, parts = frames.times(store), frames.parts(store)
+    if times.empty:
+        return
+    newest = times[times.date == times.date.max()].sort_values("batch").iloc[0]
+    alike = (times[["processor", "threads", "batch"]] == newest[["processor", "threads", "batch"]]).all(axis=1)
+    shown = times[alike].drop_duplicates(["model", "execution"], keep="last")
+    where = f"{newest.processor}, {newest.threads} threads, batches of {newest.batch}"
+    yield Picture(
+        "time",
+        "What MACs do not tell",
+        f"Measured median time of an image with its 95 % interval against the MACs that pruning left, {where}. "
+        "Dense executions multiply by zeros where connections are pruned.",
+        captions.times(shown),
+        plots.time_against_macs(shown),
+        shown,
+    )
+    if len(parts):
+        last = parts[parts.date == parts.date.max()]
+        last = last[(last.model == last.model.iloc[0]) & (last.batch == last.batch.iloc[0])]
+        yield Picture(
+            "waterfall",
+            "From MACs to milliseconds",
+            f"{last.model.iloc[0]}, layer by layer, summed by part: dense in torch, the same if its 1×1 "
+            "convolutions took time as their MACs say, condensed in torch, and condensed by our kernels.",
+            captions.waterfall(last),
+            plots.waterfall(last),
+            last.groupby(["execution", "part"], sort=False, as_index=False).milliseconds.sum(),
+        )

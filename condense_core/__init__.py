@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from .deploy import condense
     from .model import CondenseNet
     from .official import load_official
+    from .plan import make_plan
     from .presets import PRESETS
+    from .stored import load_condensed, save_condensed
     from .training import Trainer
 
 __version__ = "0.1.0"
@@ -30,7 +32,10 @@ __all__ = [
     "Trainer",
     "condense",
     "cost_table",
+    "load_condensed",
     "load_official",
+    "make_plan",
+    "save_condensed",
 ]
 
 _HOMES = {
@@ -40,7 +45,10 @@ _HOMES = {
     "Trainer": "training",
     "condense": "deploy",
     "cost_table": "cost",
+    "load_condensed": "stored",
     "load_official": "official",
+    "make_plan": "plan",
+    "save_condensed": "stored",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
@@ -17,9 +18,11 @@ from analysis import frames, plots
 from analysis.bench import bench
 from analysis.columns import COLUMNS
 from analysis.latency import median_of, memory_of, take_turns, ties
+from analysis.pictures import _times
 from analysis.runtimes import EXECUTIONS, build, prepare, subject
 from analysis.waterfall import waterfall
 from condense_core import CondenseNet, cost_table
+from condense_core.runs import RunStore
 
 
 @given(st.lists(st.floats(0.1, 1e3), min_size=6, max_size=60))
@@ -129,7 +132,15 @@ def test_times_are_printed_and_kept_where_frames_and_figures_find_them(small_sto
     assert (times.milliseconds <= times.high).all()
     assert (times.threads == 1).all()
     assert set(parts.execution) == {"dense", "if time followed MACs", "condensed torch", "condensed fast"}
-    assert plots.time_against_macs(times[times.batch == 1])
+    figures = {picture.key: picture for picture in _times(RunStore(tmp_path / "runs"))}
+    assert set(figures) == {"time", "waterfall"}
+    assert set(figures["time"].data.batch) == {1}
+    assert run in figures["time"].alt
+    assert "if time followed MACs" in figures["waterfall"].alt
+    bars = plots.waterfall(parts).axes[0]
+    assert [text.get_text() for text in bars.get_yticklabels()] == list(dict.fromkeys(parts.execution))
+    with pytest.raises(ValueError, match="one network"):
+        plots.waterfall(pd.concat([parts, parts.assign(model="other")]))
     again = call(tmp_path / "runs", run, "--execution", "torch", "--repeats", 6, "--json")
     record = json.loads(again.stdout)
     assert [row["model"] for row in record["times"]] == [run]

@@ -1,7 +1,7 @@
 """Figures: each takes tidy frames and returns a matplotlib Figure; none reads a file."""
 
 from .connections import layer_connections, pruned_connections, sources_read
-from .cost import cost_by_layer, time_against_macs
+from .cost import cost_by_layer, time_against_macs, waterfall
 from .effects import effects, interactions
 from .style import count
 from .tradeoff import equal_cost, published, tradeoff
@@ -22,4 +22,5 @@ __all__ = [
     "sources_read",
     "time_against_macs",
     "tradeoff",
+    "waterfall",
 ]

@@ -106,9 +106,9 @@ def time_against_macs(times: pd.DataFrame) -> Figure:
     with the most MACs a millisecond.
     """
     with style():
-        figure = Figure(figsize=(6.8, 4.2))
+        figure = Figure(figsize=(8, 4.4))
         axes = figure.subplots()
-        names = list(dict.fromkeys(times.execution))
+        names = list(dict.fromkeys(times.execution))[::-1]  # ours, measured last, in the strongest colour
         for name, look in series_looks(names).items():
             part = times[times.execution == name].sort_values("macs")
             arms = np.vstack([part.milliseconds - part.low, part.high - part.milliseconds])
@@ -125,7 +125,7 @@ def time_against_macs(times: pd.DataFrame) -> Figure:
             )
         axes.set(xscale="log", yscale="log", xlabel="MACs of one image", ylabel="Milliseconds for one image")
         axes.margins(0.12)
-        span = np.array(axes.get_xlim())
+        span, height = np.array(axes.get_xlim()), axes.get_ylim()
         axes.plot(
             span,
             span * (times.milliseconds / times.macs).min(),
@@ -134,11 +134,63 @@ def time_against_macs(times: pd.DataFrame) -> Figure:
             lw=1.2,
             label="in proportion to MACs",
         )
-        axes.set_xlim(*span)
+        axes.set(xlim=span, ylim=height)
         axes.xaxis.set_major_formatter(COUNTS)
         axes.yaxis.set_major_formatter(COUNTS)
         legend_beside(axes)
         sns.despine(figure)
         once = times.sort_values("milliseconds").drop_duplicates("model")
         label_points(axes, once.macs, once.milliseconds, list(once.model))
+    return figure
+
+
+PARTS = (
+    "1×1",
+    "3×3",
+    "normalisation",
+    "concatenation",
+    "gather",
+    "shuffle",
+    "layer in one call",
+    "stem, pooling, head",
+)
+
+
+def waterfall(parts: pd.DataFrame) -> Figure:
+    """Where the time goes that MACs promise to save: a bar an execution of one network, stacked by part.
+
+    `parts` is `frames.parts` of one network and batch. Raises ValueError for several.
+    """
+    if len(parts.drop_duplicates(["model", "batch", "date"])) != 1:
+        raise ValueError("parts: must be of one network, batch and measurement; choose it")
+    table = parts.pivot_table(
+        index="execution", columns="part", values="milliseconds", aggfunc="sum", sort=False, fill_value=0
+    )
+    names = list(dict.fromkeys(parts.execution))
+    with style():
+        figure = Figure(figsize=(8, 1.3 + 0.45 * len(names)))
+        axes = figure.subplots()
+        left = np.zeros(len(names))
+        colours = sns.color_palette("colorblind", len(PARTS))
+        for part, colour in zip(PARTS, colours, strict=True):
+            if part in table:
+                width = table.loc[names, part].to_numpy()
+                axes.barh(names, width, 0.7, left, label=part, color=colour, edgecolor="white", lw=0.5)
+                left += width
+        for place, value in enumerate(left):
+            axes.annotate(
+                f"{value:.3g}",
+                (value, place),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize="small",
+            )
+        axes.invert_yaxis()
+        axes.margins(x=0.08)
+        axes.set_xlim(left=0)
+        batch = int(parts.batch.iloc[0])
+        axes.set_xlabel("Milliseconds for one image" if batch == 1 else f"Milliseconds for {batch} images")
+        legend_beside(axes)
+        sns.despine(figure)
     return figure
