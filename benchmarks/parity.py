@@ -79,7 +79,7 @@ def official_network(folder: Path, model: ModelConfig, repaired: bool) -> nn.Mod
             reduction=model.reduction,
             dropout_rate=0,
             num_classes=model.num_classes,
-            data="cifar10",
+            data="cifar10" if model.stride == 1 else "imagenet",
         )
     )
 

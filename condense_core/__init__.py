@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import DataConfig, ModelConfig, RecipeConfig, RunConfig
-    from .cost import CostTable, cost_table
+    from .cost import cost_table
     from .deploy import condense
+    from .layer_cost import CostTable
     from .model import CondenseNet
     from .official import load_official
     from .plan import make_plan
@@ -41,7 +42,7 @@ __all__ = [
 _HOMES = {
     "PRESETS": "presets",
     "CondenseNet": "model",
-    "CostTable": "cost",
+    "CostTable": "layer_cost",
     "Trainer": "training",
     "condense": "deploy",
     "cost_table": "cost",

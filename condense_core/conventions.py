@@ -13,8 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .condensation import learned_layers, prune
 from .config import ModelConfig
-from .cost import CostTable, cost_table
+from .cost import cost_table
 from .deploy import condense
+from .layer_cost import CostTable
 from .model import CondenseNet
 from .stages import layer_stage
 

@@ -12,52 +12,15 @@ A configuration is counted from its sizes alone, without torch: a study asks for
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from .config import CLASSIFIER_CONDENSE_FACTOR, LEARNED, ModelConfig
+from .layer_cost import CostTable, LayerCost
 from .stages import kept_inputs, layer_stage
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-@dataclass(frozen=True)
-class LayerCost:
-    """Cost of one layer for one image; `output_size` is the height of its output in pixels."""
-
-    name: str
-    operator: str
-    in_channels: int
-    out_channels: int
-    groups: int
-    output_size: int
-    macs: int
-    flops_paper: int
-    params: int
-
-
-@dataclass(frozen=True)
-class CostTable:
-    """Cost of a network for one image: its layers in the order of execution, and their sums."""
-
-    layers: tuple[LayerCost, ...]
-
-    @property
-    def macs(self) -> int:
-        """Multiply-adds of convolutions and linear layers."""
-        return sum(layer.macs for layer in self.layers)
-
-    @property
-    def flops_paper(self) -> int:
-        """FLOPs as the paper counts them."""
-        return sum(layer.flops_paper for layer in self.layers)
-
-    @property
-    def params(self) -> int:
-        """Live weights plus all other learnable parameters."""
-        return sum(layer.params for layer in self.layers)
 
 
 def cost_table(network: ModelConfig | nn.Module, stage: int | None = None, image_size: int = 32) -> CostTable:

@@ -58,7 +58,7 @@ class CondensedBlock(DenseBlock):
         if self.execution == "fast":
             from . import inference
 
-            if steps := inference.program(self, x):
+            if steps := inference.program(self, self.choices, x):
                 return inference.run(steps, x)
         return nn.Sequential.forward(self, x)
 

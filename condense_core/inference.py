@@ -6,7 +6,7 @@ hides between its 1×1 and its 3×3 convolution stays in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .deploy import CondensedBlock
 from .execution import Array, can_run, hooks_of, kernels
 from .memory import NUMBERS, empty
 from .threads import share
@@ -139,7 +138,7 @@ def assemble(layers: Iterable[Layer], channels: int, dtype: torch.dtype) -> Prog
 class _Known:
     """What was read off a block: its parts, where they keep tensors and hooks, and the program made of them."""
 
-    def __init__(self, block: CondensedBlock, parts: list[nn.Module]):
+    def __init__(self, block: nn.Module, parts: list[nn.Module]):
         self.parts = parts
         self.whole = all(layer._modules.keys() <= PARTS for layer in block.children())
         modules = [*block.children(), *parts]
@@ -152,14 +151,16 @@ class _Known:
 _KNOWN: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
 
 
-def program(block: CondensedBlock, x: Tensor) -> Program | None:
-    """The program of a block, made anew only where a tensor of it or a choice has changed.
+def program(block: nn.Module, choices: Sequence[str], x: Tensor) -> Program | None:
+    """The program of a condensed block, made anew only where a tensor of it or a choice has changed.
 
-    None where it would not compute what the block says of `x`: in training, for gradients, under hooks.
+    `choices` has an execution for each layer (`plan.CHOICES`). None where it would not
+    compute what the block says of `x`: in training, for gradients, under hooks.
     """
     if not can_run(x) or block.training:
         return None
-    parts: Any = [part for layer in block._modules.values() for part in layer._modules.values()]
+    layers: Any = block._modules.values()
+    parts = [part for layer in layers for part in layer._modules.values()]
     known = _KNOWN.get(block)
     if known is None or known.parts != parts:
         known = _KNOWN[block] = _Known(block, parts)
@@ -167,10 +168,10 @@ def program(block: CondensedBlock, x: Tensor) -> Program | None:
     learns = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
     if learns or not known.whole or any(known.hooks):
         return None
-    state = x.dtype, block.choices, [(t.data_ptr(), t._version) for t in tensors]
+    state = x.dtype, choices, [(t.data_ptr(), t._version) for t in tensors]
     if known.state != state:
         channels, read = x.shape[1], []
-        for layer, choice in zip(block, block.choices, strict=True):
+        for layer, choice in zip(block.children(), choices, strict=True):
             read.append(read_layer(layer, channels, choice))
             channels += read[-1].growth_rate
         known.state, known.program = state, assemble(read, x.shape[1], x.dtype)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from .cost import CostTable, LayerCost
 from .grouping import LearnedGroupLinear, MaskedConv1x1
+from .layer_cost import CostTable, LayerCost
 from .model import CondenseNet
 
 

@@ -152,7 +152,7 @@ def make_plan(model: CondenseNet, images: Tensor, repeats: int = 7) -> Plan:
 def _measure_block(name: str, block: CondensedBlock, x: Tensor, repeats: int) -> list[LayerPlan]:
     from . import inference
 
-    steps = inference.program(block, x)
+    steps = inference.program(block, block.choices, x)
     if steps is None:
         raise ValueError(f"plan: {name} has modules or hooks that the kernels do not know")
     whole, channels, plans = inference.run(steps, x), x.shape[1], []

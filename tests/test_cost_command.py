@@ -15,10 +15,9 @@ from test_project import ROOT
 
 from analysis.cost import agreement, comparison, cost
 from analysis.running import execute
-from condense_core import PRESETS, CondenseNet, condense, cost_table
+from condense_core import PRESETS, CondenseNet, CostTable, condense, cost_table
 from condense_core.baselines import BASELINES
 from condense_core.conventions import conventions, count, pruned_to
-from condense_core.cost import CostTable
 from condense_core.published import PUBLISHED
 from condense_core.runs import RunStore
 

@@ -102,15 +102,15 @@ def test_training_gradients_and_hooks_are_left_to_the_reference():
     network.execution = "fast"
     block = next(iter(condensed_blocks(network).values()))
     x = torch.randn(2, 8, 8, 8)
-    assert inference.program(block, x) is None, "its weights take gradients"
+    assert inference.program(block, block.choices, x) is None, "its weights take gradients"
     with torch.no_grad():
-        assert inference.program(block, x) is not None
+        assert inference.program(block, block.choices, x) is not None
         assert inference.program(block, x.half()) is None
         handle = block[0].conv1.register_forward_hook(lambda *_: None)
-        assert inference.program(block, x) is None
+        assert inference.program(block, block.choices, x) is None
         handle.remove()
         block.train()
-        assert inference.program(block, x) is None
+        assert inference.program(block, block.choices, x) is None
 
 
 def test_changed_weights_are_seen():
