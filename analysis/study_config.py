@@ -56,9 +56,13 @@ def level_name(axis: str, level: Any) -> str:
 
 
 def _inherited(kind: type, name: str) -> Any:
-    """A setting of another configuration, with its range and explanation, and no default of its own."""
+    """A setting of another configuration, with its range and explanation.
+
+    It has no default of its own, unless it came later: a study stored before it is still read as what it was.
+    """
     found = next(item for item in fields(kind) if item.name == name)
-    return field(metadata=found.metadata)
+    default: Any = {"default": found.default, "kw_only": True} if found.metadata["later"] else {}
+    return field(metadata=found.metadata, **default)
 
 
 @dataclass(frozen=True)

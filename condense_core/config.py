@@ -185,6 +185,7 @@ class RunConfig(Checked):
     execution: Execution = setting(
         "reference",
         one_of=EXECUTIONS,
+        later=True,
         help="layer by layer, or by our own kernels: the same numbers to rounding",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
 import hashlib
 import re
 import shlex
@@ -29,10 +30,11 @@ from analysis.comparison import Comparison
 from analysis.connection_maps import connection_map
 from analysis.estimate import plan
 from analysis.report import render, report, write_report
-from analysis.study_config import study_config
+from analysis.study_config import StudyConfig, study_config
 from condense_core import CondenseNet, cost_table
 from condense_core.grouping import MaskedConv1x1
 from condense_core.runs import RunStore
+from condense_core.settings import from_dict
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +252,14 @@ def test_the_command_of_a_study_asks_for_it_again(store, small_study):
     assert study_config(**given) == small_study.config
 
 
+def test_a_study_stored_before_a_setting_was_there_is_read_as_what_it_was(store, small_study):
+    record = store.read_study("small")["settings"]
+    older = {name: value for name, value in record.items() if name not in ("execution", "precision")}
+    config = from_dict(StudyConfig, older)
+    assert (config.execution, config.precision) == ("reference", "float32")
+    assert config == dataclasses.replace(small_study.config, execution="reference")
+
+
 def test_packed_maps_hold_every_connection_of_every_stage(store, runs):
     run = learned_run(store, runs)
     packed = connection_map(run)
@@ -311,6 +321,7 @@ from analysis.chapter import Chapter
 from analysis.estimate import plan
 from analysis.report import write_report
 from condense_core.runs import RunStore
+from condense_core.settings import from_dict
 store = RunStore(Path(sys.argv[1]))
 assert {row["state"] for row in plan(Study.named("ablation", **eval(sys.argv[2])), store)} == {"done"}
 write_report(Chapter(store, "small"), Path(sys.argv[3]))
