@@ -48,7 +48,7 @@ def assert_same(small, model, batch, tolerance=1e-11):
     assert (found - expected).abs().max() <= tolerance * expected.abs().max()
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     grouping=st.sampled_from(["learned", "random", "sequential", "none"]),
     connectivity=st.sampled_from(["full", "block"]),
@@ -105,7 +105,7 @@ def test_training_gradients_and_hooks_are_left_to_the_reference():
     assert inference.program(block, block.choices, x) is None, "its weights take gradients"
     with torch.no_grad():
         assert inference.program(block, block.choices, x) is not None
-        assert inference.program(block, x.half()) is None
+        assert inference.program(block, block.choices, x.half()) is None
         handle = block[0].conv1.register_forward_hook(lambda *_: None)
         assert inference.program(block, block.choices, x) is None
         handle.remove()
