@@ -191,7 +191,7 @@ def append(steps: Program, out: Tensor) -> None:
     count, _, height, width = out.shape
     small = count * height * width * len(steps.numbers) < WORTH_SHARING
     threads = 1 if small else min(torch.get_num_threads(), height)
-    each = min(inference_kernels.images_at_a_time(height * width), -(-count // threads))
+    each = min(kernels.cut(height * width)[0], -(-count // threads))
     chunks = -(-count // each)
     features = out.numpy().reshape(count, -1, height * width)
     arrays = features, height, width, steps.table, steps.numbers, steps.places, each

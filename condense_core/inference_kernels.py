@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .kernels import _kernel, _pack, _panel2, _panel4, _places
+from .kernels import TILE, _kernel, _pack, _panel2, _panel4, _places
 from .microkernels import LANES, arrive, arrived, give_way
 
 # what the table of a block holds of a layer: sizes, and where its arrays begin among all numbers and places
@@ -18,15 +18,8 @@ from .microkernels import LANES, arrive, arrived, give_way
     GROUPS_3X3, REGISTERS, TOGETHER, OUTPUTS, TAPS,
 ) = range(15)  # fmt: skip
 NORMALISED = 32_768  # numbers that normalised inputs may fill at a time
-PIECE = 512  # pixels that a 1×1 convolution works on at a time, unless their inputs are too many
 PATIENCE = 1000  # looks at a counter before other threads may have the core
 BAND = 1024  # pixels of hidden features that a 3×3 convolution reads at a time
-
-
-@_kernel
-def images_at_a_time(area):  # type: ignore[no-untyped-def]
-    """How many small images make a chunk."""
-    return max(1, PIECE // area)
 
 
 @_kernel
@@ -48,7 +41,7 @@ def dense_block(  # type: ignore[no-untyped-def]
     high = bottom - top if each > 1 else min(bottom - top, max(1, BAND // width))
     kept, hidden, quads = np.max(table[:, KEPT]), np.max(table[:, HIDDEN]), np.max(table[:, QUADS])
     made = np.max(table[:, REGISTERS] * table[:, TOGETHER])
-    pixels = max(PIECE, width) + LANES
+    pixels = max(TILE, width) + LANES
     z = np.empty(max(NORMALISED + kept * LANES, kept * pixels), x.dtype)
     y = shared if parts > 1 else np.zeros((hidden, room(each, high, width)), x.dtype)
     acc = np.empty(max(4 * quads * pixels, made * y.shape[1]), x.dtype)
@@ -141,7 +134,7 @@ def _pointwise(  # type: ignore[no-untyped-def]
     bias = numbers[layer[BIAS] :]
     weight = numbers[layer[WEIGHT] :]
     offsets = np.arange(kept) * LANES
-    pixels = max(LANES, min(PIECE, NORMALISED // kept // LANES * LANES))
+    pixels = max(LANES, min(TILE, NORMALISED // kept // LANES * LANES))
     lines = min(end - begin, max(1, pixels // width))
     count = max(1, pixels // (lines * width)) if lines == end - begin else 1
     stride = (count * lines * width + LANES - 1) // LANES * LANES
