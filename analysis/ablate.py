@@ -105,6 +105,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     default="study",
     help="order of the table",
 )
+@click.option(
+    "--force",
+    is_flag=True,
+    help="begin runs anew that cannot go on, for code, torch or data changed; keep what there is",
+)
 @click.option("--dry-run", is_flag=True, help="list every run with its cost, time and state; write nothing")
 @click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
 def ablate(
@@ -116,6 +121,7 @@ def ablate(
     reports: Path,
     data_dir: Path,
     sort: str,
+    force: bool,
     dry_run: bool,
     as_json: bool,
     **options: Any,
@@ -142,9 +148,11 @@ def ablate(
         _print_plan(study, store, as_json, jobs)
         return 0
     with bad_input():
-        _load_data(study, data_dir)
+        fingerprint = _load_data(study, data_dir)
+        if not force:
+            _refuse_changed(study, store, fingerprint)
         store.create()
-    outcomes = _train(study, store, data_dir, jobs)
+    outcomes = _train(study, store, data_dir, jobs, force)
     return _conclude(study, store, reports, outcomes, sort, as_json)
 
 
@@ -173,14 +181,30 @@ def _check_name(name: str) -> None:
         raise ValueError(f"name {name!r}: must be a plain file name")
 
 
-def _load_data(study: Study, data_dir: Path) -> None:
-    """Decode the data once, so that a bad image is named before any run starts."""
+def _load_data(study: Study, data_dir: Path) -> str:
+    """Decode the data once, so that a bad image is named before any run starts; returns its fingerprint."""
     from condense_core.data import load
 
     from .progress import decoding
 
     with decoding() as progress:
-        load(study.config.data_config, data_dir, progress)
+        return load(study.config.data_config, data_dir, progress).fingerprint
+
+
+def _refuse_changed(study: Study, store: RunStore, data_fingerprint: str) -> None:
+    """Raise Changed where runs that were begun cannot go on, naming all that is not what it was."""
+    from condense_core.provenance import changes
+    from condense_core.runs import FINISHED, Changed
+
+    begun = [run for _, config in study.run_configs() if (run := store.run(config)).begun]
+    left = [run for run in begun if run.status["state"] not in FINISHED]
+    found = {run.name: changes(run.record, data_fingerprint) for run in left}
+    if changed := {name: texts for name, texts in found.items() if texts}:
+        texts = sorted({text for texts in changed.values() for text in texts})
+        raise Changed(
+            f"{len(changed)} of the runs that were begun cannot go on with what is not what they were begun "
+            f"with: {'; '.join(texts)}. --force begins them anew and keeps what there is ({', '.join(changed)})"
+        )
 
 
 def _print_plan(study: Study, store: RunStore, as_json: bool, jobs: int | None) -> None:
@@ -216,7 +240,7 @@ def _print_plan(study: Study, store: RunStore, as_json: bool, jobs: int | None) 
     click.echo(f"About {left / jobs / 60:.1f} minutes are left with {jobs} runs at once. Nothing was written.")
 
 
-def _train(study: Study, store: RunStore, data_dir: Path, jobs: int | None) -> list[Outcome]:
+def _train(study: Study, store: RunStore, data_dir: Path, jobs: int | None, force: bool) -> list[Outcome]:
     from .progress import show
     from .running import StopSwitch, default_jobs, execute_all
 
@@ -226,7 +250,7 @@ def _train(study: Study, store: RunStore, data_dir: Path, jobs: int | None) -> l
     jobs = min(jobs or default_jobs(study.config.threads, study.device), len(configs))
     with stopping(stop), show(store, configs) as done:
         outcomes = []
-        for outcome in execute_all(configs, store, data_dir, jobs, stop):
+        for outcome in execute_all(configs, store, data_dir, jobs, stop, force):
             outcomes.append(outcome)
             done(outcome)
     return outcomes
@@ -286,6 +310,8 @@ def _conclude(
 
 def _exit_status(outcomes: list[Outcome], states: Counter[str]) -> int:
     for outcome in outcomes:
+        for note in outcome.notes:
+            click.echo(f"{outcome.run}: {note}", err=True)
         if outcome.state not in ("done", "stopped"):
             click.echo(f"{outcome.state}: {outcome.run}: {outcome.reason}", err=True)
     if states["stopped"]:

@@ -136,7 +136,7 @@ def _measure(
     import torch
 
     from condense_core.machine import processor
-    from condense_core.runs import environment
+    from condense_core.provenance import environment
 
     from .latency import gemm_gflops
 

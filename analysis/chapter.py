@@ -16,7 +16,7 @@ from condense_core.settings import from_dict, to_dict
 
 from . import frames, stats
 from .connection_maps import connection_maps
-from .findings import findings
+from .findings import findings, unequal_terms
 from .pictures import Picture, learned_runs, pictures, shown_run
 from .study_config import StudyConfig, command
 from .tables import Table, effect_table, frame_table, number, run_table, setting, summary_table
@@ -66,7 +66,8 @@ class Chapter:
     @cached_property
     def findings(self) -> list[str]:
         """The answer in sentences."""
-        return findings(self.effects, self.summary, stats.interactions(self.runs))
+        found = findings(self.effects, self.summary, stats.interactions(self.runs))
+        return found + unequal_terms(self.runs)
 
     @cached_property
     def pictures(self) -> list[Picture]:

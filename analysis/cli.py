@@ -29,11 +29,14 @@ def check_writable(*folders: Path) -> None:
 
 
 def main(command: click.Command) -> None:
-    """Run a command line and exit."""
+    """Run a command line and exit: with 2 on bad input, with 1 where the system fails it (a full disk)."""
     try:
         sys.exit(command.main(standalone_mode=False) or 0)
     except click.ClickException as error:
         click.echo(f"{command.name}: {error.format_message()}", err=True)
         sys.exit(2)
+    except OSError as error:
+        click.echo(f"{command.name}: {error}", err=True)
+        sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

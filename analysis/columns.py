@@ -35,6 +35,10 @@ COLUMNS: dict[str, dict[str, str]] = {
         "test_loss": "cross entropy on the test images, nats",
         "test_images": "number of test images",
         "seconds": "time spent training and evaluating, s",
+        "code": "hash of condense_core when it was begun",
+        "torch": "version of torch when it was begun",
+        "data_fingerprint": "hash of all that it saw of the data",
+        "bit_identical": "whether it went on, if it was stopped, as it was begun",
     },
     "epochs": _RUN
     | {

@@ -178,7 +178,7 @@ def _export(
 
 
 def _record(name: str, model: CondenseNet, certificate: Certificate) -> dict[str, Any]:
-    from condense_core.runs import environment
+    from condense_core.provenance import environment
     from condense_core.settings import to_dict
 
     return {

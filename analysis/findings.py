@@ -101,6 +101,25 @@ def reference_sentences(summary: pd.DataFrame) -> list[str]:
     return sentences
 
 
+def unequal_terms(runs: pd.DataFrame) -> list[str]:
+    """What of a study was trained with other code, torch or data than the rest, or not in one piece."""
+    if runs.empty:
+        return []
+    sentences = []
+    for column, what in (("code", "condense_core"), ("torch", "torch"), ("data_fingerprint", "data")):
+        counts = runs[column].fillna("unknown").value_counts()
+        if len(counts) > 1:
+            parts = ", ".join(f"{value} ({count} runs)" for value, count in sorted(counts.items()))
+            sentences.append(f"The runs were not all trained with the same {what}: {parts}.")
+    apart = runs.run[~runs.bit_identical.astype(bool)]
+    if len(apart):
+        sentences.append(
+            f"{len(apart)} of the runs went on with other threads, device, execution or processor than before, "
+            f"so they are not bit-identical to runs of one piece: {', '.join(apart)}."
+        )
+    return sentences
+
+
 def _level(factor: str, level: str) -> str:
     """A level of a factor in words."""
     words = {

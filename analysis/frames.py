@@ -16,6 +16,7 @@ import pandas as pd
 
 from condense_core.config import ModelConfig, RunConfig
 from condense_core.runs import Run, RunStore
+from condense_core.settings import from_dict
 
 from .columns import COLUMNS
 from .wiring import Target, targets
@@ -92,7 +93,8 @@ def _benchmarks(name: str, source: str | Path | RunStore) -> pd.DataFrame:
 
 
 def _run_row(run: Run) -> dict[str, Any]:
-    config, result, status = run.config, run.result, run.status
+    record, result, status = run.record, run.result, run.status
+    config, environment = from_dict(RunConfig, record["config"]), record["environment"]
     names = (
         "macs",
         "flops_paper",
@@ -111,6 +113,9 @@ def _run_row(run: Run) -> dict[str, Any]:
         "reason": status.get("reason"),
         **{name: result.get(name) for name in names},
         "seconds": run.seconds(),
+        **{name: environment.get(name) for name in ("code", "torch")},
+        "data_fingerprint": record["data_fingerprint"],
+        "bit_identical": all(note["bit_identical"] for note in run.notes()),
     }
 
 

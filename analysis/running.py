@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condense_core.config import DataConfig, RunConfig
-from condense_core.runs import FINISHED, Run, RunHeld, RunStore
+from condense_core.locks import RunHeld
+from condense_core.runs import FINISHED, Run, RunStore
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
 
     from condense_core.data import Dataset
+    from condense_core.locks import Hold
     from condense_core.training import EpochRecord, Result, StageRecord, Trainer
 
 CHECKPOINT_SECONDS = 10.0  # small runs must not spend their time waiting for the disk
@@ -28,11 +32,12 @@ ATTEMPTS = 2  # of a run whose process is killed
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run: done, diverged, failed, stopped or held, with the reason."""
+    """What became of a run: done, diverged, failed, stopped or held, with the reason, and what was noted."""
 
     run: str
     state: str
     reason: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def never() -> bool:
@@ -41,36 +46,76 @@ def never() -> bool:
 
 
 def execute(
-    config: RunConfig, store: RunStore, data_dir: Path, should_stop: Callable[[], bool] = never
+    config: RunConfig,
+    store: RunStore,
+    data_dir: Path,
+    should_stop: Callable[[], bool] = never,
+    force: bool = False,
 ) -> Outcome:
-    """Train a run to its end, from where it stands, writing all of it to the store; a fault is its outcome."""
+    """Train a run to its end, from where it stands, writing all of it to the store; a fault is its outcome.
+
+    By `force` a run that cannot go on, for its code, torch or data changed, is begun anew beside the old one.
+    """
     run = store.run(config)
+    if finished := _finished(run):
+        return finished
     if should_stop():
         return Outcome(run.name, "stopped")
     try:
-        with run.hold():
-            if run.status["state"] in FINISHED:
-                return Outcome(run.name, run.status["state"], run.status.get("reason"))
-            return _execute_held(config, run, data_dir, should_stop)
+        with run.hold() as held:
+            return _finished(run) or _execute_held(config, run, data_dir, should_stop, force, held)
     except RunHeld as error:
         return Outcome(run.name, "held", str(error))
+    except OSError as error:
+        return Outcome(run.name, "failed", f"cannot be held: {error}")
 
 
-def _execute_held(config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[], bool]) -> Outcome:
+def _finished(run: Run) -> Outcome | None:
+    """What became of a run that is at its end."""
+    status = run.status
+    return Outcome(run.name, status["state"], status.get("reason")) if status["state"] in FINISHED else None
+
+
+def _execute_held(
+    config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[], bool], force: bool, held: Hold
+) -> Outcome:
     from condense_core.training import Diverged
 
+    noted = [note["time"] for note in run.notes()]
     try:
-        state, reason = _train(config, run, data_dir, should_stop), None
+        state, reason = _train(config, run, data_dir, should_stop, force, held), None
+    except RunHeld:
+        raise  # it is another's by now
     except Diverged as error:
         state, reason = "diverged", str(error)
     except Exception as error:  # whatever it is: the other runs go on
         state, reason = "failed", f"{type(error).__name__}: {error}"
-        (run.folder / "error.txt").write_text(traceback.format_exc())
-    run.set_state(state, reason)
-    return Outcome(run.name, state, reason)
+        _write_down(run, traceback.format_exc())
+    except BaseException:  # interrupted in a notebook
+        run.set_state("stopped", "interrupted")
+        raise
+    return _conclude(Outcome(run.name, state, reason), run, noted)
 
 
-def _train(config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[], bool]) -> str:
+def _conclude(outcome: Outcome, run: Run, noted: list[float]) -> Outcome:
+    """Record what became of a run; a disk that is full must not hide it."""
+    try:
+        run.set_state(outcome.state, outcome.reason)
+        notes = tuple(note["text"] for note in run.notes() if note["time"] not in noted)
+        return replace(outcome, notes=notes)
+    except OSError as error:
+        return replace(outcome, state="failed", reason=outcome.reason or f"its state is not recorded: {error}")
+
+
+def _write_down(run: Run, fault: str) -> None:
+    with suppress(OSError):
+        run.folder.mkdir(parents=True, exist_ok=True)
+        (run.folder / "error.txt").write_text(fault)
+
+
+def _train(
+    config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[], bool], force: bool, held: Hold
+) -> str:
     import torch
 
     from condense_core.training import Snapshot, Trainer
@@ -80,15 +125,18 @@ def _train(config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[]
     tf32 = config.recipe.precision == "tf32"  # torch's default is tf32 in convolutions
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     dataset = _dataset(config.data, data_dir)
-    run.begin(config, dataset.fingerprint)
+    run.begin(config, dataset.fingerprint, force)
+    if run.is_whole:
+        run.tidy()  # it was killed on its last steps
+        return "done"
     trainer = Trainer(config, dataset)
     if checkpoint := run.load_checkpoint():
         trainer.restore(Snapshot(*checkpoint))
     run.drop_epochs_after(trainer.step // trainer.steps_per_epoch)
-    return "done" if _write_records(run, trainer, should_stop) else "stopped"
+    return "done" if _write_records(run, trainer, should_stop, held) else "stopped"
 
 
-def _write_records(run: Run, trainer: Trainer, should_stop: Callable[[], bool]) -> bool:
+def _write_records(run: Run, trainer: Trainer, should_stop: Callable[[], bool], held: Hold) -> bool:
     """Train and write what comes; whether it came to the end."""
     from condense_core.training import EpochRecord, Result, StageEntry, StageRecord
 
@@ -99,6 +147,7 @@ def _write_records(run: Run, trainer: Trainer, should_stop: Callable[[], bool]) 
     epoch_began = saved = time.monotonic()
     for record in trainer.run(should_stop):
         now = time.monotonic()
+        held.check()
         match record:
             case StageEntry(stage=0):
                 pass  # the seed alone makes this state
@@ -115,6 +164,7 @@ def _write_records(run: Run, trainer: Trainer, should_stop: Callable[[], bool]) 
             case Result():
                 run.finish(_result_row(record), trainer.model.state_dict())
                 return True
+    held.check()
     save()
     return False
 
@@ -155,7 +205,12 @@ def default_jobs(threads: int, device: str) -> int:
 
 
 def run_all(
-    configs: Sequence[RunConfig], store: RunStore, data_dir: Path, jobs: int = 1, progress: bool = False
+    configs: Sequence[RunConfig],
+    store: RunStore,
+    data_dir: Path,
+    jobs: int = 1,
+    progress: bool = False,
+    force: bool = False,
 ) -> list[Outcome]:
     """Train runs, `jobs` at once (in this process if 1), and return what became of each.
 
@@ -163,19 +218,14 @@ def run_all(
     """
     from tqdm.auto import tqdm
 
-    finished, left = [], []
-    for config in configs:
-        run = store.run(config)
-        if run.status["state"] in FINISHED:
-            finished.append(Outcome(run.name, run.status["state"], run.status.get("reason")))
-        else:
-            left.append(config)
+    finished = [outcome for config in configs if (outcome := _finished(store.run(config)))]
+    left = [config for config in configs if not _finished(store.run(config))]
     if not left:
         return finished
     outcomes = (
-        (execute(config, store, data_dir) for config in left)
+        (execute(config, store, data_dir, force=force) for config in left)
         if jobs == 1
-        else execute_all(left, store, data_dir, jobs, StopSwitch())
+        else execute_all(left, store, data_dir, jobs, StopSwitch(), force)
     )
     return finished + list(tqdm(outcomes, "training", total=len(left), unit="run", disable=not progress))
 
@@ -192,16 +242,29 @@ _should_stop: Callable[[], bool] = never
 
 
 def _start_worker(event: Event) -> None:
+    """Let a worker see the switch; a scheduler's SIGTERM, which may reach it first, sets it as well."""
     global _should_stop  # noqa: PLW0603 — a worker is told once, when it starts
     _should_stop = event.is_set
 
+    def stop(signum: int, frame: Any) -> None:
+        if event.is_set():  # the second time: at once
+            os._exit(128 + signum)
+        event.set()
 
-def _execute_in_worker(config: RunConfig, store: RunStore, data_dir: Path) -> Outcome:
-    return execute(config, store, data_dir, _should_stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _execute_in_worker(config: RunConfig, store: RunStore, data_dir: Path, force: bool) -> Outcome:
+    return execute(config, store, data_dir, _should_stop, force)
 
 
 def execute_all(
-    configs: Iterable[RunConfig], store: RunStore, data_dir: Path, jobs: int, stop: StopSwitch
+    configs: Iterable[RunConfig],
+    store: RunStore,
+    data_dir: Path,
+    jobs: int,
+    stop: StopSwitch,
+    force: bool = False,
 ) -> Iterator[Outcome]:
     """Train runs, `jobs` at once, in processes of their own; yields outcomes as they come.
 
@@ -212,7 +275,7 @@ def execute_all(
     with ProcessPool(jobs, context=stop.context, initializer=_start_worker, initargs=[stop.event]) as pool:
 
         def schedule(config: RunConfig) -> Future[Outcome]:
-            return pool.schedule(_execute_in_worker, args=[config, store, data_dir])
+            return pool.schedule(_execute_in_worker, args=[config, store, data_dir, force])
 
         waiting = {schedule(config): (config, 1) for config in configs}
         try:
@@ -237,6 +300,4 @@ def _killed(run: Run, fault: BaseException, attempts: int) -> Outcome:
         f"its process was killed by signal {-code}" if code and code < 0 else f"{type(fault).__name__}: {fault}"
     )
     reason = f"{cause} ({attempts} attempts)" + (", perhaps for want of memory" if code == -9 else "")
-    run.folder.mkdir(parents=True, exist_ok=True)  # it may have died before it began
-    run.set_state("failed", reason)
-    return Outcome(run.name, "failed", reason)
+    return _conclude(Outcome(run.name, "failed", reason), run, [note["time"] for note in run.notes()])

@@ -315,11 +315,13 @@ class Study:
         data_dir: str | Path = "data",
         jobs: int = 1,
         progress: bool = False,
+        force: bool = False,
     ) -> pd.DataFrame:
         """Train what is not yet trained, and return the study's runs as a tidy frame (`frames.study_runs`).
 
         More than one of `jobs` start processes, so a script then needs its `if __name__ == "__main__"`.
-        `progress` shows a bar. Runs that fail are warned of, with their reasons.
+        `progress` shows a bar; by `force` runs whose code, torch or data changed are begun anew, beside the
+        old ones. Runs that fail are warned of, with their reasons, and so is what was noted on the way.
         """
         from condense_core.data import load
         from condense_core.runs import RunStore
@@ -332,7 +334,9 @@ class Study:
         store.create()
         store.write_study(self.config.name, self.record())
         configs = [config for _, config in self.run_configs()]
-        for outcome in run_all(configs, store, data_dir, jobs, progress):
+        for outcome in run_all(configs, store, data_dir, jobs, progress, force):
+            for note in outcome.notes:
+                warnings.warn(f"{outcome.run}: {note}", stacklevel=2)
             if outcome.state != "done":
                 warnings.warn(f"{outcome.state}: {outcome.run}: {outcome.reason}", stacklevel=2)
         return frames.study_runs(store, self.config.name)

@@ -150,6 +150,7 @@ class _Block(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @np.errstate(over="ignore", invalid="ignore")  # training says itself that it diverged
     def backward(context: Any, above: Tensor) -> tuple[Any, ...]:
         _ = context.saved_tensors
         if not context.kept:

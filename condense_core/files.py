@@ -1,38 +1,107 @@
-"""Writing files so that a crash leaves the old one or the new one, never a part."""
+"""Writing files so that a crash, a full disk or a power cut leaves the old one or the new one, never a part."""
 
 from __future__ import annotations
 
 import json
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+UNFINISHED = ".*.tmp"  # what a process that was killed while it wrote leaves behind
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it to `path`."""
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _flush_folder(path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # the rename itself
-    finally:
-        os.close(descriptor)
+    with naming(path):
+        try:
+            with temporary.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _flush_folder(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as strict JSON, atomically. Raises ValueError for NaN and infinity."""
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def append_row(path: Path, row: Any) -> None:
+    """Add a line of strict JSON, behind the last whole one; `flush` makes it outlast a power cut."""
+    line = json.dumps(row, allow_nan=False) + "\n"
+    with naming(path):
+        if path.is_symlink():
+            raise ValueError(f"{path}: is a link, which a run store never holds")
+        with path.open("ab+") as file:
+            _drop_torn_line(file)
+            file.write(line.encode())
+
+
+def _drop_torn_line(file: IO[bytes]) -> None:
+    end = file.seek(0, os.SEEK_END)
+    if not end:
+        return
+    file.seek(-1, os.SEEK_END)
+    if file.read(1) == b"\n":
+        return
+    file.seek(0)
+    file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file that `append_row` writes; a torn last line is left out."""
+    if not path.is_file():
+        return []
+    lines = path.read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1]]  # behind the last newline: nothing, or a torn line
+
+
+def flush(path: Path) -> None:
+    """Let what was appended to a file, and its name, outlast a power cut."""
+    with naming(path), path.open("rb") as file:
+        os.fsync(file.fileno())
+    _flush_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, so that they outlast a power cut."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    with naming(path):
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            _flush_folder(folder.parent)
+
+
+def move(path: Path, target: Path) -> None:
+    """Rename a file or a folder, so that it outlasts a power cut."""
+    path.rename(target)
+    _flush_folder(target.parent)
+    _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)  # the names in it
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in errors of the system that do not: of a full disk, say."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise

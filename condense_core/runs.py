@@ -4,12 +4,15 @@ store.json                      marks a run store
 studies/<name>.json             the runs of a study
 benchmarks/<moment>.json        times that were measured
 <variant>-k<k0>-s<seed>-<hash>/
-    config.json                 configuration, versions, commit, fingerprint of the data
+    config.json                 configuration, versions, hash of the code, commit, fingerprint of the data
     status.json                 running, stopped, done, diverged or failed, with the reason
     metrics.jsonl               a row an epoch; timing.jsonl: its seconds
+    notes.jsonl                 what happened to it on the way: resumed, a damaged file passed over
     stages/stage-<s>.json       the network at a stage's entry, and end.json; masks and importance beside it
     checkpoints/                the state at each stage's entry, before anything is pruned; the newest ones
     weights.safetensors         the last weights; result.json: their figures
+superseded/<run>.<n>/           runs that were begun anew because code, torch or data had changed
+locks/                          who trains what
 """
 
 from __future__ import annotations
@@ -18,24 +21,27 @@ import hashlib
 import json
 import math
 import os
-import platform
-import socket
-import subprocess
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import lru_cache
 from html import escape
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
-from .config import RunConfig
-from .files import write_atomically, write_json
+from . import checkpoints, locks, provenance
+from .config import HOW_COMPUTED, RunConfig
+from .files import (
+    UNFINISHED,
+    append_row,
+    flush,
+    make_folder,
+    move,
+    read_rows,
+    write_atomically,
+    write_json,
+)
 from .settings import from_dict, to_dict
 
 if TYPE_CHECKING:
@@ -44,11 +50,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FINISHED = ("done", "diverged")
-NEWEST_CHECKPOINTS = 2
 
 
-class RunHeld(Exception):
-    """Another process trains this run."""
+class Changed(ValueError):
+    """Code, torch or data are no longer those that an unfinished run was begun with."""
 
 
 def finite(value: Any) -> Any:
@@ -58,32 +63,6 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-@lru_cache
-def environment() -> dict[str, Any]:
-    """Versions, platform and git commit of what trains."""
-    packages = {name: version(name) for name in ("condense", "torch", "torchvision", "numpy")}
-    return {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        **packages,
-        **_git(),
-    }
-
-
-def _git() -> dict[str, Any]:
-    here = Path(__file__).parent
-
-    def ask(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
-    try:
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None}
 
 
 @dataclass(frozen=True)
@@ -100,12 +79,12 @@ class RunStore:
 
     def create(self) -> None:
         """Make the folder where it is not there yet. Raises PermissionError where it cannot be written."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_folder(self.root)
         if not os.access(self.root, os.W_OK):
             raise PermissionError(f"runs {str(self.root)!r}: cannot be written")
         if not (self.root / "store.json").is_file():
             write_json(self.root / "store.json", {"format": FORMAT})
-        (self.root / "studies").mkdir(exist_ok=True)
+        make_folder(self.root / "studies")
 
     def run(self, config: RunConfig) -> Run:
         """The run of a configuration, whether it was begun or not."""
@@ -129,7 +108,7 @@ class RunStore:
 
     def write_benchmark(self, record: Mapping[str, Any]) -> Path:
         """Keep measured times beside the runs, under the moment at which they were taken."""
-        (self.root / "benchmarks").mkdir(exist_ok=True)
+        make_folder(self.root / "benchmarks")
         moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         path = self.root / "benchmarks" / f"{moment}-{uuid.uuid4().hex[:6]}.json"
         write_json(path, record)
@@ -182,11 +161,15 @@ class Run:
 
     def epochs(self) -> list[dict[str, Any]]:
         """Rows of metrics.jsonl; a torn last line is left out."""
-        return _read_rows(self.folder / "metrics.jsonl")
+        return read_rows(self.folder / "metrics.jsonl")
+
+    def notes(self) -> list[dict[str, Any]]:
+        """What happened to it on the way: time, text, and whether it is still what one machine would give."""
+        return read_rows(self.folder / "notes.jsonl")
 
     def seconds(self) -> float:
         """Seconds spent training and evaluating, over all attempts."""
-        return sum(row["seconds"] for row in _read_rows(self.folder / "timing.jsonl"))
+        return sum(row["seconds"] for row in read_rows(self.folder / "timing.jsonl"))
 
     def stages(self) -> list[dict[str, Any]]:
         """Records of the stages' entries and of the end, in order."""
@@ -233,59 +216,76 @@ class Run:
             rows["error"] = f"{result['test_error_percent']:.2f} % of {result['test_images']} test images"
         return rows
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self) -> AbstractContextManager[locks.Hold]:
         """Hold the run, so that no other process trains it. Raises RunHeld, saying who does."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            holder = self._read("holder.json")
-            who = f"process {holder.get('process')} on {holder.get('host')}"
-            raise RunHeld(f"run {self.name}: is being trained by {who}") from None
-        try:
-            write_json(self.folder / "holder.json", {"process": os.getpid(), "host": socket.gethostname()})
-            yield
-        finally:
-            lock.release()
+        return locks.hold(self.folder.parent / "locks", self.name)
 
-    def begin(self, config: RunConfig, data_fingerprint: str) -> None:
-        """Write the configuration of a new run, or check that an old one still has the same data."""
-        (self.folder / "stages").mkdir(exist_ok=True)
-        (self.folder / "checkpoints").mkdir(exist_ok=True)
-        known = self.record
-        if known and known["data_fingerprint"] != data_fingerprint:
-            raise ValueError(
-                f"run {self.name}: the data changed since it was begun "
-                f"({known['data_fingerprint']} then, {data_fingerprint} now); remove its folder to start anew"
-            )
-        if not known:
-            record = {
-                "config": to_dict(config),
-                "data_fingerprint": data_fingerprint,
-                "environment": environment(),
-            }
-            write_json(self.folder / "config.json", record)
+    def begin(self, config: RunConfig, data_fingerprint: str, force: bool = False) -> None:
+        """Write the configuration of a new run, or see whether one that was begun can go on.
+
+        Raises Changed where code, torch or data are not what they were; by `force` it is begun anew, beside it.
+        """
+        for path in self.folder.rglob(UNFINISHED):
+            path.unlink()
+        if self.begun:
+            if not (changes := provenance.changes(self.record, data_fingerprint)):
+                self._note_other_computation(config)
+                self.set_state("running")
+                return
+            if not force:
+                raise Changed(
+                    f"run {self.name}: cannot go on with what is not what it was begun with: "
+                    f"{'; '.join(changes)}. --force begins it anew and keeps what there is"
+                )
+            self._set_aside(changes)
+        for folder in ("stages", "checkpoints"):
+            make_folder(self.folder / folder)
+        record = {
+            "config": to_dict(config),
+            "data_fingerprint": data_fingerprint,
+            "environment": provenance.environment(),
+            "code": provenance.code(),
+        }
+        write_json(self.folder / "config.json", record)
         self.set_state("running")
+
+    def _set_aside(self, changes: list[str]) -> None:
+        aside = self.folder.parent / "superseded"
+        make_folder(aside)
+        number = next(n for n in range(1, 10**6) if not (aside / f"{self.name}.{n}").exists())
+        move(self.folder, aside / f"{self.name}.{number}")
+        make_folder(self.folder)
+        self.note(f"begun anew, the old one is {aside.name}/{self.name}.{number}: {'; '.join(changes)}")
+
+    def _note_other_computation(self, config: RunConfig) -> None:
+        """Say where a run goes on with other threads, on another device or another processor."""
+        then = self.record["config"] | {"processor": self.record["environment"].get("processor")}
+        now = to_dict(config) | {"processor": provenance.environment()["processor"]}
+        names = [name for name in (*HOW_COMPUTED, "processor") if name in then and then[name] != now[name]]
+        if names:
+            what = ", ".join(f"{name} {now[name]} (begun with {then[name]})" for name in names)
+            self.note(f"goes on with {what}: not bit-identical to a run of one piece", bit_identical=False)
+
+    def note(self, text: str, bit_identical: bool = True) -> None:
+        """Write down what happened to the run."""
+        append_row(
+            self.folder / "notes.jsonl", {"time": time.time(), "text": text, "bit_identical": bit_identical}
+        )
 
     def set_state(self, state: str, reason: str | None = None) -> None:
         """Record what became of the run."""
+        make_folder(self.folder)  # it may have died before it began
         write_json(self.folder / "status.json", {"state": state, "reason": reason, "time": time.time()})
 
     def append_epoch(self, row: Mapping[str, Any], seconds: float) -> None:
         """Add an epoch's row, and apart from it, for it differs from run to run, the time it took."""
-        for name, value in (
-            ("metrics.jsonl", finite(row)),
-            ("timing.jsonl", {"epoch": row["epoch"], "seconds": round(seconds, 4)}),
-        ):
-            with (self.folder / name).open("a") as file:
-                file.write(json.dumps(value, allow_nan=False) + "\n")
+        append_row(self.folder / "metrics.jsonl", finite(row))
+        append_row(self.folder / "timing.jsonl", {"epoch": row["epoch"], "seconds": round(seconds, 4)})
 
     def drop_epochs_after(self, epoch: int) -> None:
         """Drop the rows of epochs that will be trained again."""
         for name in ("metrics.jsonl", "timing.jsonl"):
-            kept = [row for row in _read_rows(self.folder / name) if row["epoch"] <= epoch]
+            kept = [row for row in read_rows(self.folder / name) if row["epoch"] <= epoch]
             text = "".join(json.dumps(row) + "\n" for row in kept)
             write_atomically(self.folder / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
 
@@ -300,51 +300,42 @@ class Run:
         self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], stage: int | None = None
     ) -> None:
         """Save a state to go on from; that of a `stage`'s entry is kept, of the others the newest two."""
-        folder = self.folder / "checkpoints"
-        if (metrics := self.folder / "metrics.jsonl").is_file():
-            with metrics.open("rb") as file:
-                os.fsync(file.fileno())  # the rows that this checkpoint builds on
-        name = f"step-{numbers['step']}.safetensors" if stage is None else f"stage-{stage}.safetensors"
-        entry = {
-            "file": name,
-            "sha256": _save_tensors(folder / name, tensors),
-            "stage": stage,
-            "numbers": dict(numbers),
-        }
-        entries = [entry, *(old for old in self.checkpoints() if old["file"] != name)]
-        passing = [old for old in entries if old["stage"] is None]
-        entries = [old for old in entries if old not in passing[NEWEST_CHECKPOINTS:]]
-        self._keep_checkpoints(entries)
+        for name in ("metrics.jsonl", "timing.jsonl"):
+            if (self.folder / name).is_file():
+                flush(self.folder / name)  # the rows that this checkpoint builds on
+        checkpoints.save(self.folder / "checkpoints", tensors, numbers, stage)
 
-    def _keep_checkpoints(self, entries: list[dict[str, Any]]) -> None:
-        folder = self.folder / "checkpoints"
-        write_json(folder / "index.json", entries)
-        kept = {entry["file"] for entry in entries}
-        for path in folder.glob("*.safetensors"):
-            if path.name not in kept:
-                path.unlink()
-
-    def checkpoints(self) -> list[dict[str, Any]]:
-        """The checkpoints that there are, newest first: file, sha256, stage, numbers."""
-        path = self.folder / "checkpoints" / "index.json"
-        return json.loads(path.read_text()) if path.is_file() else []
+    def checkpoints(self) -> list[checkpoints.Checkpoint]:
+        """The checkpoints that there are, newest first."""
+        return checkpoints.checkpoints(self.folder / "checkpoints")
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and numbers of the newest checkpoint that is whole; None where there is none."""
-        for entry in self.checkpoints():
-            try:
-                tensors = _load_tensors(self.folder / "checkpoints" / entry["file"], entry["sha256"])
-            except (OSError, ValueError):
-                continue  # damaged: the one before it is as good, only older
-            return tensors, entry["numbers"]
-        return None
+        found = checkpoints.load(self.folder / "checkpoints", len(self.epochs()), self._note_damage)
+        return next(found, None)
+
+    def _note_damage(self, text: str) -> None:
+        self.note(f"{text}; what stands before it is used")
 
     def finish(self, result: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         """Write the last weights and their figures; checkpoints stay only where a run can be forked."""
         sha256 = _save_tensors(self.folder / "weights.safetensors", weights)
+        flush(self.folder / "metrics.jsonl")
         write_json(self.folder / "result.json", finite({**result, "weights_sha256": sha256}))
-        self._keep_checkpoints([entry for entry in self.checkpoints() if entry["stage"] is not None])
+        self.tidy()
         self.set_state("done")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the last weights and their figures stand there, though perhaps not that it is done."""
+        try:
+            return bool(self.result) and bool(self.weights())
+        except (OSError, ValueError):
+            return False
+
+    def tidy(self) -> None:
+        """Remove the checkpoints that a run which is at its end needs no more."""
+        checkpoints.keep(self.folder / "checkpoints", 0)
 
     def weights(self) -> dict[str, Tensor]:
         """The last weights of a run that is done, checked against their checksum."""
@@ -356,13 +347,6 @@ def _settings(config: Any) -> str:
     values = {name: value for name, value in to_dict(config).items() if value is not None}
     texts = ((name, ", ".join(map(str, v)) if isinstance(v, list) else v) for name, v in values.items())
     return "; ".join(f"{name} {text}" for name, text in texts)
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1]]  # behind the last newline: nothing, or a torn line
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:

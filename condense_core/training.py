@@ -342,7 +342,12 @@ class Trainer:
     def snapshot(self) -> Snapshot:
         """The state between two steps, as copies: all tensors, and the place in training."""
         copies = {name: own.detach().to("cpu", copy=True).contiguous() for name, own in self._state().items()}
-        numbers = {"step": self.step, "stage": self.stage, "training_macs": self.training_macs}
+        numbers = {
+            "step": self.step,
+            "epoch": self.step // self.steps_per_epoch,
+            "stage": self.stage,
+            "training_macs": self.training_macs,
+        }
         return Snapshot(copies, numbers)
 
     @torch.no_grad()

@@ -20,6 +20,8 @@ from condense_core.runs import RunStore
 settings.register_profile("condense", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("condense")
 
+EXECUTION = os.environ.get("CONDENSE_TEST_EXECUTION", "reference")  # of the runs that tests train
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -37,7 +39,9 @@ def small_model(**settings) -> ModelConfig:
 def small_run(seed: int = 0, **settings) -> RunConfig:
     """A run of `small_model` on a part of the digits: 6 epochs of 3 steps."""
     recipe = RecipeConfig(epochs=6, group_lasso=1e-4)
-    return RunConfig(small_model(**settings), recipe, DataConfig("digits", train_images=192), seed)
+    return RunConfig(
+        small_model(**settings), recipe, DataConfig("digits", train_images=192), seed, execution=EXECUTION
+    )
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +59,7 @@ SMALL_STUDY = {
     "epochs": 4,
     "train_images": 128,
     "match": "width",
+    "execution": EXECUTION,
 }
 
 

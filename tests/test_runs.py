@@ -5,9 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,7 @@ from analysis import running
 from analysis.running import StopSwitch, execute, execute_all
 from condense_core import CondenseNet, RecipeConfig
 from condense_core.files import write_json
-from condense_core.runs import RunHeld, RunStore
+from condense_core.runs import RunStore
 
 
 @pytest.fixture
@@ -29,14 +26,10 @@ def store(tmp_path) -> RunStore:
 
 
 def contents(run) -> dict[str, bytes]:
-    """What a finished run must agree on with another: all but times, environment and lock."""
-    differing = {"timing.jsonl", "status.json", "config.json", "holder.json", "lock"}
+    """What a finished run must agree on with another: all but times and what happened on the way."""
+    differing = {"timing.jsonl", "status.json", "config.json", "notes.jsonl"}
     files = [path for path in run.folder.rglob("*") if path.is_file() and path.name not in differing]
-    return {
-        str(path.relative_to(run.folder)): path.read_bytes()
-        for path in files
-        if "checkpoints" not in path.parts
-    }
+    return {str(path.relative_to(run.folder)): path.read_bytes() for path in files}
 
 
 def test_a_run_leaves_all_that_the_design_says_in_plain_formats(store):
@@ -52,7 +45,7 @@ def test_a_run_leaves_all_that_the_design_says_in_plain_formats(store):
     for name in [name for name in tensors if name.startswith("mask.")]:
         assert tensors[name].dtype == torch.bool
         assert tensors[name].shape == tensors[name.replace("mask.", "importance.")].shape
-    assert [entry["stage"] for entry in run.checkpoints()] == [3, 2, 1]
+    assert [one.stage for one in run.checkpoints()] == [3, 2, 1]
     assert run.record["environment"]["torch"] == torch.__version__.partition("+")[0]
     assert run.result["test_images"] == 600
     assert set(run.weights()) == set(CondenseNet(config.model).state_dict())
@@ -75,39 +68,6 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_files(store, tmp_path, polls
         return count[0] > polls
 
     assert execute(config, store, Path("data"), stop).state == "stopped"
-    assert execute(config, store, Path("data")).state == "done"
-    whole = RunStore(tmp_path / "whole")
-    execute(config, whole, Path("data"))
-    assert contents(store.run(config)) == contents(whole.run(config))
-
-
-KILLED = """
-import os, sys
-from pathlib import Path
-from conftest import small_run
-from analysis import running
-from condense_core.runs import RunStore
-running.CHECKPOINT_SECONDS = 0.0
-polls = [0]
-def stop():
-    polls[0] += 1
-    if polls[0] == int(sys.argv[2]):
-        os.kill(os.getpid(), 9)
-    return False
-running.execute(small_run(), RunStore(Path(sys.argv[1])), Path("data"), stop)
-"""
-
-
-def test_a_run_that_was_killed_again_and_again_ends_with_the_same_files(store, tmp_path):
-    config = small_run()
-    for kill_at in (8, 6):
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED, str(store.root), str(kill_at)],
-            check=False,
-            cwd=Path(__file__).parent,
-        )
-        assert done.returncode == -9
-        assert store.run(config).status["state"] == "running"
     assert execute(config, store, Path("data")).state == "done"
     whole = RunStore(tmp_path / "whole")
     execute(config, whole, Path("data"))
@@ -144,49 +104,6 @@ def test_a_run_that_fails_says_why_and_is_tried_again(store, monkeypatch):
     assert execute(config, store, Path("data")).state == "done"
 
 
-def test_a_run_is_held_by_one_process(store):
-    run = store.run(small_run())
-    with run.hold(), pytest.raises(RunHeld, match=f"process {os.getpid()} on"), run.hold():
-        pass
-    with run.hold():
-        assert execute(small_run(), store, Path("data")).state == "held"
-
-
-def test_a_torn_last_line_is_dropped(store):
-    config = small_run()
-    execute(config, store, Path("data"))
-    run = store.run(config)
-    with (run.folder / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 7, "ste')
-    assert len(run.epochs()) == 6
-    run.drop_epochs_after(4)
-    assert [row["epoch"] for row in run.epochs()] == [1, 2, 3, 4]
-
-
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(store):
-    run = store.run(small_run())
-    with run.hold():
-        run.begin(small_run(), "fingerprint")
-        for step in (1, 2, 3):
-            run.save_checkpoint({"weight": torch.full((3,), float(step))}, {"step": step})
-    assert [entry["file"] for entry in run.checkpoints()] == ["step-3.safetensors", "step-2.safetensors"]
-    path = run.folder / "checkpoints" / "step-3.safetensors"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    tensors, numbers = run.load_checkpoint()
-    assert numbers["step"] == 2
-    assert tensors["weight"].tolist() == [2, 2, 2]
-
-
-def test_data_that_changed_under_a_run_is_refused(store):
-    run = store.run(small_run())
-    with run.hold():
-        run.begin(small_run(), "then")
-        with pytest.raises(ValueError, match="the data changed since it was begun"):
-            run.begin(small_run(), "now")
-
-
 def test_a_folder_of_something_else_is_no_run_store(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(ValueError, match="is not a run store"):
@@ -208,21 +125,3 @@ def test_json_is_strict_and_a_failed_write_leaves_the_old_file(tmp_path):
         write_json(path, {"value": math.nan})
     assert json.loads(path.read_text()) == {"value": 1}
     assert list(tmp_path.iterdir()) == [path]
-
-
-def _deadly(config, store, data_dir):
-    if config.seed == 0:
-        os.kill(os.getpid(), 9)
-    return execute(config, store, data_dir)
-
-
-def test_a_worker_that_is_killed_is_tried_again_then_reported_and_the_others_go_on(store, monkeypatch):
-    monkeypatch.setattr(running, "_execute_in_worker", _deadly)
-    outcomes = {
-        outcome.run: outcome
-        for outcome in execute_all([small_run(0), small_run(1)], store, Path("data"), 2, StopSwitch())
-    }
-    dead = outcomes[store.run(small_run(0)).name]
-    assert dead.state == "failed"
-    assert "killed by signal 9" in dead.reason
-    assert outcomes[store.run(small_run(1)).name].state == "done"
