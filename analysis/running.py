@@ -100,7 +100,8 @@ def _execute_held(
 def _conclude(outcome: Outcome, run: Run, noted: list[float]) -> Outcome:
     """Record what became of a run; a disk that is full must not hide it."""
     try:
-        run.set_state(outcome.state, outcome.reason)
+        if not _finished(run):
+            run.set_state(outcome.state, outcome.reason)
         notes = tuple(note["text"] for note in run.notes() if note["time"] not in noted)
         return replace(outcome, notes=notes)
     except OSError as error:
