@@ -262,6 +262,7 @@ def stopping(stop: StopSwitch) -> Iterator[None]:
 
     def handle(signum: int, frame: Any) -> None:
         if stop.event.is_set():
+            stop.now.set()
             raise KeyboardInterrupt
         stop.event.set()
         click.echo("Stopping: the runs save their state. Once more to stop at once.", err=True)

@@ -232,25 +232,26 @@ def run_all(
 
 
 class StopSwitch:
-    """A switch that all worker processes see: set, every run saves its state and ends."""
+    """A switch that all worker processes see: set, every run saves its state and ends; `now`: at once."""
 
     def __init__(self) -> None:
         self.context = multiprocessing.get_context("spawn")
         self.event: Event = self.context.Event()
+        self.now: Event = self.context.Event()
 
 
 _should_stop: Callable[[], bool] = never
 
 
-def _start_worker(event: Event) -> None:
-    """Let a worker see the switch; a scheduler's SIGTERM, which may reach it first, sets it as well."""
+def _start_worker(event: Event, now: Event) -> None:
+    """Let a worker see the switch, which a scheduler's SIGTERM to all processes sets as well."""
     global _should_stop  # noqa: PLW0603 — a worker is told once, when it starts
     _should_stop = event.is_set
 
     def stop(signum: int, frame: Any) -> None:
-        if event.is_set():  # the second time: at once
-            os._exit(128 + signum)
         event.set()
+        if now.is_set():
+            os._exit(128 + signum)
 
     signal.signal(signal.SIGTERM, stop)
 
@@ -273,7 +274,9 @@ def execute_all(
     """
     from pebble import ProcessPool
 
-    with ProcessPool(jobs, context=stop.context, initializer=_start_worker, initargs=[stop.event]) as pool:
+    with ProcessPool(
+        jobs, context=stop.context, initializer=_start_worker, initargs=[stop.event, stop.now]
+    ) as pool:
 
         def schedule(config: RunConfig) -> Future[Outcome]:
             return pool.schedule(_execute_in_worker, args=[config, store, data_dir, force])
