@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FINISHED = ("done", "diverged")
+DIFFERING = ("config.json", "status.json", "timing.jsonl", "notes.jsonl", "error.txt")  # between equal runs
 
 
 class Changed(ValueError):
@@ -336,6 +337,11 @@ class Run:
     def tidy(self) -> None:
         """Remove the checkpoints that a run which is at its end needs no more."""
         checkpoints.keep(self.folder / "checkpoints", 0)
+
+    def contents(self) -> dict[str, bytes]:
+        """What two runs of one configuration agree on: every file but times, and what happened on the way."""
+        files = [path for path in self.folder.rglob("*") if path.is_file() and path.name not in DIFFERING]
+        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in files}
 
     def weights(self) -> dict[str, Tensor]:
         """The last weights of a run that is done, checked against their checksum."""

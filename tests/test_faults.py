@@ -17,7 +17,6 @@ from conftest import small_run
 from faults import Files, disks_after_power_cuts, full, kill, write_disk
 from hypothesis import given
 from hypothesis import strategies as st
-from test_runs import contents
 
 from analysis import running
 from analysis.running import execute
@@ -88,7 +87,7 @@ def test_killed_at_one_step_after_another_it_ends_as_the_undisturbed_run_byte_fo
         )
     assert kills >= 4
     assert execute(config, store, DATA).state == "done"
-    assert contents(store.run(config)) == contents(undisturbed)
+    assert store.run(config).contents() == undisturbed.contents()
 
 
 def test_killed_at_any_write_flush_or_rename_of_a_save_the_old_or_the_new_checkpoint_loads(store, tmp_path):
@@ -143,7 +142,7 @@ def test_killed_at_one_of_the_last_writes_of_a_run_it_is_finished_the_same(store
     shutil.rmtree(store.root)
     assert in_a_process(lambda: whole_run(store.root.parent, files)) == signal.SIGKILL
     assert execute(small_run(), store, DATA).state == "done"
-    assert contents(store.run(small_run())) == contents(undisturbed)
+    assert store.run(small_run()).contents() == undisturbed.contents()
 
 
 def test_after_a_power_cut_at_any_moment_a_checkpoint_loads_whose_epochs_and_stages_are_there(
@@ -182,7 +181,7 @@ def test_after_a_power_cut_a_run_ends_as_the_undisturbed_one(recorded, undisturb
     write_disk(disks[0], root, tmp_path / "runs")
     store = RunStore(tmp_path / "runs")
     assert execute(config, store, DATA).state == "done"
-    assert contents(store.run(config)) == contents(undisturbed)
+    assert store.run(config).contents() == undisturbed.contents()
 
 
 def failed_save(run: Run, files: Files) -> str | None:
@@ -224,7 +223,7 @@ def test_a_run_that_found_the_disk_full_says_so_and_goes_on_when_there_is_room(s
     assert "No space left on device" in outcome.reason
     assert str(store.root) in outcome.reason
     assert execute(config, store, DATA).state == "done"
-    assert contents(store.run(config)) == contents(undisturbed)
+    assert store.run(config).contents() == undisturbed.contents()
 
 
 def damaged_copies(run: Run, tmp_path: Path, damage) -> None:
@@ -276,7 +275,7 @@ def test_a_run_whose_newest_checkpoint_is_damaged_says_so_and_ends_as_the_undist
     outcome = execute(small_run(), store, DATA)
     assert outcome.state == "done"
     assert any(newest.name in note and "checksum" in note for note in outcome.notes)
-    assert contents(run) == contents(undisturbed)
+    assert run.contents() == undisturbed.contents()
 
 
 def test_a_torn_last_line_of_the_metrics_is_dropped_and_no_epoch_is_there_twice_or_missing(store, undisturbed):
@@ -289,7 +288,7 @@ def test_a_torn_last_line_of_the_metrics_is_dropped_and_no_epoch_is_there_twice_
     assert run.epochs() == [*whole, {"epoch": 5}]
     assert execute(small_run(), store, DATA).state == "done"
     assert [row["epoch"] for row in run.epochs()] == [1, 2, 3, 4, 5, 6]
-    assert contents(run) == contents(undisturbed)
+    assert run.contents() == undisturbed.contents()
 
 
 def test_lost_metrics_take_a_run_back_to_the_checkpoint_that_they_reach(store, undisturbed):
@@ -298,7 +297,7 @@ def test_lost_metrics_take_a_run_back_to_the_checkpoint_that_they_reach(store, u
     (run.folder / "metrics.jsonl").write_text("".join(lines[:2]))
     outcome = execute(small_run(), store, DATA)
     assert any("builds on 4 epochs, of which 2 are there" in note for note in outcome.notes)
-    assert contents(run) == contents(undisturbed)
+    assert run.contents() == undisturbed.contents()
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
@@ -322,7 +321,7 @@ def test_killed_between_stages_the_masks_are_the_same_and_stages_that_are_done_a
     )
     assert execute(config, store, DATA).state == "done"
     assert written == [*range(stage, 4), None]
-    assert contents(run) == contents(undisturbed)
+    assert run.contents() == undisturbed.contents()
 
 
 @pytest.fixture
@@ -350,19 +349,18 @@ def test_code_or_torch_changed_under_an_unfinished_run_is_refused_and_force_begi
     store, undisturbed, changed, what, told
 ):
     run = begun(store, 13)
-    before = contents(run)
+    before = run.contents()
     changed(**what)
     outcome = execute(small_run(), store, DATA)
     assert outcome.state == "failed"
     assert told in outcome.reason
     assert "--force" in outcome.reason
-    assert {name: content for name, content in contents(run).items() if name != "error.txt"} == before
-    (run.folder / "error.txt").unlink()
+    assert run.contents() == before
     outcome = execute(small_run(), store, DATA, force=True)
     assert outcome.state == "done"
     assert any(told in note for note in outcome.notes)
-    assert contents(run) == contents(undisturbed)
-    assert contents(Run(store.root / "superseded" / f"{run.name}.1")) == before
+    assert run.contents() == undisturbed.contents()
+    assert Run(store.root / "superseded" / f"{run.name}.1").contents() == before
     assert [one.name for one in store.runs()] == [run.name]
 
 
@@ -377,12 +375,12 @@ def test_data_changed_under_an_unfinished_run_is_refused(store):
 
 def test_a_finished_run_is_kept_whatever_changed(store, changed, monkeypatch):
     execute(small_run(), store, DATA)
-    before = contents(store.run(small_run()))
+    before = store.run(small_run()).contents()
     changed(code="0123456789ab")
     monkeypatch.setattr(running, "_train", lambda *_: pytest.fail("trained again"))
     for force in (False, True):
         assert execute(small_run(), store, DATA, force=force).state == "done"
-    assert contents(store.run(small_run())) == before
+    assert store.run(small_run()).contents() == before
 
 
 def test_with_other_threads_a_run_goes_on_and_it_is_noted_that_it_is_not_bit_identical(store):

@@ -25,13 +25,6 @@ def store(tmp_path) -> RunStore:
     return store
 
 
-def contents(run) -> dict[str, bytes]:
-    """What a finished run must agree on with another: all but times and what happened on the way."""
-    differing = {"timing.jsonl", "status.json", "config.json", "notes.jsonl"}
-    files = [path for path in run.folder.rglob("*") if path.is_file() and path.name not in differing]
-    return {str(path.relative_to(run.folder)): path.read_bytes() for path in files}
-
-
 def test_a_run_leaves_all_that_the_design_says_in_plain_formats(store):
     config = small_run()
     assert execute(config, store, Path("data")).state == "done"
@@ -71,7 +64,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_files(store, tmp_path, polls
     assert execute(config, store, Path("data")).state == "done"
     whole = RunStore(tmp_path / "whole")
     execute(config, whole, Path("data"))
-    assert contents(store.run(config)) == contents(whole.run(config))
+    assert store.run(config).contents() == whole.run(config).contents()
 
 
 def test_the_number_of_jobs_changes_no_result(store, tmp_path):
@@ -81,7 +74,7 @@ def test_the_number_of_jobs_changes_no_result(store, tmp_path):
     alone = RunStore(tmp_path / "alone")
     for config in configs:
         execute(config, alone, Path("data"))
-        assert contents(store.run(config)) == contents(alone.run(config))
+        assert store.run(config).contents() == alone.run(config).contents()
 
 
 def test_a_run_that_diverges_is_kept_and_said_and_the_metrics_stay_json(store):

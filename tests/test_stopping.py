@@ -17,7 +17,6 @@ import pytest
 from conftest import small_run
 from deadly import deadly
 from test_faults import in_a_process
-from test_runs import contents
 
 from analysis import running
 from analysis.cli import check_writable
@@ -162,7 +161,7 @@ def test_a_run_whose_folder_turned_read_only_is_never_reported_as_saved(locked_f
         path.chmod(0o666)
     for path in (run.folder, *run.folder.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    before = contents(run)
+    before = run.contents()
 
     def work() -> None:
         outcome = execute(small_run(), store, DATA)
@@ -172,7 +171,7 @@ def test_a_run_whose_folder_turned_read_only_is_never_reported_as_saved(locked_f
 
     without_rights(work)
     assert run.status["state"] == "stopped"
-    assert contents(run) == before
+    assert run.contents() == before
     for path in (run.folder, *run.folder.rglob("*")):
         path.chmod(0o755)
 
@@ -192,5 +191,5 @@ def test_clocks_time_zones_long_paths_and_other_scripts_change_nothing(store, tm
     finally:
         monkeypatch.undo()
         time.tzset()
-    assert contents(elsewhere.run(small_run())) == contents(store.run(small_run()))
+    assert elsewhere.run(small_run()).contents() == store.run(small_run()).contents()
     assert [run.name for run in elsewhere.runs()] == [small_run().name]
