@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
+from conftest import EXECUTION
+from faults import Files, full
 from PIL import Image
 
+from analysis import running
 from analysis.ablate import ablate
 from analysis.cli import main
-from analysis.report import report
+from analysis.report import report, write_page
+from condense_core import provenance
 from condense_core.runs import RunStore
 
 TINY = ["--stages", "1-1-1", "--growth", "exponential", "--connectivity", "full", "--sizes", ""]
 TINY += ["--seeds", "1", "--epochs", "2", "--train-images", "128", "--jobs", "1"]
+TINY += ["--execution", EXECUTION]
 
 
 @pytest.fixture
@@ -213,8 +220,9 @@ def test_a_failed_run_is_reported_with_its_reason_and_exit_status_1(call, monkey
     assert err.count("OSError: disk full") == 4
 
 
-def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_the_same_command_does(tmp_path):
-    command = [sys.executable, "-m", "analysis.ablate", *TINY, "--epochs", "12", "--grouping", "learned"]
+def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_the_same_command_does(call, tmp_path):
+    settings = [*TINY, "--epochs", "12", "--grouping", "learned"]
+    command = [sys.executable, "-m", "analysis.ablate", *settings]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -229,5 +237,49 @@ def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_the_same_command_does(tmp_pa
     begun = RunStore(tmp_path / "runs").runs()
     assert {run.status["state"] for run in begun} <= {"stopped", "done"}
     assert any(run.checkpoints() for run in begun)
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "Report: " in done.stdout
+    status, out, _ = call(*settings)
+    assert status == 0
+    assert "Report: " in out
+
+
+def test_force_begins_runs_of_other_code_anew_and_only_force_does(call, trained, tmp_path, monkeypatch):
+    shutil.copytree(trained[0] / "runs", tmp_path / "runs")
+    store = RunStore(tmp_path / "runs")
+    left = store.runs()[0]
+    left.set_state("stopped")
+    for name in ("result.json", "weights.safetensors"):
+        (left.folder / name).unlink()
+    now = provenance.environment() | {"code": "0123456789ab"}
+    monkeypatch.setattr(provenance, "environment", lambda: now)
+    before = left.contents()
+    status, _, err = call(*TINY)
+    assert status == 2
+    assert "0123456789ab now" in err
+    assert f"--force begins them anew and keeps what there is ({left.name})" in err
+    assert left.contents() == before
+    monkeypatch.setattr(running, "execute_all", in_this_process)
+    status, out, err = call(*TINY, "--force")
+    assert status == 0
+    assert f"superseded/{left.name}.1" in err
+    assert "The runs were not all trained with the same condense_core: 0123456789ab (1 runs), " in out
+    page = (tmp_path / "reports" / "ablation-digits" / "index.html").read_text()
+    assert "not all trained with the same condense_core" in page
+
+
+def in_this_process(configs, store, data_dir, jobs, stop, force):
+    """`execute_all` without processes, which would not see what a test has patched."""
+    return [running.execute(config, store, data_dir, force=force) for config in configs]
+
+
+def test_a_disk_that_is_full_for_the_report_is_told_in_one_line_and_the_old_report_stays(call, tmp_path):
+    page = write_page(tmp_path / "reports" / "index.html", "old")
+
+    @click.command("report")
+    def rewrite() -> None:
+        write_page(page, "new")
+
+    with Files(page.parent, 2, full(), lasts=True).watched():
+        status, _, err = call(command=rewrite)
+    assert (status, err) == (1, f"report: [Errno 28] No space left on device: '{page}'\n")
+    assert page.read_text() == "old"
+    assert list(page.parent.iterdir()) == [page]

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from conftest import EXECUTION
 
 from analysis import frames, stats
 from analysis.ablate import ablate
@@ -19,6 +20,7 @@ from condense_core import cost_table
 from condense_core.runs import RunStore
 
 TOY = {"epochs": 3, "train_images": 64, "stages": (1, 1, 1), "match": "width", "seeds": 2, "sizes": ()}
+TOY |= {"execution": EXECUTION}
 
 
 def toy(name: str, **settings) -> Study:
