@@ -17,8 +17,9 @@ import click
 
 from condense_core.settings import nearest
 
-from .cli import bad_input, check_writable, main
+from .cli import bad_input, check_writable, main, one_line
 from .study_config import DEFAULTS, StudyConfig, study_config
+from .text import say
 
 if TYPE_CHECKING:
     from condense_core.runs import RunStore
@@ -138,6 +139,7 @@ def ablate(
 
         store = RunStore(runs)
         study = Study.of(config, device)
+        _check_runs(study, store)
     if dry_run:
         _print_plan(study, store, as_json, jobs)
         return 0
@@ -171,6 +173,16 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 def _check_name(name: str) -> None:
     if name != Path(name).name or name.startswith("."):
         raise ValueError(f"name {name!r}: must be a plain file name")
+
+
+def _check_runs(study: Study, store: RunStore) -> None:
+    """Raise ValueError where a run that was begun is damaged: nothing may be built on it."""
+    from condense_core.records import damage
+
+    faults = [fault for _, config in study.run_configs() if (fault := damage(store, config.name))]
+    if faults:
+        more = f" (and {len(faults) - 1} more runs are damaged)" if faults[1:] else ""
+        raise ValueError(f"{faults[0]}; remove the run's folder to train it anew{more}")
 
 
 def _load_data(study: Study, data_dir: Path) -> None:
@@ -213,7 +225,7 @@ def _print_plan(study: Study, store: RunStore, as_json: bool, jobs: int | None) 
     )
     jobs = jobs or default_jobs(study.config.threads, study.device)
     left = sum(row["estimated_seconds"] for row in rows if row["state"] not in ("done", "diverged"))
-    click.echo(f"About {left / jobs / 60:.1f} minutes are left with {jobs} runs at once. Nothing was written.")
+    say(f"About {left / jobs / 60:.1f} minutes are left with {jobs} runs at once. Nothing was written.")
 
 
 def _train(study: Study, store: RunStore, data_dir: Path, jobs: int | None) -> list[Outcome]:
@@ -240,7 +252,7 @@ def stopping(stop: StopSwitch) -> Iterator[None]:
         if stop.event.is_set():
             raise KeyboardInterrupt
         stop.event.set()
-        click.echo("Stopping: the runs save their state. Once more to stop at once.", err=True)
+        say("Stopping: the runs save their state. Once more to stop at once.", err=True)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -279,19 +291,17 @@ def _conclude(
                 "Main effects (difference in points of test error)", EFFECT_COLUMNS, effect_rows(effects)
             )
         for sentence in sentences:
-            click.echo(f"- {sentence}")
-        click.echo(f"Report: {page} (beside it: its tables as .csv and .parquet, its figures as .svg)")
+            say(f"- {sentence}")
+        say(f"Report: {page} (beside it: its tables as .csv and .parquet, its figures as .svg)")
     return _exit_status(outcomes, states)
 
 
 def _exit_status(outcomes: list[Outcome], states: Counter[str]) -> int:
     for outcome in outcomes:
         if outcome.state not in ("done", "stopped"):
-            click.echo(f"{outcome.state}: {outcome.run}: {outcome.reason}", err=True)
+            say(one_line(f"{outcome.state}: {outcome.run}: {outcome.reason}"), err=True)
     if states["stopped"]:
-        click.echo(
-            f"Stopped; {states['done']} of {len(outcomes)} runs are done. The same command goes on.", err=True
-        )
+        say(f"Stopped; {states['done']} of {len(outcomes)} runs are done. The same command goes on.", err=True)
         return 130
     return 1 if states["failed"] or states["held"] else 0
 

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
+
+from condense_core.records import LeftOut
+
+from .text import inert, say
+
+
+def one_line(message: object) -> str:
+    """A message as one line that a terminal only shows."""
+    return inert(" ".join(str(message).split()))
 
 
 @contextmanager
@@ -17,7 +28,7 @@ def bad_input() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        raise click.UsageError(" ".join(str(error).split())) from error
+        raise click.UsageError(one_line(error)) from error
 
 
 def check_writable(*folders: Path) -> None:
@@ -30,10 +41,19 @@ def check_writable(*folders: Path) -> None:
 
 def main(command: click.Command) -> None:
     """Run a command line and exit."""
+
+    def show(message: Any, category: Any, *where: Any, **more: Any) -> None:
+        if issubclass(category, LeftOut):
+            say(f"{command.name}: {one_line(message)}", err=True)
+        else:
+            usual(message, category, *where, **more)
+
+    usual = warnings.showwarning
+    warnings.showwarning = show
     try:
         sys.exit(command.main(standalone_mode=False) or 0)
     except click.ClickException as error:
-        click.echo(f"{command.name}: {error.format_message()}", err=True)
+        say(f"{command.name}: {one_line(error.format_message())}", err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

@@ -34,9 +34,19 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from . import records
 from .config import RunConfig
 from .files import write_atomically, write_json
 from .settings import from_dict, to_dict
+from .untrusted import (
+    check_inside,
+    check_record,
+    load_arrays,
+    plain_name,
+    read_json,
+    read_rows,
+    read_tensors,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,7 +119,11 @@ class RunStore:
 
     def run(self, config: RunConfig) -> Run:
         """The run of a configuration, whether it was begun or not."""
-        return Run(self.root / config.name)
+        return self.named(config.name)
+
+    def named(self, name: str) -> Run:
+        """The run of a name. Raises ValueError where that is no plain name or a link out of the store."""
+        return Run(check_inside(self.root / plain_name(name, "run"), self.root))
 
     def runs(self) -> list[Run]:
         """Every run that was begun, by name."""
@@ -117,15 +131,15 @@ class RunStore:
 
     def write_study(self, name: str, study: Mapping[str, Any]) -> None:
         """Remember which runs belong to a study."""
-        write_json(self.root / "studies" / f"{name}.json", study)
+        write_json(self.root / "studies" / f"{plain_name(name, 'study')}.json", study)
 
     def read_study(self, name: str) -> dict[str, Any]:
-        """A study's runs and settings. Raises FileNotFoundError, naming those that there are."""
-        path = self.root / "studies" / f"{name}.json"
+        """A study's runs and settings. Raises FileNotFoundError, naming those that there are, or ValueError."""
+        path = self.root / "studies" / f"{plain_name(name, 'study')}.json"
         if not path.is_file():
             known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json"))) or "none"
             raise FileNotFoundError(f"study {name!r}: not in {self.root} (there: {known})")
-        return dict(json.loads(path.read_text()))
+        return dict(records.check_study(read_json(check_inside(path, self.root)), path))
 
     def write_benchmark(self, record: Mapping[str, Any]) -> Path:
         """Keep measured times beside the runs, under the moment at which they were taken."""
@@ -136,8 +150,12 @@ class RunStore:
         return path
 
     def benchmarks(self) -> list[dict[str, Any]]:
-        """Every benchmark that was kept, the oldest first."""
-        return [json.loads(path.read_text()) for path in sorted((self.root / "benchmarks").glob("*.json"))]
+        """Every benchmark that was kept and can be read, the oldest first; of others a warning tells."""
+        paths = sorted((self.root / "benchmarks").glob("*.json"))
+        return [record for path in paths for record in records.sound(self._benchmark, path)]
+
+    def _benchmark(self, path: Path) -> dict[str, Any]:
+        return check_record(read_json(check_inside(path, self.root)), records.BENCHMARK, str(path))
 
 
 @dataclass(frozen=True)
@@ -151,9 +169,12 @@ class Run:
         """The run's name: its folder's."""
         return self.folder.name
 
-    def _read(self, name: str) -> dict[str, Any]:
+    def _read(self, name: str, shape: Any = dict) -> dict[str, Any]:
+        """A record; empty where there is none. Raises ValueError, naming the file, where it is damaged."""
         path = self.folder / name
-        return json.loads(path.read_text()) if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        return check_record(read_json(check_inside(path, self.folder)), shape, str(path))
 
     @property
     def begun(self) -> bool:
@@ -163,41 +184,53 @@ class Run:
     @property
     def config(self) -> RunConfig:
         """The configuration that made this run."""
-        return from_dict(RunConfig, self._read("config.json")["config"])
+        try:
+            return from_dict(RunConfig, self.record["config"])
+        except (KeyError, TypeError, ValueError) as error:
+            if str(self.folder) in str(error):
+                raise
+            raise ValueError(f"{self.folder / 'config.json'}: {error}") from error
 
     @property
     def record(self) -> dict[str, Any]:
         """What stands beside the configuration: environment and fingerprint of the data."""
-        return self._read("config.json")
+        return self._read("config.json", records.CONFIG)
 
     @property
     def status(self) -> dict[str, Any]:
         """State, reason and times; state 'new' where nothing was begun."""
-        return self._read("status.json") or {"state": "new"}
+        return self._read("status.json", records.STATUS) or {"state": "new"}
 
     @property
     def result(self) -> dict[str, Any]:
         """Figures of the last weights on the test images; empty until the run is done."""
-        return self._read("result.json")
+        return self._read("result.json", records.RESULT)
 
     def epochs(self) -> list[dict[str, Any]]:
         """Rows of metrics.jsonl; a torn last line is left out."""
-        return _read_rows(self.folder / "metrics.jsonl")
+        return self._rows("metrics.jsonl", records.EPOCH)
 
     def seconds(self) -> float:
         """Seconds spent training and evaluating, over all attempts."""
-        return sum(row["seconds"] for row in _read_rows(self.folder / "timing.jsonl"))
+        return sum(row["seconds"] for row in self._rows("timing.jsonl", records.TIMING))
+
+    def _rows(self, name: str, shape: Any) -> list[dict[str, Any]]:
+        path = self.folder / name
+        if not path.is_file():
+            return []
+        rows = read_rows(check_inside(path, self.folder))
+        return [check_record(row, shape, f"{path}, line {line}") for line, row in enumerate(rows, start=1)]
 
     def stages(self) -> list[dict[str, Any]]:
         """Records of the stages' entries and of the end, in order."""
-        records = [json.loads(path.read_text()) for path in (self.folder / "stages").glob("*.json")]
-        return sorted(records, key=lambda record: (record["stage"] is None, record["stage"]))
+        paths = (self.folder / "stages").glob("*.json")
+        found = [records.check_stage(read_json(check_inside(path, self.folder)), path) for path in paths]
+        return sorted(found, key=lambda record: (record["stage"] is None, record["stage"]))
 
     def stage_arrays(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """'mask.<layer>' and 'importance.<layer>' of a stage record, checked against its checksum."""
-        from safetensors.numpy import load
-
-        return load(_checked(self.folder / "stages" / record["tensors"], record["sha256"]))
+        path = self.folder / "stages" / plain_name(record["tensors"], "tensors")
+        return load_arrays(self._checked(path, record["sha256"]), path, "numpy")
 
     def stage_tensors(self, record: Mapping[str, Any]) -> dict[str, Tensor]:
         """`stage_arrays` for torch, which takes seconds to load."""
@@ -285,7 +318,8 @@ class Run:
     def drop_epochs_after(self, epoch: int) -> None:
         """Drop the rows of epochs that will be trained again."""
         for name in ("metrics.jsonl", "timing.jsonl"):
-            kept = [row for row in _read_rows(self.folder / name) if row["epoch"] <= epoch]
+            shape = records.EPOCH if name == "metrics.jsonl" else records.TIMING
+            kept = [row for row in self._rows(name, shape) if row["epoch"] <= epoch]
             text = "".join(json.dumps(row) + "\n" for row in kept)
             write_atomically(self.folder / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
 
@@ -327,13 +361,16 @@ class Run:
     def checkpoints(self) -> list[dict[str, Any]]:
         """The checkpoints that there are, newest first: file, sha256, stage, numbers."""
         path = self.folder / "checkpoints" / "index.json"
-        return json.loads(path.read_text()) if path.is_file() else []
+        if not path.is_file():
+            return []
+        return check_record(read_json(check_inside(path, self.folder)), records.CHECKPOINTS, str(path))
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and numbers of the newest checkpoint that is whole; None where there is none."""
         for entry in self.checkpoints():
             try:
-                tensors = _load_tensors(self.folder / "checkpoints" / entry["file"], entry["sha256"])
+                path = self.folder / "checkpoints" / plain_name(entry["file"], "checkpoint")
+                tensors = load_arrays(self._checked(path, entry["sha256"]), path)
             except (OSError, ValueError):
                 continue  # damaged: the one before it is as good, only older
             return tensors, entry["numbers"]
@@ -348,7 +385,15 @@ class Run:
 
     def weights(self) -> dict[str, Tensor]:
         """The last weights of a run that is done, checked against their checksum."""
-        return _load_tensors(self.folder / "weights.safetensors", self.result["weights_sha256"])
+        path = self.folder / "weights.safetensors"
+        return load_arrays(self._checked(path, self.result["weights_sha256"]), path)
+
+    def _checked(self, path: Path, sha256: str) -> bytes:
+        """The content of a safetensors file. Raises ValueError where it is not that of the checksum."""
+        content = read_tensors(check_inside(path, self.folder))
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError(f"{path}: does not match its checksum")
+        return content
 
 
 def _settings(config: Any) -> str:
@@ -358,29 +403,9 @@ def _settings(config: Any) -> str:
     return "; ".join(f"{name} {text}" for name, text in texts)
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1]]  # behind the last newline: nothing, or a torn line
-
-
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     from safetensors.torch import save
 
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     write_atomically(path, lambda file: file.write(content))
     return hashlib.sha256(content).hexdigest()
-
-
-def _load_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
-    from safetensors.torch import load
-
-    return load(_checked(path, sha256))
-
-
-def _checked(path: Path, sha256: str) -> bytes:
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise ValueError(f"{path}: does not match its checksum")
-    return content
