@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,10 +74,13 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """A study's settings from a TOML file, dashes or underscores alike. Raises ValueError."""
+    from condense_core.untrusted import LARGEST_TOML, parse_toml, read_bytes
+
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        text = read_bytes(path, 4 * LARGEST_TOML).decode()
+    except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is not TOML ({error})") from error
+    values = parse_toml(text, str(path))
     known = [item.name for item in fields(StudyConfig)]
     settings = {key.replace("-", "_"): value for key, value in values.items()}
     for key in settings:

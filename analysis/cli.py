@@ -16,10 +16,13 @@ from condense_core.records import LeftOut
 
 from .text import inert, say
 
+LONGEST_LINE = 2000  # characters
+
 
 def one_line(message: object) -> str:
     """A message as one line that a terminal only shows."""
-    return inert(" ".join(str(message).split()))
+    text = inert(" ".join(str(message).split()))
+    return text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}…"
 
 
 @contextmanager

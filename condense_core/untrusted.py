@@ -10,12 +10,14 @@ import json
 import math
 import os
 import stat
+import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 LARGEST_JSON = 16 << 20  # bytes; the record of a study of a thousand runs has some 100 kB
 LARGEST_ROWS = 256 << 20  # of JSON lines: a million epochs
+LARGEST_TOML = 64 << 10  # characters; reading it takes the square of that where names have very many dots
 DEEPEST_JSON = 32
 LARGEST_HEADER = 8 << 20  # of a safetensors file: some 50,000 tensors
 LARGEST_TENSORS = 2 << 30  # of a safetensors file; it is read into memory whole
@@ -83,6 +85,18 @@ def parse_json(content: bytes | str, where: str) -> Any:
     except ValueError as error:
         raise ValueError(f"{where}: is not JSON of ours ({error})") from error
     return value
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """The table of a TOML text. Raises ValueError."""
+    if len(text) > LARGEST_TOML:
+        raise ValueError(f"{where}: has {len(text):,} characters, more than {LARGEST_TOML:,}")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(f"{where}: is not TOML (nested too deeply)") from None
+    except ValueError as error:
+        raise ValueError(f"{where}: is not TOML ({error})") from error
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -220,6 +234,12 @@ def _length_of_tensors(header: bytes, path: Path) -> int:
         OverflowError,
     ) as error:
         raise ValueError(f"{path}: is not a safetensors file (its header is none)") from error
+
+
+def notes_of(content: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file that was read and loaded: texts by name."""
+    size = int.from_bytes(content[:8], "little")
+    return dict(json.loads(content[8 : 8 + size]).get("__metadata__") or {})
 
 
 def load_arrays(content: bytes, path: Path, framework: str = "torch") -> dict[str, Any]:
