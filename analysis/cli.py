@@ -12,8 +12,6 @@ from typing import Any
 
 import click
 
-from condense_core.records import LeftOut
-
 from .text import inert, say
 
 LONGEST_LINE = 2000  # characters
@@ -45,13 +43,9 @@ def check_writable(*folders: Path) -> None:
 def main(command: click.Command) -> None:
     """Run a command line and exit."""
 
-    def show(message: Any, category: Any, *where: Any, **more: Any) -> None:
-        if issubclass(category, LeftOut):
-            say(f"{command.name}: {one_line(message)}", err=True)
-        else:
-            usual(message, category, *where, **more)
+    def show(message: Any, *_: Any, **__: Any) -> None:
+        say(f"{command.name}: {one_line(message)}", err=True)
 
-    usual = warnings.showwarning
     warnings.showwarning = show
     try:
         sys.exit(command.main(standalone_mode=False) or 0)

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condense_core.config import DataConfig, RunConfig
+from condense_core.files import write_atomically
+from condense_core.records import check_links
 from condense_core.runs import FINISHED, Run, RunHeld, RunStore
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def execute(
     run = store.run(config)
     if should_stop():
         return Outcome(run.name, "stopped")
+    check_links(run)
     try:
         with run.hold():
             if run.status["state"] in FINISHED:
@@ -65,7 +68,8 @@ def _execute_held(config: RunConfig, run: Run, data_dir: Path, should_stop: Call
         state, reason = "diverged", str(error)
     except Exception as error:  # whatever it is: the other runs go on
         state, reason = "failed", f"{type(error).__name__}: {error}"
-        (run.folder / "error.txt").write_text(traceback.format_exc())
+        text = traceback.format_exc().encode(errors="backslashreplace")
+        write_atomically(run.folder / "error.txt", lambda file: file.write(text))
     run.set_state(state, reason)
     return Outcome(run.name, state, reason)
 

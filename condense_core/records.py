@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .config import LEARNED, ModelConfig
 from .cost import cost_table
-from .untrusted import check_record, plain_name
+from .untrusted import check_inside, check_record, plain_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,6 +114,7 @@ def check_stage(record: Any, path: Path) -> dict[str, Any]:
 
 def check_run(run: Run) -> None:
     """Read all that reports read of a run. Raises ValueError or OSError, naming the file that is damaged."""
+    check_links(run)
     config = run.config.model
     if run.status["state"] == "done" and not run.result:
         raise ValueError(f"{run.folder / 'result.json'}: is missing, though the run is done")
@@ -124,8 +125,14 @@ def check_run(run: Run) -> None:
             raise ValueError(
                 f"{run.folder / 'stages'}: stage {record['stage']}: must be 0 to {config.last_stage}"
             )
-        path = run.folder / "stages" / record["tensors"]
-        check_masks(run.stage_arrays(record), config, path)
+        if run.status["state"] == "done":
+            check_masks(run.stage_arrays(record), config, run.folder / "stages" / record["tensors"])
+
+
+def check_links(run: Run) -> None:
+    """Raise ValueError where a link leads out of a run's folder: what is written there would be outside."""
+    for path in run.folder.rglob("*"):
+        check_inside(path, run.folder)
 
 
 def damage(store: RunStore, name: str) -> str | None:

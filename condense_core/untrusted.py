@@ -11,7 +11,7 @@ import math
 import os
 import stat
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -59,7 +59,7 @@ def read_bytes(path: Path, at_most: int) -> bytes:
             raise ValueError(f"{path}: is no plain file")
         if status.st_size > at_most:
             raise ValueError(f"{path}: has {status.st_size:,} bytes, more than {at_most:,}")
-        return file.read(at_most)
+        return file.read(status.st_size)
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
@@ -148,7 +148,7 @@ def _fault(value: Any, shape: Any) -> str:
     if isinstance(shape, dict):
         return _fault_in_table(value, shape) if type(value) is dict else _wrong(value, (dict,))
     if isinstance(shape, list):
-        return _fault_in_list(value, shape[0]) if type(value) is list else _wrong(value, (list,))
+        return _fault_in_list(value, shape[0]) if type(value) in (list, tuple) else _wrong(value, (list,))
     if isinstance(shape, frozenset):
         valid = isinstance(value, str) and value in shape
         return "" if valid else f" {_short(value)}: must be one of {', '.join(sorted(shape))}"
@@ -167,7 +167,7 @@ def _fault_in_table(value: dict[Any, Any], shape: dict[str, Any]) -> str:
     return ""
 
 
-def _fault_in_list(value: list[Any], shape: Any) -> str:
+def _fault_in_list(value: Sequence[Any], shape: Any) -> str:
     faults = ((place, _fault(item, shape)) for place, item in enumerate(value))
     return next((f"[{place}]{fault}" for place, fault in faults if fault), "")
 
@@ -215,7 +215,7 @@ def read_tensors(path: Path, at_most: int = LARGEST_TENSORS) -> bytes:
         if status.st_size > at_most:
             raise ValueError(f"{path}: has {status.st_size:,} bytes, more than {at_most:,}")
         file.seek(0)
-        return file.read(at_most)
+        return file.read(status.st_size)
 
 
 def _length_of_tensors(header: bytes, path: Path) -> int:
