@@ -207,6 +207,14 @@ class FileReader(Dataset[tuple[np.ndarray, int]]):
         image = centre_crop(image, self.size) if seed is None else random_resized_crop(image, self.size, seed)
         return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)), self.files.labels[index]
 
+    def centre(self, index: int) -> np.ndarray:
+        """The centre crop of an image."""
+        return self[index, None][0]
+
+    def check(self, index: int) -> None:
+        """Raise ValueError where an image cannot be read."""
+        _open(self.files.root / self.files.paths[index], self.size)
+
 
 def decode_folder(folder: Folder, data_dir: Path, progress: Progress | None = None) -> list[np.ndarray]:
     """All images of both splits as uint8 (N, 3, size, size): decoded once, then read from a cache."""
@@ -240,7 +248,8 @@ def _decode(folder: Folder, progress: Progress | None) -> Iterator[np.ndarray]:
     done, total = 0, len(folder.train.paths) + len(folder.test.paths)
     for files in (folder.train, folder.test):
         pixels = np.empty((len(files.paths), 3, folder.image_size, folder.image_size), np.uint8)
-        for index, image in enumerate(_read_all(files, folder.image_size)):
+        read = FileReader(files, folder.image_size).centre
+        for index, image in enumerate(_of_all(files, read)):
             pixels[index] = image
             done += 1
             if progress:
@@ -255,7 +264,7 @@ def check_readable(folder: Folder, data_dir: Path, progress: Progress | None = N
         return
     done, total = 0, len(folder.train.paths) + len(folder.test.paths)
     for files in (folder.train, folder.test):
-        for _ in _read_all(files, 1):
+        for _ in _of_all(files, FileReader(files, folder.image_size).check):
             done += 1
             if progress:
                 progress(done, total)
@@ -263,10 +272,8 @@ def check_readable(folder: Folder, data_dir: Path, progress: Progress | None = N
     mark.touch()
 
 
-def _read_all(files: ImageFiles, size: int) -> Iterator[Any]:
-    """Every image of a split in order, decoded by as many threads as there are cores."""
-    reader = FileReader(files, size)
+def _of_all(files: ImageFiles, read: Callable[[int], Any]) -> Iterator[Any]:
+    """What `read` makes of every image of a split in order, by as many threads as there are cores."""
     with ThreadPoolExecutor() as threads:
         for first in range(0, len(files.paths), 1024):
-            chunk = range(first, min(first + 1024, len(files.paths)))
-            yield from (pixels for pixels, _ in threads.map(reader.__getitem__, ((i, None) for i in chunk)))
+            yield from threads.map(read, range(first, min(first + 1024, len(files.paths))))

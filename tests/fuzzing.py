@@ -103,7 +103,7 @@ def changed_value(value: Any, draws: Draws) -> Any:
                 parent.extend(copy.deepcopy(parent[key]) for _ in range(draws.choice((1, 3, 100))))
             case 3:
                 parent[key] = copy.deepcopy(other[other_key])
-            case 4 if isinstance(parent[key], int | float):
+            case 4 if isinstance(parent[key], int | float) and abs(parent[key]) < 10**15:
                 parent[key] = draws.choice(
                     (parent[key] + 1, -parent[key], parent[key] * 1000, float(parent[key]))
                 )
