@@ -150,7 +150,7 @@ def changed_toml(content: bytes, draws: Draws) -> bytes:
 
     try:
         return tomli_w.dumps(changed_value(tomllib.loads(content.decode()), draws)).encode()
-    except (TypeError, UnicodeError, AttributeError, ValueError):  # null, a surrogate, a list at the top
+    except (TypeError, AttributeError, ValueError, RecursionError):  # null, a surrogate, a list at the top
         return changed_bytes(content, draws)
 
 
