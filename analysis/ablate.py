@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +16,9 @@ import click
 
 from condense_core.settings import nearest
 
-from .cli import bad_input, check_writable, main
+from .cli import bad_input, check_writable, main, one_line
 from .study_config import DEFAULTS, StudyConfig, study_config
+from .text import say
 
 if TYPE_CHECKING:
     from condense_core.runs import RunStore
@@ -74,10 +74,13 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """A study's settings from a TOML file, dashes or underscores alike. Raises ValueError."""
+    from condense_core.untrusted import LARGEST_TOML, parse_toml, read_bytes
+
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        text = read_bytes(path, 4 * LARGEST_TOML).decode()
+    except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is not TOML ({error})") from error
+    values = parse_toml(text, str(path))
     known = [item.name for item in fields(StudyConfig)]
     settings = {key.replace("-", "_"): value for key, value in values.items()}
     for key in settings:
@@ -144,6 +147,7 @@ def ablate(
 
         store = RunStore(runs)
         study = Study.of(config, device)
+        _check_runs(study, store)
     if dry_run:
         _print_plan(study, store, as_json, jobs)
         return 0
@@ -179,6 +183,16 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 def _check_name(name: str) -> None:
     if name != Path(name).name or name.startswith("."):
         raise ValueError(f"name {name!r}: must be a plain file name")
+
+
+def _check_runs(study: Study, store: RunStore) -> None:
+    """Raise ValueError where a run that was begun is damaged: nothing may be built on it."""
+    from condense_core.records import damage
+
+    faults = [fault for _, config in study.run_configs() if (fault := damage(store, config.name))]
+    if faults:
+        more = f" (and {len(faults) - 1} more runs are damaged)" if faults[1:] else ""
+        raise ValueError(f"{faults[0]}; remove the run's folder to train it anew{more}")
 
 
 def _load_data(study: Study, data_dir: Path) -> str:
@@ -237,7 +251,7 @@ def _print_plan(study: Study, store: RunStore, as_json: bool, jobs: int | None) 
     )
     jobs = jobs or default_jobs(study.config.threads, study.device)
     left = sum(row["estimated_seconds"] for row in rows if row["state"] not in ("done", "diverged"))
-    click.echo(f"About {left / jobs / 60:.1f} minutes are left with {jobs} runs at once. Nothing was written.")
+    say(f"About {left / jobs / 60:.1f} minutes are left with {jobs} runs at once. Nothing was written.")
 
 
 def _train(study: Study, store: RunStore, data_dir: Path, jobs: int | None, force: bool) -> list[Outcome]:
@@ -265,7 +279,7 @@ def stopping(stop: StopSwitch) -> Iterator[None]:
             stop.now.set()
             raise KeyboardInterrupt
         stop.event.set()
-        click.echo("Stopping: the runs save their state. Once more to stop at once.", err=True)
+        say("Stopping: the runs save their state. Once more to stop at once.", err=True)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -304,21 +318,19 @@ def _conclude(
                 "Main effects (difference in points of test error)", EFFECT_COLUMNS, effect_rows(effects)
             )
         for sentence in sentences:
-            click.echo(f"- {sentence}")
-        click.echo(f"Report: {page} (beside it: its tables as .csv and .parquet, its figures as .svg)")
+            say(f"- {sentence}")
+        say(f"Report: {page} (beside it: its tables as .csv and .parquet, its figures as .svg)")
     return _exit_status(outcomes, states)
 
 
 def _exit_status(outcomes: list[Outcome], states: Counter[str]) -> int:
     for outcome in outcomes:
         for note in outcome.notes:
-            click.echo(f"{outcome.run}: {note}", err=True)
+            say(one_line(f"{outcome.run}: {note}"), err=True)
         if outcome.state not in ("done", "stopped"):
-            click.echo(f"{outcome.state}: {outcome.run}: {outcome.reason}", err=True)
+            say(one_line(f"{outcome.state}: {outcome.run}: {outcome.reason}"), err=True)
     if states["stopped"]:
-        click.echo(
-            f"Stopped; {states['done']} of {len(outcomes)} runs are done. The same command goes on.", err=True
-        )
+        say(f"Stopped; {states['done']} of {len(outcomes)} runs are done. The same command goes on.", err=True)
         return 130
     return 1 if states["failed"] or states["held"] else 0
 

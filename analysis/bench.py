@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .cli import bad_input, check_writable, main
+from .text import say
 
 if TYPE_CHECKING:
     from .runtimes import Execution, Subject
@@ -85,7 +86,7 @@ def bench(
         click.echo(json.dumps(record, indent=1))
     else:
         _print(record)
-        click.echo(f"Kept in {path}")
+        say(f"Kept in {path}")
     return 0
 
 
@@ -153,13 +154,13 @@ def _measure(
     with tempfile.TemporaryDirectory() as folder:
         for batch in batches:
             for what in subjects:
-                click.echo(f"{what.name}, batch {batch} ...", err=True)
+                say(f"{what.name}, batch {batch} ...", err=True)
                 rows, undecided = _time(what, executions, batch, repeats, Path(folder))
                 record["times"] += [row | machine for row in rows]
                 record["ties"] += undecided
     if per_layer:
         for what in subjects:
-            click.echo(f"{what.name}, layer by layer ...", err=True)
+            say(f"{what.name}, layer by layer ...", err=True)
             record["parts"] += _take_apart(what, batches[0], repeats, moment)
     return record
 
@@ -242,7 +243,7 @@ def _print(record: dict[str, Any]) -> None:
     print_table(title, columns, rows)
     for tie in record["ties"]:
         ratio = tie["ratio"]
-        click.echo(
+        say(
             f"{tie['model']}, batch {tie['batch']}: too noisy to tell {tie['first']} from {tie['second']} "
             f"(ratio {ratio['median']:.2f}, {ratio['low']:.2f} to {ratio['high']:.2f})."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from condense_core.config import ModelConfig, RecipeConfig, RunConfig
+from condense_core.records import LeftOut, damage
 from condense_core.runs import Run, RunStore
 from condense_core.settings import from_dict, to_dict
 
@@ -39,9 +41,18 @@ class Chapter:
         return self.store.read_study(self.name)
 
     @cached_property
+    def damaged(self) -> dict[str, str]:
+        """The runs of which a file is damaged, and what is wrong with it: the report is of the others."""
+        names = dict.fromkeys(name for variant in self.record["variants"] for name in variant["runs"])
+        faults = {name: damage(self.store, name) for name in names}
+        for fault in filter(None, faults.values()):
+            warnings.warn(f"left out: {fault}", LeftOut, stacklevel=2)
+        return {name: fault for name, fault in faults.items() if fault}
+
+    @cached_property
     def runs(self) -> pd.DataFrame:
-        """`frames.study_runs`."""
-        return frames.study_runs(self.store, self.name)
+        """`frames.study_runs` without those that are damaged."""
+        return frames.study_runs(self.store, self.name, self.damaged)
 
     @cached_property
     def summary(self) -> pd.DataFrame:

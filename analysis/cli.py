@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
+
+from .text import inert, say
+
+LONGEST_LINE = 2000  # characters
+
+
+def one_line(message: object) -> str:
+    """A message as one line that a terminal only shows."""
+    text = inert(" ".join(str(message).split()))
+    return text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}…"
 
 
 @contextmanager
@@ -17,7 +29,7 @@ def bad_input() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        raise click.UsageError(" ".join(str(error).split())) from error
+        raise click.UsageError(one_line(error)) from error
 
 
 def check_writable(*folders: Path) -> None:
@@ -30,13 +42,18 @@ def check_writable(*folders: Path) -> None:
 
 def main(command: click.Command) -> None:
     """Run a command line and exit: with 2 on bad input, with 1 where the system fails it (a full disk)."""
+
+    def show(message: Any, *_: Any, **__: Any) -> None:
+        say(f"{command.name}: {one_line(message)}", err=True)
+
+    warnings.showwarning = show
     try:
         sys.exit(command.main(standalone_mode=False) or 0)
     except click.ClickException as error:
-        click.echo(f"{command.name}: {error.format_message()}", err=True)
+        say(f"{command.name}: {one_line(error.format_message())}", err=True)
         sys.exit(2)
     except OSError as error:
-        click.echo(f"{command.name}: {error}", err=True)
+        say(f"{command.name}: {one_line(error)}", err=True)
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

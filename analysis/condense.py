@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .cli import bad_input, check_writable, main
+from .text import say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,7 +105,7 @@ def condense(
     else:
         _print(certificate, per_layer)
         if plan:
-            click.echo(plan)
+            say(str(plan))
     return _verdict(certificate, exported, targets, as_json)
 
 
@@ -215,13 +216,13 @@ def _print(certificate: Certificate, per_layer: bool) -> None:
     stage = "no stage" if certificate.stage is None else f"stage {certificate.stage}"
     unfinished = "" if certificate.stage in (None, certificate.last_stage) else ": it is not pruned to the end"
     shares = sum(layer.kept == layer.share for layer in certificate.layers)
-    click.echo(
+    say(
         f"Shares: in {shares} of {len(certificate.layers)} layers every group keeps exactly its share, "
         f"that of {stage} of 0 to {certificate.last_stage}{unfinished}."
         if certificate.layers
         else "Shares: no layer is masked; it is condensed already, or dense."
     )
-    click.echo(
+    say(
         f"Outputs: largest difference {certificate.worst:.1e} in a layer, {certificate.logits_difference:.1e} "
         f"at the logits (max |Δ| / max |reference|, at most {certificate.tolerance:g}); "
         f"{certificate.images} {certificate.images_from}."
@@ -233,7 +234,7 @@ def _print(certificate: Certificate, per_layer: bool) -> None:
             (certificate.bytes_before, certificate.bytes_after),
         )
     )
-    click.echo(f"Size: {parameters} parameters, {size} bytes; {certificate.macs:,} MACs an image.")
+    say(f"Size: {parameters} parameters, {size} bytes; {certificate.macs:,} MACs an image.")
 
 
 def _verdict(
@@ -241,16 +242,14 @@ def _verdict(
 ) -> int:
     """Say what was written and what not; the exit status."""
     if not certificate.holds:
-        click.echo(
-            "condense: the condensed network does not hold its certificate; nothing was exported", err=True
-        )
+        say("condense: the condensed network does not hold its certificate; nothing was exported", err=True)
         return 1
     for target, export in zip(targets, exported, strict=True):
         text = f"{export.difference:.1e} from the masked network's logits in {export.runtime}"
         if not export.holds:
-            click.echo(f"condense: {target}: {text}; not written", err=True)
+            say(f"condense: {target}: {text}; not written", err=True)
         elif not as_json:
-            click.echo(f"Written: {target} ({export.bytes:,} bytes; {text}), {target.name}.certificate.json")
+            say(f"Written: {target} ({export.bytes:,} bytes; {text}), {target.name}.certificate.json")
     return 0 if all(export.holds for export in exported) else 1
 
 

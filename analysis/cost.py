@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .cli import bad_input, main
+from .text import say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -134,13 +135,13 @@ def _print_one(title: str, name: str, table: CostTable, counted: Conventions, pe
     print_table(f"{title}, one image", ("convention", "count", "what is counted"), rows)
     count = counted.condensed or counted.masked
     skipped = ", ".join(f"{number} {operator}" for operator, number in count.uncounted.items()) or "none"
-    click.echo(f"Calls that fvcore did not count: {skipped}; ReLUs and concatenations it ignores.")
+    say(f"Calls that fvcore did not count: {skipped}; ReLUs and concatenations it ignores.")
     for row in published_rows(name):
         flops = "–" if row.flops is None else f"{row.flops:g} M"
         params = "–" if row.params is None else f"{row.params:g} M"
         top5 = "" if row.top5_error_percent is None else f", top-5 {row.top5_error_percent:g} %"
         note = f" ({row.note})" if row.note else ""
-        click.echo(
+        say(
             f"Published for {row.data}: FLOPs {flops}, params {params}, error {row.error_percent:g} %{top5}: "
             f"{row.source}, {row.url}{note}"
         )
@@ -224,9 +225,9 @@ def _print_all(as_json: bool) -> int:
             )
         )
     print_table("Cost of one image, and what is printed", ALL_COLUMNS, table)
-    click.echo("CondenseNets and DenseNet-BC are compared in the paper's FLOPs, the others in MACs.")
+    say("CondenseNets and DenseNet-BC are compared in the paper's FLOPs, the others in MACs.")
     for number, note in enumerate(notes, start=1):
-        click.echo(f"[{number}] {note}")
+        say(f"[{number}] {note}")
     return 0
 
 

@@ -5,7 +5,7 @@ Every function takes a run store (its folder or a RunStore), a run, or a list of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 
 from condense_core.config import ModelConfig, RunConfig
+from condense_core.records import sound
 from condense_core.runs import Run, RunStore
 from condense_core.settings import from_dict
 
 from .columns import COLUMNS
+from .text import inert
 from .wiring import Target, targets
 
 Source = str | Path | RunStore | Run | Iterable[Run]
@@ -56,24 +58,26 @@ def variant_columns(config: RunConfig) -> dict[str, Any]:
 
 
 def runs(source: Source) -> pd.DataFrame:
-    """A row a run."""
-    return _frame("runs", map(_run_row, of(source)))
+    """A row a run; one whose records are damaged is left out with a warning."""
+    return _frame("runs", (row for run in of(source) for row in sound(_run_row, run)))
 
 
-def study_runs(source: str | Path | RunStore, study: str) -> pd.DataFrame:
+def study_runs(source: str | Path | RunStore, study: str, without: Collection[str] = ()) -> pd.DataFrame:
     """The begun runs of a study in a store, with label, role, size, residual, curve and seeds of their variant.
 
-    In the study's order: base first; a path step by step, its base last.
+    In the study's order: base first; a path step by step, its base last. Runs `without` which it shall be are
+    left out, and with a warning one whose records are damaged.
     """
     rows = []
     store = source if isinstance(source, RunStore) else RunStore(Path(source))
     record = store.read_study(study)
     for variant in record["variants"]:
-        begun = [run for name in variant["runs"] if (run := Run(store.root / name)).begun]
+        names = [name for name in variant["runs"] if name not in without]
+        begun = [run for name in names for run in sound(store.named, name) if run.begun]
         columns = {name: variant[name] for name in ("role", "size", "residual")}
-        columns |= {"variant": variant["label"], "curve": variant.get("curve"), "seeds": len(variant["runs"])}
-        columns["path"] = record.get("path", False)
-        rows += [row | columns for row in map(_run_row, begun)]
+        columns |= {"variant": inert(variant["label"]), "curve": _inert(variant.get("curve"))}
+        columns |= {"seeds": len(variant["runs"]), "path": record.get("path", False)}
+        rows += [row | columns for run in begun for row in sound(_run_row, run)]
     return pd.DataFrame(rows)
 
 
@@ -89,7 +93,12 @@ def parts(source: str | Path | RunStore) -> pd.DataFrame:
 
 def _benchmarks(name: str, source: str | Path | RunStore) -> pd.DataFrame:
     store = source if isinstance(source, RunStore) else RunStore(Path(source))
-    return _frame(name, (row for record in store.benchmarks() for row in record[name]))
+    rows = (row for record in store.benchmarks() for row in record[name])
+    return _frame(name, ({key: _inert(value) for key, value in row.items()} for row in rows))
+
+
+def _inert(value: Any) -> Any:
+    return inert(value) if isinstance(value, str) else value
 
 
 def _run_row(run: Run) -> dict[str, Any]:

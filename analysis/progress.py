@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from condense_core.runs import FINISHED, RunStore
+
+from .text import inert, say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -117,9 +117,9 @@ def _show_live(watch: Watch) -> Iterator[Callable[[Outcome], None]]:
     def render() -> RenderableType:
         finished, running, left = watch.look()
         head = f"{finished} of {watch.total} runs" + (f", {duration(left)} left" if left is not None else "")
-        lines = [Text(f"  {live}", no_wrap=True, overflow="ellipsis") for live in running]
+        lines = [Text(inert(f"  {live}"), no_wrap=True, overflow="ellipsis") for live in running]
         grid = [
-            Text(f"{''.join(MARKS.get(state, ' ') for state in runs.values())} {variant}")
+            Text(f"{''.join(MARKS.get(state, ' ') for state in runs.values())} {inert(variant)}")
             for variant, runs in watch.grid.items()
         ]
         return Group(
@@ -144,14 +144,14 @@ def _show_lines(watch: Watch) -> Iterator[Callable[[Outcome], None]]:
         while not ended.wait(PLAIN_SECONDS):
             finished, running, left = watch.look()
             rest = f", {duration(left)} left" if left is not None else ""
-            click.echo(f"{finished} of {watch.total} runs{rest}", err=True)
+            say(f"{finished} of {watch.total} runs{rest}", err=True)
             for live in running:
-                click.echo(f"  {live}", err=True)
+                say(f"  {live}", err=True)
 
     thread = threading.Thread(target=report, daemon=True)
     thread.start()
     try:
-        yield lambda outcome: click.echo(f"{outcome.state}: {outcome.run}", err=True)
+        yield lambda outcome: say(f"{outcome.state}: {outcome.run}", err=True)
     finally:
         ended.set()
         thread.join()

@@ -12,10 +12,12 @@ from urllib.parse import quote
 import click
 
 from .cli import bad_input, check_writable, main
+from .text import inert, say
 
 if TYPE_CHECKING:
     from .chapter import Chapter
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 SAFE_IN_A_DATA_URL = " =:/;,'()[]{}|^~!*+@$?&-._<>"
 
 
@@ -25,20 +27,29 @@ def write_report(chapter: Chapter, reports: Path) -> Path:
     page = render([chapter])
     folder.mkdir(parents=True, exist_ok=True)
     for name, frame in (("runs", chapter.runs), ("summary", chapter.summary), ("effects", chapter.effects)):
-        frame.to_csv(folder / f"{name}.csv", index=False)
-        frame.to_parquet(folder / f"{name}.parquet", index=False)
+        _write(folder / f"{name}.csv", frame.map(no_formula).to_csv(index=False).encode())
+        _write(folder / f"{name}.parquet", frame.to_parquet(index=False))
     for picture in chapter.pictures:
-        (folder / f"{picture.key}.svg").write_text(picture.svg, encoding="utf-8")
+        _write(folder / f"{picture.key}.svg", picture.svg.encode())
     return write_page(folder / "index.html", page)
 
 
 def write_page(path: Path, page: str) -> Path:
     """Write a page whole or not at all; returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, page.encode())
+    return path
+
+
+def _write(path: Path, content: bytes) -> None:
     from condense_core.files import write_atomically
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write(page.encode()))
-    return path
+    write_atomically(path, lambda file: file.write(content))
+
+
+def no_formula(value: Any) -> Any:
+    """A cell of a CSV file with a quote in front where a spreadsheet would take its text for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
 def render(chapters: list[Chapter], compare: bool = False) -> str:
@@ -54,7 +65,11 @@ def render(chapters: list[Chapter], compare: bool = False) -> str:
     from .tables import frame_table
 
     environment = Environment(
-        loader=PackageLoader("analysis", "html"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("analysis", "html"),
+        autoescape=True,
+        finalize=lambda value: inert(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {
         "count": count,
@@ -123,10 +138,10 @@ def report(
 
     chapters = [Chapter(store, name) for name in names]
     if len(chapters) == 1 and not out:
-        click.echo(write_report(chapters[0], reports))
+        say(str(write_report(chapters[0], reports)))
         return
     joined = ("-against-" if compare else "-and-").join(names)
-    click.echo(write_page(out or reports / joined / "index.html", render(chapters, compare=bool(compare))))
+    say(str(write_page(out or reports / joined / "index.html", render(chapters, compare=bool(compare)))))
 
 
 if __name__ == "__main__":

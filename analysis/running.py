@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condense_core.config import DataConfig, RunConfig
+from condense_core.files import make_folder, write_atomically
 from condense_core.locks import RunHeld
+from condense_core.records import check_links
 from condense_core.runs import FINISHED, Run, RunStore
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ def execute(
         return finished
     if should_stop():
         return Outcome(run.name, "stopped")
+    check_links(run)
     try:
         with run.hold() as held:
             return _finished(run) or _execute_held(config, run, data_dir, should_stop, force, held)
@@ -110,8 +113,9 @@ def _conclude(outcome: Outcome, run: Run, noted: list[float]) -> Outcome:
 
 def _write_down(run: Run, fault: str) -> None:
     with suppress(OSError):
-        run.folder.mkdir(parents=True, exist_ok=True)
-        (run.folder / "error.txt").write_text(fault)
+        make_folder(run.folder)
+        text = fault.encode(errors="backslashreplace")
+        write_atomically(run.folder / "error.txt", lambda file: file.write(text))
 
 
 def _train(

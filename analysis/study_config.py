@@ -13,6 +13,7 @@ from condense_core.config import (
     CRITERIA,
     GROUPINGS,
     GROWTH_SCHEDULES,
+    MOST_CHANNELS,
     PRUNINGS,
     DataConfig,
     Execution,
@@ -76,9 +77,14 @@ class StudyConfig(Checked):
     growth: tuple[str, ...] = setting(one_of=GROWTH_SCHEDULES, help="growth schedules to cross")
     connectivity: tuple[str, ...] = setting(one_of=CONNECTIVITIES, help="connectivities to cross")
     reference: bool = setting(help="add the dense reference (grouping none), at its own higher cost")
-    growth_rate: int = setting(at_least=1, help="k0, growth rate of the first block, of the base variant")
+    growth_rate: int = setting(
+        at_least=1, at_most=MOST_CHANNELS, help="k0, growth rate of the first block, of the base variant"
+    )
     sizes: tuple[int, ...] = setting(
-        at_least=1, may_be_empty=True, help="further k0 at which the groupings are compared"
+        at_least=1,
+        at_most=MOST_CHANNELS,
+        may_be_empty=True,
+        help="further k0 at which the groupings are compared",
     )
     match: str = setting(
         one_of=("cost", "width"), help="equal final cost (k0 of each variant is solved for) or equal k0"
@@ -106,7 +112,7 @@ class StudyConfig(Checked):
     criterion: tuple[str, ...] = _inherited(RecipeConfig, "criterion")
     retraining_rate: float | None = _inherited(RecipeConfig, "retraining_rate")
     precision: Precision = _inherited(RecipeConfig, "precision")
-    seeds: int = setting(at_least=1, help="number of seeds: 0, 1, …")
+    seeds: int = setting(at_least=1, at_most=10_000, help="number of seeds: 0, 1, …")
     threads: int = _inherited(RunConfig, "threads")
     execution: Execution = _inherited(RunConfig, "execution")
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from condense_core.cost import check_fits
 from condense_core.presets import PRESETS
 from condense_core.runs import Run, RunStore
 from condense_core.settings import nearest
@@ -43,15 +44,24 @@ def load_run(run: Run) -> CondenseNet:
     """The network of a run with its last weights, or those of its newest checkpoint where it is not done."""
     from condense_core import CondenseNet
 
-    model = CondenseNet(run.config.model, run.config.seed)
     if run.result:
-        model.load_state_dict(run.weights())
-        return model
-    checkpoint = run.load_checkpoint()
-    if checkpoint is None:
+        tensors = run.weights()
+    elif checkpoint := run.load_checkpoint():
+        tensors = {
+            name.removeprefix("model."): tensor
+            for name, tensor in checkpoint[0].items()
+            if name.startswith("model.")
+        }
+    else:
         raise ValueError(f"run {run.name}: is {run.status['state']} and has no weights yet")
-    tensors = {name: tensor for name, tensor in checkpoint[0].items() if name.startswith("model.")}
-    model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items()})
+    config, length = run.config, sum(tensor.nbytes for tensor in tensors.values())
+    check_fits(config.model, length, str(run.folder))
+    model = CondenseNet(config.model, config.seed)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{run.folder}: its weights are of another network ({reason})") from error
     return model
 
 

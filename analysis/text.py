@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 import click
@@ -11,6 +12,29 @@ LEFT_COLUMNS = frozenset(
     | {"model", "data", "source", "layer", "operator", "convention", "what is counted"}
     | {"study", "asks", "in the paper"}
 )
+
+
+JOINERS = "\u200c\u200d"  # of Persian, of Indian scripts, of emoji: they change no order and hide nothing
+
+
+def inert(text: str) -> str:
+    """`text` with what a terminal or a page would obey shown as an escape: ESC as \\x1b, overrides as \\u202e.
+
+    That is every control, format, private, unassigned and surrogate character, line breaks among them.
+    """
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(char: str) -> str:
+    if char.isprintable() or char in JOINERS or unicodedata.category(char) == "Zs":
+        return char
+    return char.encode("unicode_escape").decode()
+
+
+def say(text: str, err: bool = False, bold: bool = False) -> None:
+    """Print text on stdout or stderr, inert but for its line breaks."""
+    lines = "\n".join(map(inert, text.split("\n")))
+    click.echo(click.style(lines, bold=True) if bold else lines, err=err)
 
 
 def count(value: float) -> str:
@@ -32,6 +56,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
             padded.append(text + space if name in LEFT_COLUMNS else space + text)
         return "  ".join(padded).rstrip()
 
+    columns, rows = [*map(inert, columns)], [[*map(inert, row)] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *rows, strict=True)]
-    head = [click.style(text, bold=True) for text in (title, line(columns))]
-    click.echo("\n".join([*head, *map(line, rows)]))
+    for text in (title, line(columns)):
+        say(text, bold=True)
+    for row in rows:
+        say(line(row))

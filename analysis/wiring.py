@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 
 from condense_core.config import ModelConfig
 
@@ -15,7 +16,7 @@ class Target:
     ):
         self.mask, self.label, self.outputs = mask, label, outputs
         self.columns = {"target": label, "target_position": position, "block": block}
-        ends = [sum(width for _, width in read[: i + 1]) for i in range(len(read))]
+        ends = accumulate(width for _, width in read)
         self.sources = [(name, end - width, end) for (name, width), end in zip(read, ends, strict=True)]
 
 

@@ -8,43 +8,38 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .files import write_atomically
+from .records import NUMBERS
+from .untrusted import check_inside, check_record, load_arrays, notes_of, parse_json, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+NAME = re.compile(
+    r"step-(?P<step>\d+)(\.stage-(?P<stage>\d+))?\.(?P<checksum>[0-9a-f]{16})\.safetensors", re.ASCII
+)
 NEWEST = 2
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file of a checkpoint, as its name tells: step, and stage where it is kept for good."""
+    """A file of a checkpoint, as its name tells: step, stage where it is kept for good, and checksum."""
 
     path: Path
-
-    @property
-    def step(self) -> int:
-        """Iterations that were done."""
-        return int(self._parts[0].removeprefix("step-"))
-
-    @property
-    def stage(self) -> int | None:
-        """The stage that was about to begin; None for one that is only kept to go on from."""
-        return int(self._parts[1].removeprefix("stage-")) if len(self._parts) == 4 else None
-
-    @property
-    def _parts(self) -> list[str]:
-        return self.path.name.split(".")
+    step: int
+    stage: int | None
+    checksum: str
 
     def read(self) -> bytes:
         """Its bytes. Raises ValueError where they are not those that were written."""
-        content = self.path.read_bytes()
-        if _checksum(content) != self._parts[-2]:
+        content = read_tensors(check_inside(self.path, self.path.parents[1]))
+        if _checksum(content) != self.checksum:
             raise ValueError(f"{self.path}: does not match its checksum")
         return content
 
@@ -55,7 +50,12 @@ def _checksum(content: bytes) -> str:
 
 def checkpoints(folder: Path) -> list[Checkpoint]:
     """The checkpoints in a folder, newest first."""
-    found = map(Checkpoint, folder.glob("step-*.*.safetensors"))
+    names = ((path, NAME.fullmatch(path.name)) for path in folder.glob("step-*.safetensors"))
+    found = [
+        Checkpoint(path, int(name["step"]), int(name["stage"]) if name["stage"] else None, name["checksum"])
+        for path, name in names
+        if name
+    ]
     return sorted(found, key=lambda one: (one.step, -1 if one.stage is None else one.stage), reverse=True)
 
 
@@ -83,20 +83,17 @@ def load(
 
     One that builds on more than the `epochs` whose rows there are is passed over as well.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load as from_bytes
-
     for one in checkpoints(folder):
         try:
             content = one.read()
-            length = int.from_bytes(content[:8], "little")
-            notes = json.loads(content[8 : 8 + length])["__metadata__"]
-            tensors, numbers = from_bytes(content), dict(json.loads(notes["numbers"]))
+            tensors = load_arrays(content, one.path)
+            notes = parse_json(notes_of(content).get("numbers", ""), str(one.path))
+            numbers = check_record(notes, NUMBERS, f"{one.path}: numbers")
             if numbers["epoch"] > epochs:
                 raise ValueError(
                     f"{one.path}: builds on {numbers['epoch']} epochs, of which {epochs} are there"
                 )
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            passed_over(str(error) if str(one.path) in str(error) else f"{one.path}: is damaged ({error})")
+        except (OSError, ValueError) as error:
+            passed_over(str(error))
         else:
             yield tensors, numbers

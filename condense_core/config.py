@@ -30,6 +30,12 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bf16")
 WEIGHT_CRITERIA = ("l1", "random")  # l2 ranks single weights as l1 does, a batch norm ranks inputs only
 DATASETS = ("digits", "cifar10", "cifar100", "fashion-mnist")
 DATASETS_AT_A_PATH = ("folder", "imagenet")
+MOST_LAYERS, MOST_CHANNELS, MOST_STAGES, MOST_PIXELS = (
+    1000,
+    16_384,
+    1024,
+    16_384,
+)  # beyond what any machine trains
 CLASSIFIER_CONDENSE_FACTOR = 2  # a pruned classifier keeps half of its inputs (paper Sec. 4.1)
 
 
@@ -37,23 +43,31 @@ CLASSIFIER_CONDENSE_FACTOR = 2  # a pruned classifier keeps half of its inputs (
 class ModelConfig(Checked):
     """A CondenseNet or one of its ablations (paper Sec. 3 and 4.3)."""
 
-    stages: tuple[int, ...] = setting(at_least=1, help="dense layers of each block")
-    growth: tuple[int, ...] = setting(at_least=1, help="growth rate of each block")
+    stages: tuple[int, ...] = setting(at_least=1, at_most=MOST_LAYERS, help="dense layers of each block")
+    growth: tuple[int, ...] = setting(at_least=1, at_most=MOST_CHANNELS, help="growth rate of each block")
     grouping: Grouping = setting("learned", one_of=GROUPINGS, help="which inputs a group of a 1x1 reads")
     connectivity: Connectivity = setting("full", one_of=CONNECTIVITIES, help="across blocks, or within one")
-    groups: int = setting(4, at_least=1, help="G, groups of a 1x1 convolution")
-    condense_factor: int = setting(4, at_least=1, help="C, each group keeps 1/C of its inputs")
-    groups_3x3: int = setting(4, at_least=1, help="groups of a 3x3 convolution")
-    bottleneck: int = setting(4, at_least=1, help="outputs of a 1x1 as a multiple of the growth rate")
+    groups: int = setting(4, at_least=1, at_most=MOST_CHANNELS, help="G, groups of a 1x1 convolution")
+    condense_factor: int = setting(
+        4, at_least=1, at_most=MOST_STAGES, help="C, each group keeps 1/C of its inputs"
+    )
+    groups_3x3: int = setting(4, at_least=1, at_most=MOST_CHANNELS, help="groups of a 3x3 convolution")
+    bottleneck: int = setting(
+        4, at_least=1, at_most=MOST_CHANNELS, help="outputs of a 1x1 as a multiple of the growth rate"
+    )
     reduction: float = setting(0.5, at_least=0.01, at_most=1, help="width kept by a transition (block)")
     dropout: float = setting(0.0, at_least=0, below=1, help="dropout in front of a 1x1 convolution")
     permute: bool = setting(
         True, later=True, help="interleave the outputs of 1x1 groups, so that a 3x3 group reads all of them"
     )
     classifier_pruning: bool = setting(False, help="prune half of the classifier's inputs at half of training")
-    num_classes: int = setting(10, at_least=2, help="classes")
-    image_size: int = setting(32, at_least=1, help="height and width of an image in pixels")
-    stem_stride: int | None = setting(None, at_least=1, help="default: 1 up to 64 pixels, 2 above")
+    num_classes: int = setting(10, at_least=2, at_most=1_000_000, help="classes")
+    image_size: int = setting(
+        32, at_least=1, at_most=MOST_PIXELS, help="height and width of an image in pixels"
+    )
+    stem_stride: int | None = setting(
+        None, at_least=1, at_most=MOST_PIXELS, help="default: 1 up to 64 pixels, 2 above"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,6 +81,8 @@ class ModelConfig(Checked):
             self._check_divides("groups", self.groups, self.bottleneck * rate, "bottleneck * growth")
             self._check_divides("groups_3x3", self.groups_3x3, self.bottleneck * rate, "bottleneck * growth")
             self._check_divides("groups_3x3", self.groups_3x3, rate, "growth")
+        if sum(self.stages) > MOST_LAYERS:
+            raise ValueError(f"stages {self.stages}: must be at most {MOST_LAYERS} layers together")
         smallest = self.stride * (2 ** (len(self.stages) - 1) - 1) + 1
         if self.image_size < smallest:
             raise ValueError(
@@ -154,7 +170,9 @@ class DataConfig(Checked):
         0.1, at_least=0, below=1, help="share of the training images held out for curves and choices"
     )
     train_images: int | None = setting(None, at_least=2, help="a class-balanced subset of that many images")
-    data_image_size: int | None = setting(None, at_least=1, help="resize and crop to it (folder, imagenet)")
+    data_image_size: int | None = setting(
+        None, at_least=1, at_most=MOST_PIXELS, help="resize and crop to it (folder, imagenet)"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

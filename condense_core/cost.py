@@ -12,6 +12,7 @@ A configuration is counted from its sizes alone, without torch: a study asks for
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from .stages import kept_inputs, layer_stage
 
 if TYPE_CHECKING:
     from torch import nn
+
+MOST_TIMES = 64  # larger than its file: beyond any condense factor that is in use
 
 
 def cost_table(network: ModelConfig | nn.Module, stage: int | None = None, image_size: int = 32) -> CostTable:
@@ -37,6 +40,19 @@ def cost_table(network: ModelConfig | nn.Module, stage: int | None = None, image
     from .live_cost import measure
 
     return measure(network, image_size)
+
+
+def check_fits(config: ModelConfig, length: int, where: str) -> None:
+    """Raise ValueError where a network is far larger than a file of `length` bytes can be of.
+
+    A file holds its weights, or of a condensed network at least a part of them. Asked before it is built.
+    """
+    dense = replace(config, grouping="learned") if config.grouping != "none" else config
+    needed = 4 * cost_table(dense, 0).params
+    if needed > MOST_TIMES * length + (1 << 20):
+        raise ValueError(
+            f"{where}: has {length:,} bytes, but the network that it tells of would have {needed:,}"
+        )
 
 
 @lru_cache(maxsize=4096)

@@ -62,7 +62,9 @@ class Dataset:
                 split.fingerprint() if split else "" for split in (self.train, self.validation, self.test)
             ]
             text = "\n".join([*self.classes, *splits])
-            self._cache["fingerprint"] = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+            self._cache["fingerprint"] = hashlib.blake2b(
+                text.encode(errors="surrogateescape"), digest_size=16
+            ).hexdigest()
         return self._cache["fingerprint"]
 
     def to(self, device: str) -> Dataset:

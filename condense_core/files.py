@@ -38,12 +38,9 @@ def write_json(path: Path, value: Any) -> None:
 def append_row(path: Path, row: Any) -> None:
     """Add a line of strict JSON, behind the last whole one; `flush` makes it outlast a power cut."""
     line = json.dumps(row, allow_nan=False) + "\n"
-    with naming(path):
-        if path.is_symlink():
-            raise ValueError(f"{path}: is a link, which a run store never holds")
-        with path.open("ab+") as file:
-            _drop_torn_line(file)
-            file.write(line.encode())
+    with naming(path), path.open("ab+") as file:
+        _drop_torn_line(file)
+        file.write(line.encode())
 
 
 def _drop_torn_line(file: IO[bytes]) -> None:
@@ -55,14 +52,6 @@ def _drop_torn_line(file: IO[bytes]) -> None:
         return
     file.seek(0)
     file.truncate(file.read().rfind(b"\n") + 1)
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file that `append_row` writes; a torn last line is left out."""
-    if not path.is_file():
-        return []
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1]]  # behind the last newline: nothing, or a torn line
 
 
 def flush(path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +22,8 @@ from .config import DataConfig
 from .files import write_atomically
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+MOST_PIXELS = 89_478_485  # of an image, as decoded or resized: Pillow's own limit
 DEFAULT_IMAGE_SIZE = 224
 EVALUATION_RESIZE = 256 / 224  # the shorter side, before the centre crop of 224 (paper Sec. 4.2)
 LARGE_IMAGE_PIXELS = 64  # above that many pixels a side images stream from their files
@@ -46,7 +50,7 @@ class ImageFiles:
         for path, label in zip(self.paths, self.labels, strict=True):
             status = (self.root / path).stat()
             changed = status.st_mtime_ns if with_times else 0
-            digest.update(f"{path}\0{label}\0{status.st_size}\0{changed}\n".encode())
+            digest.update(f"{path}\0{label}\0{status.st_size}\0{changed}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
 
@@ -81,12 +85,12 @@ def list_folder(config: DataConfig) -> Folder:
     test = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
     if not train.is_dir() or test is None:
         raise FileNotFoundError(f"data {config.name!r}: {root} must hold train/ and test/ (or val/)")
-    classes = tuple(sorted(entry.name for entry in os.scandir(train) if entry.is_dir()))
+    classes = tuple(_class_names(train))
     if len(classes) < 2:
         raise ValueError(
             f"data {config.name!r}: {train} must hold at least 2 class folders, has {len(classes)}"
         )
-    unknown = sorted(entry.name for entry in os.scandir(test) if entry.is_dir() and entry.name not in classes)
+    unknown = [name for name in _class_names(test) if name not in classes]
     if unknown:
         raise ValueError(f"data {config.name!r}: class {unknown[0]!r} of {test} has no folder in {train}")
     splits = [_list_split(part, classes) for part in (train, test)]
@@ -107,15 +111,39 @@ def _list_split(root: Path, classes: tuple[str, ...]) -> ImageFiles:
 
 
 def _image_paths(folder: Path) -> Iterator[Path]:
-    for path, _, names in os.walk(folder):
-        yield from (Path(path, name) for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+    """Every image below a class folder. Raises ValueError for what could be missed or never end."""
+    for path, folders, names in os.walk(folder, onerror=_raise):
+        for name in folders:
+            if Path(path, name).is_symlink():
+                raise ValueError(f"data: {Path(path, name)}: is a link to a folder, which is not followed")
+        for name in names:
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                if not (image := Path(path, name)).is_file():
+                    raise ValueError(f"data: cannot read the image {image} ({_no_file(image)})")
+                yield image
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _no_file(path: Path) -> str:
+    return "its link leads nowhere" if path.is_symlink() and not path.exists() else "it is no plain file"
+
+
+def _class_names(folder: Path) -> list[str]:
+    """The class folders, which may be links. Raises ValueError for a link that leads nowhere."""
+    for entry in os.scandir(folder):
+        if entry.is_symlink() and not Path(entry.path).exists():
+            raise ValueError(f"data: {entry.path}: is a link that leads nowhere or to itself")
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
 
 
 def _image_size(files: ImageFiles, kind: str) -> int:
     """Square images keep their size up to 224 pixels; ImageNet's are cropped to 224."""
     if kind == "imagenet":
         return DEFAULT_IMAGE_SIZE
-    width, height = _open(files.root / files.paths[0]).size
+    width, height = _open(files.root / files.paths[0], DEFAULT_IMAGE_SIZE).size
     if width != height and min(width, height) < DEFAULT_IMAGE_SIZE:
         raise ValueError(
             f"data: {files.root / files.paths[0]} is {width}×{height}, not square; give data_image_size"
@@ -123,13 +151,24 @@ def _image_size(files: ImageFiles, kind: str) -> int:
     return min(width, height, DEFAULT_IMAGE_SIZE)
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path, size: int) -> Image.Image:
+    """An image in RGB. Raises ValueError, naming the file, where it is none or would be too large at `size`."""
     try:
-        image = Image.open(path)
-        image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"data: cannot read the image {path} ({error})") from error
-    return image
+        image = Image.open(path, formats=FORMATS)  # of more formats some start other programs
+        _check_size(*image.size, size)
+        return image.convert("RGB")
+    except Exception as error:  # decoders raise whatever a damaged file leads them to
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"data: cannot read the image {path} ({reason})") from error
+
+
+def _check_size(width: int, height: int, size: int) -> None:
+    """Raise ValueError for what is huge, or would be once its shorter side is resized to `size`."""
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"{width}×{height} are more than {MOST_PIXELS:,} pixels")
+    side = size * EVALUATION_RESIZE
+    if side * side * max(width, height) > MOST_PIXELS * min(width, height):
+        raise ValueError(f"{width}×{height} pixels are too long a strip for {size}×{size}")
 
 
 @lru_cache
@@ -164,20 +203,44 @@ class FileReader(Dataset[tuple[np.ndarray, int]]):
 
     def __getitem__(self, task: Task) -> tuple[np.ndarray, int]:
         index, seed = task
-        image = _open(self.files.root / self.files.paths[index]).convert("RGB")
+        image = _open(self.files.root / self.files.paths[index], self.size)
         image = centre_crop(image, self.size) if seed is None else random_resized_crop(image, self.size, seed)
         return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)), self.files.labels[index]
+
+    def centre(self, index: int) -> np.ndarray:
+        """The centre crop of an image."""
+        return self[index, None][0]
+
+    def check(self, index: int) -> None:
+        """Raise ValueError where an image cannot be read."""
+        _open(self.files.root / self.files.paths[index], self.size)
 
 
 def decode_folder(folder: Folder, data_dir: Path, progress: Progress | None = None) -> list[np.ndarray]:
     """All images of both splits as uint8 (N, 3, size, size): decoded once, then read from a cache."""
     cache = folder.cache_file(data_dir, ".npz")
     if cache.is_file():
-        with np.load(cache, allow_pickle=False) as arrays:
-            return [arrays["train"], arrays["test"]]
+        with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # damaged: decoded anew
+            return _read_cache(cache, folder)
     pixels = list(_decode(folder, progress))
     cache.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(cache, lambda file: np.savez(file, train=pixels[0], test=pixels[1]))
+    return pixels
+
+
+def _read_cache(cache: Path, folder: Folder) -> list[np.ndarray]:
+    """The pixels of both splits. Raises where a file is none of this folder."""
+    pixels = []
+    with zipfile.ZipFile(cache) as archive:
+        for name, files in (("train", folder.train), ("test", folder.test)):
+            shape = (len(files.paths), 3, folder.image_size, folder.image_size)
+            with archive.open(f"{name}.npy") as file:
+                np.lib.format.read_magic(file)
+                found, fortran, kind = np.lib.format.read_array_header_1_0(file)
+                if (found, fortran, kind) != (shape, False, np.uint8):
+                    raise ValueError(f"{cache}: {name} has shape {found}, not {shape}")
+            with archive.open(f"{name}.npy") as file:
+                pixels.append(np.lib.format.read_array(file, allow_pickle=False))
     return pixels
 
 
@@ -185,7 +248,8 @@ def _decode(folder: Folder, progress: Progress | None) -> Iterator[np.ndarray]:
     done, total = 0, len(folder.train.paths) + len(folder.test.paths)
     for files in (folder.train, folder.test):
         pixels = np.empty((len(files.paths), 3, folder.image_size, folder.image_size), np.uint8)
-        for index, image in enumerate(_read_all(files, folder.image_size)):
+        read = FileReader(files, folder.image_size).centre
+        for index, image in enumerate(_of_all(files, read)):
             pixels[index] = image
             done += 1
             if progress:
@@ -200,7 +264,7 @@ def check_readable(folder: Folder, data_dir: Path, progress: Progress | None = N
         return
     done, total = 0, len(folder.train.paths) + len(folder.test.paths)
     for files in (folder.train, folder.test):
-        for _ in _read_all(files, 1):
+        for _ in _of_all(files, FileReader(files, folder.image_size).check):
             done += 1
             if progress:
                 progress(done, total)
@@ -208,10 +272,8 @@ def check_readable(folder: Folder, data_dir: Path, progress: Progress | None = N
     mark.touch()
 
 
-def _read_all(files: ImageFiles, size: int) -> Iterator[Any]:
-    """Every image of a split in order, decoded by as many threads as there are cores."""
-    reader = FileReader(files, size)
+def _of_all(files: ImageFiles, read: Callable[[int], Any]) -> Iterator[Any]:
+    """What `read` makes of every image of a split in order, by as many threads as there are cores."""
     with ThreadPoolExecutor() as threads:
         for first in range(0, len(files.paths), 1024):
-            chunk = range(first, min(first + 1024, len(files.paths)))
-            yield from (pixels for pixels, _ in threads.map(reader.__getitem__, ((i, None) for i in chunk)))
+            yield from threads.map(read, range(first, min(first + 1024, len(files.paths))))

@@ -110,7 +110,7 @@ def _claim(folder: Path, run: str, locks_work: bool) -> Path:
 
 
 def _last_claim(folder: Path, run: str) -> Path | None:
-    claims = [path for path in folder.glob(f"{escape(run)}.*") if path.suffix[1:].isdigit()]
+    claims = [path for path in folder.glob(f"{escape(run)}.*") if path.suffix[1:].isdecimal()]
     return max(claims, key=lambda path: int(path.suffix[1:]), default=None)
 
 

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from . import execution
-from .config import Execution
+from .config import EXECUTIONS, Execution
 from .deploy import CondensedBlock
 from .machine import processor
 from .model import CondenseNet
+from .untrusted import check_record
 
 CHOICES = {
     "grouped": "each group reads its own inputs",
@@ -84,9 +85,18 @@ class Plan:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Plan:
-        """The plan of such values."""
-        layers = tuple(LayerPlan(**layer) for layer in values["layers"])
-        return cls(**values | {"layers": layers, "image_size": tuple(values["image_size"])})
+        """The plan of such values. Raises ValueError where they are none of a plan."""
+        check_record(values, PLAN, "plan")
+        layers = [LayerPlan(**{name: layer[name] for name in PLAN["layers"][0]}) for layer in values["layers"]]
+        for name, times, valid in (
+            ("network", values["network"], EXECUTIONS),
+            *((layer.name, layer.milliseconds, CHOICES) for layer in layers),
+        ):
+            if not times or not times.keys() <= set(valid) or not all(map(is_time, times.values())):
+                raise ValueError(f"plan: {name}: must have milliseconds of {', '.join(valid)}")
+        plain = {name: values[name] for name in ("network", "batch", "threads", "processor")}
+        height, width = values["image_size"]
+        return cls(tuple(layers), image_size=(height, width), **plain)
 
     def __str__(self) -> str:
         import pandas as pd
@@ -110,6 +120,19 @@ class Plan:
         )
 
 
+def is_time(value: Any) -> bool:
+    """Whether a value of a file is a number of at least 0."""
+    return type(value) in (int, float) and 0 <= value < math.inf
+
+
+PLAN: dict[str, Any] = {
+    "layers": [{"name": str, "in_channels": int, "kept": int, "milliseconds": dict}],
+    "network": dict,
+    "batch": int,
+    "image_size": [int],
+    "threads": int,
+    "processor": str,
+}
 WITHOUT_KERNELS = "The kernels are not there (they need numba): the network runs in torch's modules, slower."
 
 

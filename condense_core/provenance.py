@@ -67,8 +67,8 @@ def _changes(record: Mapping[str, Any], data_fingerprint: str | None) -> Iterato
         yield f"condense_core: {then.get('code', 'unknown')} then, {now['code']} now" + (
             f" ({', '.join(files)})" if files else ""
         )
-    if then["torch"] != now["torch"]:
-        yield f"torch: {then['torch']} then, {now['torch']} now"
+    if then.get("torch") != now["torch"]:
+        yield f"torch: {then.get('torch', 'unknown')} then, {now['torch']} now"
     if data_fingerprint not in (None, record["data_fingerprint"]):
         yield f"data: {record['data_fingerprint']} then, {data_fingerprint} now"
 

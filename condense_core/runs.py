@@ -30,19 +30,19 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoints, locks, provenance
+from . import checkpoints, locks, provenance, records
 from .config import HOW_COMPUTED, RunConfig
-from .files import (
-    UNFINISHED,
-    append_row,
-    flush,
-    make_folder,
-    move,
-    read_rows,
-    write_atomically,
-    write_json,
-)
+from .files import UNFINISHED, append_row, flush, make_folder, move, write_atomically, write_json
 from .settings import from_dict, to_dict
+from .untrusted import (
+    check_inside,
+    check_record,
+    load_arrays,
+    plain_name,
+    read_json,
+    read_rows,
+    read_tensors,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +89,11 @@ class RunStore:
 
     def run(self, config: RunConfig) -> Run:
         """The run of a configuration, whether it was begun or not."""
-        return Run(self.root / config.name)
+        return self.named(config.name)
+
+    def named(self, name: str) -> Run:
+        """The run of a name. Raises ValueError where that is no plain name or a link out of the store."""
+        return Run(check_inside(self.root / plain_name(name, "run"), self.root))
 
     def runs(self) -> list[Run]:
         """Every run that was begun, by name."""
@@ -97,15 +101,15 @@ class RunStore:
 
     def write_study(self, name: str, study: Mapping[str, Any]) -> None:
         """Remember which runs belong to a study."""
-        write_json(self.root / "studies" / f"{name}.json", study)
+        write_json(self.root / "studies" / f"{plain_name(name, 'study')}.json", study)
 
     def read_study(self, name: str) -> dict[str, Any]:
-        """A study's runs and settings. Raises FileNotFoundError, naming those that there are."""
-        path = self.root / "studies" / f"{name}.json"
+        """A study's runs and settings. Raises FileNotFoundError, naming those that there are, or ValueError."""
+        path = self.root / "studies" / f"{plain_name(name, 'study')}.json"
         if not path.is_file():
             known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json"))) or "none"
             raise FileNotFoundError(f"study {name!r}: not in {self.root} (there: {known})")
-        return dict(json.loads(path.read_text()))
+        return dict(records.check_study(read_json(check_inside(path, self.root)), path))
 
     def write_benchmark(self, record: Mapping[str, Any]) -> Path:
         """Keep measured times beside the runs, under the moment at which they were taken."""
@@ -116,8 +120,12 @@ class RunStore:
         return path
 
     def benchmarks(self) -> list[dict[str, Any]]:
-        """Every benchmark that was kept, the oldest first."""
-        return [json.loads(path.read_text()) for path in sorted((self.root / "benchmarks").glob("*.json"))]
+        """Every benchmark that was kept and can be read, the oldest first; of others a warning tells."""
+        paths = sorted((self.root / "benchmarks").glob("*.json"))
+        return [record for path in paths for record in records.sound(self._benchmark, path)]
+
+    def _benchmark(self, path: Path) -> dict[str, Any]:
+        return check_record(read_json(check_inside(path, self.root)), records.BENCHMARK, str(path))
 
 
 @dataclass(frozen=True)
@@ -131,9 +139,12 @@ class Run:
         """The run's name: its folder's."""
         return self.folder.name
 
-    def _read(self, name: str) -> dict[str, Any]:
+    def _read(self, name: str, shape: Any = dict) -> dict[str, Any]:
+        """A record; empty where there is none. Raises ValueError, naming the file, where it is damaged."""
         path = self.folder / name
-        return json.loads(path.read_text()) if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        return check_record(read_json(check_inside(path, self.folder)), shape, str(path))
 
     @property
     def begun(self) -> bool:
@@ -143,45 +154,57 @@ class Run:
     @property
     def config(self) -> RunConfig:
         """The configuration that made this run."""
-        return from_dict(RunConfig, self._read("config.json")["config"])
+        try:
+            return from_dict(RunConfig, self.record["config"])
+        except (KeyError, TypeError, ValueError) as error:
+            if str(self.folder) in str(error):
+                raise
+            raise ValueError(f"{self.folder / 'config.json'}: {error}") from error
 
     @property
     def record(self) -> dict[str, Any]:
         """What stands beside the configuration: environment and fingerprint of the data."""
-        return self._read("config.json")
+        return self._read("config.json", records.CONFIG)
 
     @property
     def status(self) -> dict[str, Any]:
         """State, reason and times; state 'new' where nothing was begun."""
-        return self._read("status.json") or {"state": "new"}
+        return self._read("status.json", records.STATUS) or {"state": "new"}
 
     @property
     def result(self) -> dict[str, Any]:
         """Figures of the last weights on the test images; empty until the run is done."""
-        return self._read("result.json")
+        return self._read("result.json", records.RESULT)
 
     def epochs(self) -> list[dict[str, Any]]:
         """Rows of metrics.jsonl; a torn last line is left out."""
-        return read_rows(self.folder / "metrics.jsonl")
+        return self._rows("metrics.jsonl", records.EPOCH)
 
     def notes(self) -> list[dict[str, Any]]:
         """What happened to it on the way: time, text, and whether it is still what one machine would give."""
-        return read_rows(self.folder / "notes.jsonl")
+        return self._rows("notes.jsonl", records.NOTE)
 
     def seconds(self) -> float:
         """Seconds spent training and evaluating, over all attempts."""
-        return sum(row["seconds"] for row in read_rows(self.folder / "timing.jsonl"))
+        return sum(row["seconds"] for row in self._rows("timing.jsonl", records.TIMING))
+
+    def _rows(self, name: str, shape: Any) -> list[dict[str, Any]]:
+        path = self.folder / name
+        if not path.is_file():
+            return []
+        rows = read_rows(check_inside(path, self.folder))
+        return [check_record(row, shape, f"{path}, line {line}") for line, row in enumerate(rows, start=1)]
 
     def stages(self) -> list[dict[str, Any]]:
         """Records of the stages' entries and of the end, in order."""
-        records = [json.loads(path.read_text()) for path in (self.folder / "stages").glob("*.json")]
-        return sorted(records, key=lambda record: (record["stage"] is None, record["stage"]))
+        paths = (self.folder / "stages").glob("*.json")
+        found = [records.check_stage(read_json(check_inside(path, self.folder)), path) for path in paths]
+        return sorted(found, key=lambda record: (record["stage"] is None, record["stage"]))
 
     def stage_arrays(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """'mask.<layer>' and 'importance.<layer>' of a stage record, checked against its checksum."""
-        from safetensors.numpy import load
-
-        return load(_checked(self.folder / "stages" / record["tensors"], record["sha256"]))
+        path = self.folder / "stages" / plain_name(record["tensors"], "tensors")
+        return load_arrays(self._checked(path, record["sha256"]), path, "numpy")
 
     def stage_tensors(self, record: Mapping[str, Any]) -> dict[str, Tensor]:
         """`stage_arrays` for torch, which takes seconds to load."""
@@ -286,7 +309,8 @@ class Run:
     def drop_epochs_after(self, epoch: int) -> None:
         """Drop the rows of epochs that will be trained again."""
         for name in ("metrics.jsonl", "timing.jsonl"):
-            kept = [row for row in read_rows(self.folder / name) if row["epoch"] <= epoch]
+            shape = records.EPOCH if name == "metrics.jsonl" else records.TIMING
+            kept = [row for row in self._rows(name, shape) if row["epoch"] <= epoch]
             text = "".join(json.dumps(row) + "\n" for row in kept)
             write_atomically(self.folder / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
 
@@ -345,7 +369,15 @@ class Run:
 
     def weights(self) -> dict[str, Tensor]:
         """The last weights of a run that is done, checked against their checksum."""
-        return _load_tensors(self.folder / "weights.safetensors", self.result["weights_sha256"])
+        path = self.folder / "weights.safetensors"
+        return load_arrays(self._checked(path, self.result["weights_sha256"]), path)
+
+    def _checked(self, path: Path, sha256: str) -> bytes:
+        """The content of a safetensors file. Raises ValueError where it is not that of the checksum."""
+        content = read_tensors(check_inside(path, self.folder))
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError(f"{path}: does not match its checksum")
+        return content
 
 
 def _settings(config: Any) -> str:
@@ -361,16 +393,3 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     write_atomically(path, lambda file: file.write(content))
     return hashlib.sha256(content).hexdigest()
-
-
-def _load_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
-    from safetensors.torch import load
-
-    return load(_checked(path, sha256))
-
-
-def _checked(path: Path, sha256: str) -> bytes:
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise ValueError(f"{path}: does not match its checksum")
-    return content

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import json
 import sys
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass
 from functools import lru_cache
 from typing import Any, TypeVar, cast, get_type_hints
+from unicodedata import category
+
+from .untrusted import parse_json, parse_toml
 
 Config = TypeVar("Config")
 LARGEST = sys.float_info.max  # of any number: a whole one beyond it would overflow where it is divided
@@ -85,8 +87,8 @@ def check_setting(name: str, value: Any, hint: Any, rules: Mapping[str, Any]) ->
             raise ValueError(f"{name} {value!r}: must be true or false")
     elif "int" in text or "float" in text:
         _check_number(name, value, float if "float" in text else int, rules)
-    elif not isinstance(value, str) or not value:
-        raise ValueError(f"{name} {value!r}: must be text")
+    elif not isinstance(value, str) or not value or any(category(char) in ("Cc", "Cs") for char in value):
+        raise ValueError(f"{name} {value!r}: must be text without control characters")
 
 
 @lru_cache
@@ -166,12 +168,12 @@ def to_toml(config: Any) -> str:
 
 def from_json(kind: type[Config], text: str) -> Config:
     """A configuration from JSON text. Raises ValueError where the text or a setting is bad."""
-    return from_dict(kind, _table(json.loads(text)))
+    return from_dict(kind, _table(parse_json(text, "configuration")))
 
 
 def from_toml(kind: type[Config], text: str) -> Config:
     """A configuration from TOML text. Raises ValueError where the text or a setting is bad."""
-    return from_dict(kind, tomllib.loads(text))
+    return from_dict(kind, parse_toml(text, "configuration"))
 
 
 def _table(value: Any) -> Mapping[str, Any]:

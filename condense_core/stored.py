@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .config import ModelConfig
+from .cost import check_fits
 from .deploy import condense
 from .files import write_atomically
 from .grouping import masked_layers
 from .model import CondenseNet
 from .plan import Plan
 from .settings import from_dict, to_dict
+from .untrusted import check_record, load_arrays, notes_of, parse_json, read_tensors
 
 FORMAT = "condensed 1"
 
@@ -36,22 +40,28 @@ def load_condensed(path: str | Path) -> tuple[CondenseNet, Plan | None]:
 
     Raises ValueError where the file is none of these, naming it.
     """
-    from safetensors import SafetensorError, safe_open
-
+    path = Path(path)
+    content = read_tensors(path)
+    tensors, notes = load_arrays(content, path), notes_of(content)
+    if notes.get("format") != FORMAT:
+        raise ValueError(f"{path}: is not a condensed network of this project")
     try:
-        with safe_open(path, "pt") as file:
-            notes = file.metadata() or {}
-            if notes.get("format") != FORMAT:
-                raise ValueError("is not a condensed network of this project")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        config = from_dict(ModelConfig, json.loads(notes["model"]))
+        config = from_dict(ModelConfig, check_record(parse_json(notes["model"], "model"), dict, "model"))
+        check_fits(config, len(content), "file")
+        _check_finite(tensors)
         model = _rebuilt(config, tensors)
-        plan = Plan.from_dict(json.loads(notes["plan"])) if "plan" in notes else None
+        plan = Plan.from_dict(parse_json(notes["plan"], "plan")) if "plan" in notes else None
         if plan is not None:
             plan.apply(model)
-    except (SafetensorError, ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
     return model, plan
+
+
+def _check_finite(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"{name} has values that are not finite")
 
 
 def _rebuilt(config: ModelConfig, tensors: dict[str, Any]) -> CondenseNet:

@@ -25,9 +25,12 @@ const valueOf = (cell) => cell.querySelector("data")?.value ?? cell.textContent.
 const shown = (cell) => (cell.querySelector("button") ?? cell).textContent.trim();
 const rowsOf = (table) => [...table.rows].filter((row) => !row.hidden).map((row) => [...row.cells]);
 
+const harmless = /^[\d.\s%toex+–-]*$/; // a number or an interval; other text that starts so a spreadsheet may run
+
 const formats = {
   CSV: (table) => rowsOf(table).map((row, i) => row.map((cell) => {
-    const text = i ? valueOf(cell) : shown(cell);
+    const own = i ? valueOf(cell) : shown(cell);
+    const text = /^[=+@\t\r-]/.test(own) && !harmless.test(own) ? `'${own}` : own;
     return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   }).join(",")).join("\n") + "\n",
   Markdown: (table) => {

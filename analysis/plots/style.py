@@ -60,6 +60,8 @@ _SETTINGS: Any = {
     "figure.constrained_layout.use": True,
     "legend.frameon": False,
     "axes.facecolor": "none",
+    "text.parse_math": False,  # a name may hold dollar signs
+    "text.usetex": False,
 }
 
 

@@ -16,7 +16,7 @@ from ..stages import kept_inputs
 from .checkpoint import Checkpoint
 
 IMAGENET_CLASSES = 1000
-LAYER = re.compile(r"features\.denseblock_(\d+)\.denselayer_(\d+)\.conv_2\.conv\.weight")
+LAYER = re.compile(r"features\.denseblock_(\d{1,4})\.denselayer_(\d{1,4})\.conv_2\.conv\.weight")
 
 
 def read_config(checkpoint: Checkpoint, given: dict[str, Any]) -> ModelConfig:

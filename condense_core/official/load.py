@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..cost import check_fits
 from ..model import CondenseNet
 from ..settings import nearest
 from .architecture import read_config
@@ -32,7 +33,9 @@ def network_of(checkpoint: Checkpoint, **settings: Any) -> CondenseNet:
     """`load_official` of a file that was read."""
     found = {name: value for name, value in settings.items() if value is not None}
     try:
-        model = CondenseNet(read_config(checkpoint, found), seed=0)
+        config = read_config(checkpoint, found)
+        check_fits(config, checkpoint.path.stat().st_size, str(checkpoint.path))
+        model = CondenseNet(config, seed=0)
         converted = load_tensors(checkpoint, model)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
         reason = str(error).split("\n", 1)[0]
