@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 AXE := .browser/node_modules/axe-core/axe.min.js
 
-.PHONY: help ablate test browser lab notebooks lint clean
+.PHONY: help ablate test browser soak lab notebooks lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -23,6 +23,10 @@ browser: $(READY) $(AXE)  ## test the report in Chromium (which must be there: a
 
 $(AXE):
 	npm install --silent --no-save --prefix .browser axe-core@4.14.1
+
+soak: $(READY)  ## kill a study of 12 runs 200 times, read 10,000 damaged files of every kind (an hour)
+	$(BIN)/python benchmarks/soak.py kills
+	$(BIN)/python benchmarks/soak.py fuzz
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=notebooks

@@ -1,6 +1,6 @@
 """Kill a study again and again, and see that its store ends as that of an undisturbed one.
 
-python benchmarks/kills.py [--kills 200]
+python benchmarks/soak.py kills [--kills 200]
 
 12 runs train in a process that is killed after a random time or in the middle of a random write; between two
 kills files are damaged as crashes and bad disks do it. Every tenth kill hits `python -m analysis.ablate` with
@@ -153,9 +153,9 @@ def damage(store: RunStore, draws: random.Random) -> str:
 
 
 @click.command()
-@click.option("--kills", default=200, show_default=True, type=click.IntRange(1))
+@click.option("--kills", "wanted", default=200, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True)
-def main(kills: int, seed: int) -> None:
+def kills(wanted: int, seed: int) -> None:
     """Kill a study of 12 runs, and compare its store with that of an undisturbed one."""
     draws, study = random.Random(seed), Study.named("ablation", device="cpu", **SETTINGS)
     configs = [config for _, config in study.run_configs()]
@@ -168,12 +168,12 @@ def main(kills: int, seed: int) -> None:
         undisturbed = time.monotonic() - began
         done: Counter[str] = Counter()
         began = time.monotonic()
-        for number in range(100 * kills):
+        for number in range(100 * wanted):
             done[disturb(study, store, draws, number)] += 1
             if number % 4 == 0:
                 done[damage(store, draws)] += 1
             survived = sum(count for kind, count in done.items() if kind.startswith("killed"))
-            if survived >= kills or all(store.run(config).status["state"] in FINISHED for config in configs):
+            if survived >= wanted or all(store.run(config).status["state"] in FINISHED for config in configs):
                 break
         train(study, store, draws)
         seconds = time.monotonic() - began
@@ -192,9 +192,5 @@ def main(kills: int, seed: int) -> None:
     for name, value in record.items():
         click.echo(f"{name}: {value}")
     keep("kills", **record)
-    if differing or survived < kills:
+    if differing or survived < wanted:
         raise SystemExit(1)
-
-
-if __name__ == "__main__":
-    main()

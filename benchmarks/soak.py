@@ -1,6 +1,7 @@
-"""What holds for hours: inputs of all kinds by the ten thousand.
+"""What holds for hours: a study that is killed again and again, inputs of all kinds by the ten thousand.
 
-python benchmarks/soak.py fuzz --inputs 10000    # some minutes; exit status 1 where anything is found
+python benchmarks/soak.py kills --kills 200      # exit status 1 where a run differs from an undisturbed one
+python benchmarks/soak.py fuzz --inputs 10000    # exit status 1 where anything is found
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from kills import kills
 from outcome import keep
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -21,6 +23,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 @click.group()
 def soak() -> None:
     """Run one of the long checks, print what it found, keep the result."""
+
+
+soak.add_command(kills)
 
 
 @soak.command()
