@@ -17,7 +17,7 @@ import click
 
 from condense_core.settings import nearest
 
-from .cli import bad_input, check_writable, main
+from .cli import bad_input, check_writable, is_first_rank, launched_ranks, main
 from .study_config import DEFAULTS, StudyConfig, study_config
 
 if TYPE_CHECKING:
@@ -94,6 +94,13 @@ def read_toml(path: Path) -> dict[str, Any]:
 @click.option(
     "--jobs", type=click.IntRange(1), help="runs at once; changes no result  (default: cores / threads)"
 )
+@click.option(
+    "--rank-timeout",
+    type=click.FloatRange(1),
+    default=120,
+    metavar="SECONDS",
+    help="under torchrun: how long a rank may be silent  (default: 120)",
+)
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", help="run store  (default: runs)")
 @click.option("--reports", type=click.Path(path_type=Path), default="reports", help="(default: reports)")
 @click.option(
@@ -112,6 +119,7 @@ def ablate(
     list_studies: bool,
     device: str,
     jobs: int | None,
+    rank_timeout: float,
     runs: Path,
     reports: Path,
     data_dir: Path,
@@ -129,7 +137,12 @@ def ablate(
     if list_studies:
         return _print_studies(as_json)
     with bad_input():
-        config = study_config(**((read_toml(toml) if toml else {}) | _given(options)))
+        settings = (read_toml(toml) if toml else {}) | _given(options)
+        if launched_ranks() > 1:
+            from . import ranks
+
+            settings = ranks.suited(settings, jobs)
+        config = study_config(**settings)
         _check_name(config.name)
         check_writable(runs, reports)
         from condense_core.runs import RunStore
@@ -139,12 +152,19 @@ def ablate(
         store = RunStore(runs)
         study = Study.of(config, device)
     if dry_run:
-        _print_plan(study, store, as_json, jobs)
+        if is_first_rank():
+            _print_plan(study, store, as_json, jobs)
         return 0
-    with bad_input():
-        _load_data(study, data_dir)
-        store.create()
-    outcomes = _train(study, store, data_dir, jobs)
+    if launched_ranks() > 1:
+        with bad_input():
+            outcomes = ranks.train(study, store, data_dir, rank_timeout)
+        if not is_first_rank():
+            return 0  # whatever became of them, so that torchrun lets rank 0 say it
+    else:
+        with bad_input():
+            _load_data(study, data_dir)
+            store.create()
+        outcomes = _train(study, store, data_dir, jobs)
     return _conclude(study, store, reports, outcomes, sort, as_json)
 
 

@@ -57,6 +57,7 @@ def execute(
 
 
 def _execute_held(config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[], bool]) -> Outcome:
+    from condense_core.distributed import in_step
     from condense_core.training import Diverged
 
     try:
@@ -64,8 +65,10 @@ def _execute_held(config: RunConfig, run: Run, data_dir: Path, should_stop: Call
     except Diverged as error:
         state, reason = "diverged", str(error)
     except Exception as error:  # whatever it is: the other runs go on
+        if not in_step(error):
+            raise
         state, reason = "failed", f"{type(error).__name__}: {error}"
-        (run.folder / "error.txt").write_text(traceback.format_exc())
+        run.write_error(traceback.format_exc())
     run.set_state(state, reason)
     return Outcome(run.name, state, reason)
 
@@ -79,7 +82,7 @@ def _train(config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[]
     torch.backends.cudnn.deterministic = True
     tf32 = config.recipe.precision == "tf32"  # torch's default is tf32 in convolutions
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
-    dataset = _dataset(config.data, data_dir)
+    dataset = load_data(config.data, data_dir)
     run.begin(config, dataset.fingerprint)
     trainer = Trainer(config, dataset)
     if checkpoint := run.load_checkpoint():
@@ -90,6 +93,7 @@ def _train(config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[]
 
 def _write_records(run: Run, trainer: Trainer, should_stop: Callable[[], bool]) -> bool:
     """Train and write what comes; whether it came to the end."""
+    from condense_core.distributed import any_rank
     from condense_core.training import EpochRecord, Result, StageEntry, StageRecord
 
     def save(stage: int | None = None) -> None:
@@ -108,7 +112,7 @@ def _write_records(run: Run, trainer: Trainer, should_stop: Callable[[], bool]) 
                 run.write_stage(*_stage_row(record))
             case EpochRecord():
                 run.append_epoch(_epoch_row(record), now - epoch_began)
-                if now - saved >= CHECKPOINT_SECONDS:
+                if any_rank(now - saved >= CHECKPOINT_SECONDS):
                     save()
                     saved = now
                 epoch_began = now
@@ -142,7 +146,7 @@ def _stage_row(record: StageRecord) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @lru_cache(maxsize=1)
-def _dataset(config: DataConfig, data_dir: Path) -> Dataset:
+def load_data(config: DataConfig, data_dir: Path) -> Dataset:
     """The data set, decoded once for all runs of a process."""
     from condense_core.data import load
 

@@ -261,10 +261,13 @@ class Run:
                 f"({known['data_fingerprint']} then, {data_fingerprint} now); remove its folder to start anew"
             )
         if not known:
+            from .distributed import world_size
+
             record = {
                 "config": to_dict(config),
                 "data_fingerprint": data_fingerprint,
                 "environment": environment(),
+                "ranks": world_size(),
             }
             write_json(self.folder / "config.json", record)
         self.set_state("running")
@@ -272,6 +275,10 @@ class Run:
     def set_state(self, state: str, reason: str | None = None) -> None:
         """Record what became of the run."""
         write_json(self.folder / "status.json", {"state": state, "reason": reason, "time": time.time()})
+
+    def write_error(self, trace: str) -> None:
+        """Keep where in the code the run failed."""
+        (self.folder / "error.txt").write_text(trace)
 
     def append_epoch(self, row: Mapping[str, Any], seconds: float) -> None:
         """Add an epoch's row, and apart from it, for it differs from run to run, the time it took."""
