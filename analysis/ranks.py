@@ -112,7 +112,8 @@ def _leave(run: Run, ranks: Ranks, error: Exception) -> NoReturn:
     from condense_core.distributed import is_silence
 
     rank = ranks.shard.rank
-    own = f"rank {rank} on {socket.gethostname()}: {type(error).__name__}: {error}"
+    fault = f"{type(error).__name__}: {error}".splitlines()[-1]  # the last one, where a worker's trace is told
+    own = f"rank {rank} on {socket.gethostname()}: {fault}"
     if is_silence(error):
         own = "another rank was killed, or was silent for too long"
     reason = ranks.first_fault(own)

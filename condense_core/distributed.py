@@ -149,7 +149,10 @@ class Ranks:
 
     def first_fault(self, fault: str) -> str:
         """The first fault that any rank tells of, which may be this one's."""
-        return self.store.compare_set("fault", "", fault).decode()
+        try:
+            return self.store.compare_set("fault", "", fault).decode()
+        except RuntimeError:  # the store went with the rank that kept it
+            return fault
 
 
 @contextmanager

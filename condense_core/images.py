@@ -7,8 +7,10 @@ batches; large ones stream from their files. What a step sees depends on the see
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from multiprocessing import get_all_start_methods
@@ -231,7 +233,9 @@ class StreamedImages:
             multiprocessing_context="fork" if "fork" in get_all_start_methods() else None,
             pin_memory=self.device != "cpu",
         )
-        for pixels, labels in loader:
+        with _stops_held():
+            batches = iter(loader)
+        for pixels, labels in batches:
             images = pixels.to(self.device, non_blocking=True)
             yield IMAGENET_NORMALISATION(images), labels.to(self.device, non_blocking=True)
 
@@ -242,7 +246,22 @@ def _collate(size: int, images: list[tuple[np.ndarray, int]]) -> Batch:
     return torch.from_numpy(pixels), torch.tensor([label for _, label in images], dtype=torch.int64)
 
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def _stops_held() -> Iterator[None]:
+    """While workers are forked: until they have left the trainer's group, no signal to it may end them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _leave_stopping_to_the_trainer(worker: int) -> None:
-    """A signal to the process group reaches workers too, whose death would be a fault of the run."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    os.setpgrp()
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)  # drops what came meanwhile
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
