@@ -16,7 +16,7 @@ import click
 
 from condense_core.settings import nearest
 
-from .cli import bad_input, check_writable, main, one_line
+from .cli import bad_input, check_writable, is_first_rank, launched_ranks, main, one_line
 from .study_config import DEFAULTS, StudyConfig, study_config
 from .text import say
 
@@ -97,6 +97,13 @@ def read_toml(path: Path) -> dict[str, Any]:
 @click.option(
     "--jobs", type=click.IntRange(1), help="runs at once; changes no result  (default: cores / threads)"
 )
+@click.option(
+    "--rank-timeout",
+    type=click.FloatRange(1),
+    default=120,
+    metavar="SECONDS",
+    help="under torchrun: how long a rank may be silent  (default: 120)",
+)
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", help="run store  (default: runs)")
 @click.option("--reports", type=click.Path(path_type=Path), default="reports", help="(default: reports)")
 @click.option(
@@ -120,6 +127,7 @@ def ablate(
     list_studies: bool,
     device: str,
     jobs: int | None,
+    rank_timeout: float,
     runs: Path,
     reports: Path,
     data_dir: Path,
@@ -138,7 +146,12 @@ def ablate(
     if list_studies:
         return _print_studies(as_json)
     with bad_input():
-        config = study_config(**((read_toml(toml) if toml else {}) | _given(options)))
+        settings = (read_toml(toml) if toml else {}) | _given(options)
+        if launched_ranks() > 1:
+            from . import ranks
+
+            settings = ranks.suited(settings, jobs)
+        config = study_config(**settings)
         _check_name(config.name)
         check_writable(runs, reports)
         from condense_core.runs import RunStore
@@ -149,14 +162,23 @@ def ablate(
         study = Study.of(config, device)
         _check_runs(study, store)
     if dry_run:
-        _print_plan(study, store, as_json, jobs)
+        if is_first_rank():
+            _print_plan(study, store, as_json, jobs)
         return 0
-    with bad_input():
-        fingerprint = _load_data(study, data_dir)
-        if not force:
-            _refuse_changed(study, store, fingerprint)
-        store.create()
-    outcomes = _train(study, store, data_dir, jobs, force)
+    if launched_ranks() > 1:
+        with bad_input():
+            outcomes = ranks.train(study, store, data_dir, rank_timeout, force)
+        if not is_first_rank():
+            return 0  # whatever became of them, so that torchrun lets rank 0 say it
+    else:
+        with bad_input():
+            from .running import refuse_changed
+
+            fingerprint = _load_data(study, data_dir)
+            if not force:
+                refuse_changed([config for _, config in study.run_configs()], store, fingerprint)
+            store.create()
+        outcomes = _train(study, store, data_dir, jobs, force)
     return _conclude(study, store, reports, outcomes, sort, as_json)
 
 
@@ -203,22 +225,6 @@ def _load_data(study: Study, data_dir: Path) -> str:
 
     with decoding() as progress:
         return load(study.config.data_config, data_dir, progress).fingerprint
-
-
-def _refuse_changed(study: Study, store: RunStore, data_fingerprint: str) -> None:
-    """Raise Changed where runs that were begun cannot go on, naming all that is not what it was."""
-    from condense_core.provenance import changes
-    from condense_core.runs import FINISHED, Changed
-
-    begun = [run for _, config in study.run_configs() if (run := store.run(config)).begun]
-    left = [run for run in begun if run.status["state"] not in FINISHED]
-    found = {run.name: changes(run.record, data_fingerprint) for run in left}
-    if changed := {name: texts for name, texts in found.items() if texts}:
-        texts = sorted({text for texts in changed.values() for text in texts})
-        raise Changed(
-            f"{len(changed)} of the runs that were begun cannot go on with what is not what they were begun "
-            f"with: {'; '.join(texts)}. --force begins them anew and keeps what there is ({', '.join(changed)})"
-        )
 
 
 def _print_plan(study: Study, store: RunStore, as_json: bool, jobs: int | None) -> None:

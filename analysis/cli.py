@@ -40,6 +40,17 @@ def check_writable(*folders: Path) -> None:
             raise PermissionError(f"{folder}: cannot be written ({there} is read-only or not a folder)")
 
 
+def launched_ranks() -> int:
+    """Processes that `torchrun` started to train each run together: 1 without it."""
+    told = {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys()
+    return int(os.environ["WORLD_SIZE"]) if told else 1
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the one of them that writes and prints."""
+    return launched_ranks() == 1 or os.environ["RANK"] == "0"
+
+
 def main(command: click.Command) -> None:
     """Run a command line and exit: with 2 on bad input, with 1 where the system fails it (a full disk)."""
 
@@ -50,7 +61,8 @@ def main(command: click.Command) -> None:
     try:
         sys.exit(command.main(standalone_mode=False) or 0)
     except click.ClickException as error:
-        say(f"{command.name}: {one_line(error.format_message())}", err=True)
+        if is_first_rank():
+            say(f"{command.name}: {one_line(error.format_message())}", err=True)
         sys.exit(2)
     except OSError as error:
         say(f"{command.name}: {one_line(error)}", err=True)

@@ -9,17 +9,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condense_core.config import DataConfig, RunConfig
-from condense_core.files import make_folder, write_atomically
 from condense_core.locks import RunHeld
-from condense_core.records import check_links
-from condense_core.runs import FINISHED, Run, RunStore
+from condense_core.runs import FINISHED, Changed, Run, RunStore
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
@@ -47,6 +44,21 @@ def never() -> bool:
     return False
 
 
+def refuse_changed(configs: Sequence[RunConfig], store: RunStore, data_fingerprint: str) -> None:
+    """Raise Changed where runs that were begun cannot go on, naming all that is not what it was."""
+    from condense_core.provenance import changes
+
+    begun = [run for config in configs if (run := store.run(config)).begun]
+    left = [run for run in begun if run.status["state"] not in FINISHED]
+    found = {run.name: changes(run.record, data_fingerprint) for run in left}
+    if changed := {name: texts for name, texts in found.items() if texts}:
+        texts = sorted({text for texts in changed.values() for text in texts})
+        raise Changed(
+            f"{len(changed)} of the runs that were begun cannot go on with what is not what they were begun "
+            f"with: {'; '.join(texts)}. --force begins them anew and keeps what there is ({', '.join(changed)})"
+        )
+
+
 def execute(
     config: RunConfig,
     store: RunStore,
@@ -63,13 +75,17 @@ def execute(
         return finished
     if should_stop():
         return Outcome(run.name, "stopped")
-    check_links(run)
+    run.check_links()
     try:
         with run.hold() as held:
             return _finished(run) or _execute_held(config, run, data_dir, should_stop, force, held)
     except RunHeld as error:
         return Outcome(run.name, "held", str(error))
     except OSError as error:
+        from condense_core.distributed import in_step
+
+        if not in_step(error):
+            raise
         return Outcome(run.name, "failed", f"cannot be held: {error}")
 
 
@@ -82,6 +98,7 @@ def _finished(run: Run) -> Outcome | None:
 def _execute_held(
     config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[], bool], force: bool, held: Hold
 ) -> Outcome:
+    from condense_core.distributed import in_step
     from condense_core.training import Diverged
 
     noted = [note["time"] for note in run.notes()]
@@ -92,9 +109,11 @@ def _execute_held(
     except Diverged as error:
         state, reason = "diverged", str(error)
     except Exception as error:  # whatever it is: the other runs go on
+        if not in_step(error):
+            raise
         state, reason = "failed", f"{type(error).__name__}: {error}"
-        _write_down(run, traceback.format_exc())
-    except BaseException:  # interrupted in a notebook
+        run.write_error(traceback.format_exc())
+    except KeyboardInterrupt:  # in a notebook
         run.set_state("stopped", "interrupted")
         raise
     return _conclude(Outcome(run.name, state, reason), run, noted)
@@ -111,13 +130,6 @@ def _conclude(outcome: Outcome, run: Run, noted: list[float]) -> Outcome:
         return replace(outcome, state="failed", reason=outcome.reason or f"its state is not recorded: {error}")
 
 
-def _write_down(run: Run, fault: str) -> None:
-    with suppress(OSError):
-        make_folder(run.folder)
-        text = fault.encode(errors="backslashreplace")
-        write_atomically(run.folder / "error.txt", lambda file: file.write(text))
-
-
 def _train(
     config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[], bool], force: bool, held: Hold
 ) -> str:
@@ -129,7 +141,7 @@ def _train(
     torch.backends.cudnn.deterministic = True
     tf32 = config.recipe.precision == "tf32"  # torch's default is tf32 in convolutions
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
-    dataset = _dataset(config.data, data_dir)
+    dataset = load_data(config.data, data_dir)
     run.begin(config, dataset.fingerprint, force)
     if run.is_whole:
         run.tidy()  # it was killed on its last steps
@@ -143,6 +155,7 @@ def _train(
 
 def _write_records(run: Run, trainer: Trainer, should_stop: Callable[[], bool], held: Hold) -> bool:
     """Train and write what comes; whether it came to the end."""
+    from condense_core.distributed import any_rank
     from condense_core.training import EpochRecord, Result, StageEntry, StageRecord
 
     def save(stage: int | None = None) -> None:
@@ -162,7 +175,7 @@ def _write_records(run: Run, trainer: Trainer, should_stop: Callable[[], bool], 
                 run.write_stage(*_stage_row(record))
             case EpochRecord():
                 run.append_epoch(_epoch_row(record), now - epoch_began)
-                if now - saved >= CHECKPOINT_SECONDS:
+                if any_rank(now - saved >= CHECKPOINT_SECONDS):
                     save()
                     saved = now
                 epoch_began = now
@@ -197,7 +210,7 @@ def _stage_row(record: StageRecord) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @lru_cache(maxsize=1)
-def _dataset(config: DataConfig, data_dir: Path) -> Dataset:
+def load_data(config: DataConfig, data_dir: Path) -> Dataset:
     """The data set, decoded once for all runs of a process."""
     from condense_core.data import load
 

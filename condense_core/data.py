@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .config import DataConfig
 from .description import describe
+from .distributed import ALONE, Shard
 from .folders import LARGE_IMAGE_PIXELS, Progress, check_readable, decode_folder, list_folder
 from .images import (
     Augmentation,
@@ -77,18 +78,25 @@ class Dataset:
         whole, rest = divmod(len(self.train), batch_size)
         return whole + (rest > 1)
 
-    def training_batches(self, seed: int, epoch: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from the `first` on: a function of seed and epoch alone."""
+    def training_batches(
+        self, seed: int, epoch: int, batch_size: int, first: int = 0, shard: Shard = ALONE
+    ) -> Iterator[Batch]:
+        """The batches of an epoch from the `first` on, of each a shard's part: a function of seed and epoch."""
         order = torch.randperm(len(self.train), generator=generator(seed, "order", epoch))
         order = order.to(self.train.labels.device)  # at once: a copy in every step would wait for the device
         steps = self.steps_per_epoch(batch_size)
         batches = order.split(batch_size)[first:steps]
         seeds = [derived_seed(seed, "augmentation", epoch * steps + step) for step in range(first, steps)]
-        return self.train.training_batches(batches, seeds)
+        return self.train.training_batches(batches, seeds, shard)
+
+    @property
+    def curve_images(self) -> Images:
+        """The images that curves are on."""
+        return self.validation or self.test
 
     def curve_batches(self) -> Iterator[Batch]:
-        """The images that curves are on."""
-        return (self.validation or self.test).evaluation_batches()
+        """`curve_images`, in batches."""
+        return self.curve_images.evaluation_batches()
 
 
 CIFAR10_NORMALISATION = Normalisation((0.4914, 0.4824, 0.4467), (0.2471, 0.2435, 0.2616))

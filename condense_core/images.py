@@ -7,17 +7,22 @@ batches; large ones stream from their files. What a step sees depends on the see
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from multiprocessing import get_all_start_methods
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from .distributed import ALONE, Shard
 from .folders import FileReader, ImageFiles, Task
 from .randomness import derived_seed
 
@@ -90,8 +95,10 @@ class Images(Protocol):
     def fingerprint(self) -> str:
         """Hash of everything that a run sees of them."""
 
-    def training_batches(self, batches: Sequence[Tensor], seeds: Sequence[int]) -> Iterator[Batch]:
-        """Augmented batches, each given by its indices and its seed."""
+    def training_batches(
+        self, batches: Sequence[Tensor], seeds: Sequence[int], shard: Shard = ALONE
+    ) -> Iterator[Batch]:
+        """Augmented batches, each given by its indices and its seed; of each the part of `shard`."""
 
     def evaluation_batches(self) -> Iterator[Batch]:
         """All images in order, as they are."""
@@ -129,12 +136,18 @@ class DecodedImages:
             digest.update(tensor.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
-    def training_batches(self, batches: Sequence[Tensor], seeds: Sequence[int]) -> Iterator[Batch]:
-        """Augmented batches; each is given by its indices, and its shifts and flips by its seed."""
+    def training_batches(
+        self, batches: Sequence[Tensor], seeds: Sequence[int], shard: Shard = ALONE
+    ) -> Iterator[Batch]:
+        """Augmented batches; each is given by its indices, and its shifts and flips by its seed.
+
+        They are drawn for the whole batch, so that an image gets the same ones however many ranks there are.
+        """
         draws = torch.Generator(self.labels.device)
         for batch, seed in zip(batches, seeds, strict=True):
-            images = augment(self.images[batch], self.augmentation, draws.manual_seed(seed))
-            yield self.normalise(images), self.labels[batch]
+            images, part = self.images[batch], shard.of(len(batch))
+            images = augment(images, self.augmentation, draws.manual_seed(seed))[part]
+            yield self.normalise(images), self.labels[batch[part]]
 
     def evaluation_batches(self) -> Iterator[Batch]:
         """All images in order, as they are."""
@@ -188,10 +201,15 @@ class StreamedImages:
         """Hash of names, sizes and labels of the files."""
         return self.files.fingerprint()
 
-    def training_batches(self, batches: Sequence[Tensor], seeds: Sequence[int]) -> Iterator[Batch]:
+    def training_batches(
+        self, batches: Sequence[Tensor], seeds: Sequence[int], shard: Shard = ALONE
+    ) -> Iterator[Batch]:
         """Random resized crops, flipped half the time; each image's are given by its batch's seed and place."""
         tasks: list[list[Task]] = [
-            [(image, derived_seed(seed, "image", place)) for place, image in enumerate(index.tolist())]
+            [
+                (image, derived_seed(seed, "image", place))
+                for place, image in list(enumerate(index.tolist()))[shard.of(len(index))]
+            ]
             for index, seed in zip(batches, seeds, strict=True)
         ]
         return self._stream(tasks)
@@ -208,11 +226,42 @@ class StreamedImages:
         loader: DataLoader[Any] = DataLoader(
             FileReader(self.files, self.image_size),
             batch_sampler=tasks,
+            collate_fn=partial(_collate, self.image_size),
             num_workers=STREAM_WORKERS,
+            worker_init_fn=_leave_stopping_to_the_trainer,
             # in a spawned process the default is to spawn, and every worker would import torch again
             multiprocessing_context="fork" if "fork" in get_all_start_methods() else None,
             pin_memory=self.device != "cpu",
         )
-        for pixels, labels in loader:
+        with _stops_held():
+            batches = iter(loader)
+        for pixels, labels in batches:
             images = pixels.to(self.device, non_blocking=True)
             yield IMAGENET_NORMALISATION(images), labels.to(self.device, non_blocking=True)
+
+
+def _collate(size: int, images: list[tuple[np.ndarray, int]]) -> Batch:
+    """uint8 (N, 3, size, size) and int64 (N,), N = 0 too: a rank may have no part of the last batch."""
+    pixels = np.stack([pixels for pixels, _ in images]) if images else np.empty((0, 3, size, size), np.uint8)
+    return torch.from_numpy(pixels), torch.tensor([label for _, label in images], dtype=torch.int64)
+
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def _stops_held() -> Iterator[None]:
+    """While workers are forked: until they have left the trainer's group, no signal to it may end them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _leave_stopping_to_the_trainer(worker: int) -> None:
+    os.setpgrp()
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)  # drops what came meanwhile
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)

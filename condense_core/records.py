@@ -24,7 +24,13 @@ ROLES = frozenset({"base", "grid", "reference", "size"})
 
 _cost = {"macs": int, "flops_paper": int, "params": int}
 
-CONFIG: dict[str, Any] = {"config": dict, "data_fingerprint": str, "environment": dict, "code?": dict}
+CONFIG: dict[str, Any] = {
+    "config": dict,
+    "data_fingerprint": str,
+    "environment": dict,
+    "code?": dict,
+    "ranks?": int,
+}
 STATUS: dict[str, Any] = {"state": STATES, "reason?": (str, None), "time?": float}
 RESULT: dict[str, Any] = {
     **{f"{name}?": (int, None) for name in ("macs", "flops_paper", "params", "training_macs", "test_images")},

@@ -24,7 +24,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -244,16 +244,22 @@ class Run:
         """Hold the run, so that no other process trains it. Raises RunHeld, saying who does."""
         return locks.hold(self.folder.parent / "locks", self.name)
 
+    def check_links(self) -> None:
+        """Raise ValueError where a link leads out of the run's folder: what is written there would be outside."""
+        records.check_links(self)
+
     def begin(self, config: RunConfig, data_fingerprint: str, force: bool = False) -> None:
         """Write the configuration of a new run, or see whether one that was begun can go on.
 
         Raises Changed where code, torch or data are not what they were; by `force` it is begun anew, beside it.
         """
+        from .distributed import world_size
+
         for path in self.folder.rglob(UNFINISHED):
             path.unlink()
         if self.begun:
             if not (changes := provenance.changes(self.record, data_fingerprint)):
-                self._note_other_computation(config)
+                self._note_other_computation(config, world_size())
                 self.set_state("running")
                 return
             if not force:
@@ -269,6 +275,7 @@ class Run:
             "data_fingerprint": data_fingerprint,
             "environment": provenance.environment(),
             "code": provenance.code(),
+            "ranks": world_size(),
         }
         write_json(self.folder / "config.json", record)
         self.set_state("running")
@@ -281,13 +288,15 @@ class Run:
         make_folder(self.folder)
         self.note(f"begun anew, the old one is {aside.name}/{self.name}.{number}: {'; '.join(changes)}")
 
-    def _note_other_computation(self, config: RunConfig) -> None:
-        """Say where a run goes on with other threads, on another device or another processor."""
-        then = self.record["config"] | {"processor": self.record["environment"].get("processor")}
-        now = to_dict(config) | {"processor": provenance.environment()["processor"]}
-        names = [name for name in (*HOW_COMPUTED, "processor") if name in then and then[name] != now[name]]
+    def _note_other_computation(self, config: RunConfig, ranks: int) -> None:
+        """Say where a run goes on with other threads or ranks, on another device or another processor."""
+        record, processor = self.record, provenance.environment()["processor"]
+        then = record["config"] | {"ranks": record.get("ranks", 1)}
+        then["processor"] = record["environment"].get("processor", processor)
+        now = to_dict(config) | {"ranks": ranks, "processor": processor}
+        names = [name for name in (*HOW_COMPUTED, "ranks", "processor") if then.get(name) != now[name]]
         if names:
-            what = ", ".join(f"{name} {now[name]} (begun with {then[name]})" for name in names)
+            what = ", ".join(f"{name} {now[name]} (begun with {then.get(name)})" for name in names)
             self.note(f"goes on with {what}: not bit-identical to a run of one piece", bit_identical=False)
 
     def note(self, text: str, bit_identical: bool = True) -> None:
@@ -300,6 +309,13 @@ class Run:
         """Record what became of the run."""
         make_folder(self.folder)  # it may have died before it began
         write_json(self.folder / "status.json", {"state": state, "reason": reason, "time": time.time()})
+
+    def write_error(self, trace: str) -> None:
+        """Keep where in the code the run failed, if the disk still takes it."""
+        text = trace.encode(errors="backslashreplace")
+        with suppress(OSError):
+            make_folder(self.folder)
+            write_atomically(self.folder / "error.txt", lambda file: file.write(text))
 
     def append_epoch(self, row: Mapping[str, Any], seconds: float) -> None:
         """Add an epoch's row, and apart from it, for it differs from run to run, the time it took."""

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import cuda
+from . import cuda, distributed
 from .condensation import (
     group_lasso,
     importance,
@@ -25,7 +25,7 @@ from .config import RunConfig
 from .cost import cost_table
 from .data import Dataset
 from .grouping import masked_layers
-from .images import Batch
+from .images import Batch, Images
 from .model import CondenseNet
 from .randomness import derived_seed, generator
 from .stages import layer_stage, stage_of
@@ -110,19 +110,25 @@ class Snapshot:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterator[Batch]) -> Evaluation:
-    """Loss and errors of `model` in evaluation mode; its mode is kept."""
+def evaluate(model: nn.Module, batches: Iterator[Batch], of_all_ranks: bool = False) -> Evaluation:
+    """Loss and errors of `model` in evaluation mode; its mode is kept.
+
+    `of_all_ranks`: each rank has other batches, and all of them together are meant.
+    """
     training = model.training
     model.eval()
-    sums, count, classes = torch.zeros(3, dtype=torch.float64), 0, 0
+    sums, classes = torch.zeros(4, dtype=torch.float64), 0
     for images, labels in batches:
         logits = model(images)
-        count, classes = count + len(labels), logits.shape[1]
+        classes = logits.shape[1]
         missed = [~_hits(logits, labels, k) for k in (1, min(5, classes))]
         loss = F.cross_entropy(logits, labels, reduction="sum")
-        sums += torch.stack([loss, *(miss.sum() for miss in missed)]).double().cpu()
+        count = torch.full_like(loss, len(labels))
+        sums += torch.stack([loss, *(miss.sum() for miss in missed), count]).double().cpu()
     model.train(training)
-    loss_mean, error, top5 = (sums / count).tolist()
+    if of_all_ranks:
+        distributed.add_up(sums)
+    loss_mean, error, top5 = (sums[:3] / sums[3]).tolist()
     return Evaluation(loss_mean, 100 * error, 100 * top5 if classes > 5 else None)
 
 
@@ -130,13 +136,24 @@ def _hits(logits: Tensor, labels: Tensor, k: int) -> Tensor:
     return (logits.topk(k).indices == labels[:, None]).any(1)
 
 
+def check_ranks(config: RunConfig, ranks: int) -> None:
+    """Raise ValueError where a configuration cannot be trained by so many ranks."""
+    if ranks > 1 and config.execution != "reference":
+        raise ValueError(f"execution {config.execution!r}: a run on {ranks} ranks needs 'reference'")
+    if config.recipe.batch_size < ranks:
+        raise ValueError(f"batch_size {config.recipe.batch_size}: must be at least 1 for each of {ranks} ranks")
+
+
 class Trainer:
     """Trains one configuration on a data set; the same seed gives the same run.
 
-    Raises ValueError where the data set does not fit the network.
+    Of several ranks each computes its part of every batch, and all of them give the same records. Raises
+    ValueError where the data set does not fit the network, or the configuration the ranks.
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset):
+        self.shard = distributed.shard()
+        check_ranks(config, self.shard.ranks)
         if len(dataset.classes) > config.model.num_classes:
             raise ValueError(
                 f"num_classes {config.model.num_classes}: the data has {len(dataset.classes)} classes"
@@ -149,6 +166,7 @@ class Trainer:
         model = CondenseNet(config.model, config.seed).to(config.device)
         self.model: CondenseNet = model.to(memory_format=torch.channels_last)
         self.model.execution = config.execution
+        self._network = distributed.parallel(self.model)
         recipe = config.recipe
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
@@ -181,7 +199,7 @@ class Trainer:
         for epoch in range(self.step // self.steps_per_epoch, self.config.recipe.epochs):
             done = self.step - epoch * self.steps_per_epoch
             for batch in self.dataset.training_batches(
-                self.config.seed, epoch, self.config.recipe.batch_size, done
+                self.config.seed, epoch, self.config.recipe.batch_size, done, self.shard
             ):
                 if should_stop():
                     return
@@ -203,7 +221,7 @@ class Trainer:
         while self.stage < due:
             stage = due if pruning == "one-shot" else self.stage + 1
             yield StageEntry(stage)
-            before = self._evaluate_curves() if stage > 0 else None
+            before = self._evaluate(self.dataset.curve_images) if stage > 0 else None
             importance_before = self._importance()
             self.stage = stage
             self._prune(stage)
@@ -214,22 +232,29 @@ class Trainer:
         for name, layer in learned_layers(self.model).items():
             momentum = self.optimizer.state[layer.weight]["momentum_buffer"]
             ranked = scores(layer, self.config.recipe.criterion, norms[name], draws)
+            ranked = distributed.of_first_rank(ranked)
             prune(layer, layer_stage(stage, self.last_stage, layer.condense_factor), momentum, ranked)
         self._macs = cost_table(self.model).macs
         if self._graphed:  # what a stage leaves out is left out of its graphs
             self._descend = cuda.GraphedStep(self._descend_as_written)
 
     def train_on(self, images: Tensor, labels: Tensor) -> Tensor:
-        """One step of stochastic gradient descent on a batch, `enter_stages` before it; the loss with lasso."""
+        """One step of stochastic gradient descent on a batch, `enter_stages` before it; the loss with lasso.
+
+        Of several ranks each has its part of the batch, and its part of the loss.
+        """
         for group in self.optimizer.param_groups:
             if self._graphed:
                 group["lr"].fill_(self.learning_rate)
             else:
                 group["lr"] = self.learning_rate
         if self.config.model.dropout:
-            torch.manual_seed(derived_seed(self.config.seed, "dropout", self.step))
+            stream = f"dropout/{self.shard.rank}" if self.shard.rank else "dropout"
+            torch.manual_seed(derived_seed(self.config.seed, stream, self.step))
         loss = self._descend(images, labels)
-        self.training_macs += 3 * self._macs * len(labels)  # the backward pass costs two forward ones
+        self.training_macs += (
+            3 * self._macs * self._batch_images(labels)
+        )  # the backward pass costs two forward ones
         self.step += 1
         return loss
 
@@ -237,17 +262,31 @@ class Trainer:
         """All of a step that is computed on the device, where it also stays."""
         bf16 = self.config.recipe.precision == "bf16"
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
-            logits = self.model(images)
-            loss = F.cross_entropy(logits, labels)
+            logits = self._network(images)
+            loss = self._loss(logits, labels)
         lasso = self._lasso()
         self.optimizer.zero_grad()
-        (loss + lasso).backward()
+        (self.shard.ranks * loss + lasso).backward()  # gradients are the mean over the ranks
         self.optimizer.step()
         with torch.no_grad():
             wrong = (logits.argmax(1) != labels).sum()
-            count = len(labels)
-            self._sums += torch.stack([loss * count, wrong, lasso * count, torch.full_like(loss, count)])
+            whole, count = self._batch_images(labels), len(labels)
+            sums = torch.stack([loss * whole, wrong, lasso * count, torch.full_like(loss, count)])
+            self._sums += distributed.add_up(sums)
         return (loss + lasso).detach()
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean over the batch; of several ranks, what this one's images, perhaps none, add to it."""
+        if self.shard.ranks == 1:
+            return F.cross_entropy(logits, labels)
+        return F.cross_entropy(logits, labels, reduction="sum") / self._batch_images(labels)
+
+    def _batch_images(self, labels: Tensor) -> int:
+        """Images of the batch that `labels` are this rank's part of."""
+        if self.shard.ranks == 1:
+            return len(labels)
+        size = self.config.recipe.batch_size
+        return min(size, len(self.dataset.train) - self.step % self.steps_per_epoch * size)
 
     def _lasso(self) -> Tensor:
         weight = self.config.recipe.group_lasso
@@ -276,7 +315,7 @@ class Trainer:
     def _end_epoch(self, epoch: int) -> EpochRecord:
         loss, wrong, lasso, count = self._sums.tolist()
         self._sums.zero_()
-        curves = self._evaluate_curves()
+        curves = self._evaluate(self.dataset.curve_images)
         if not (math.isfinite(loss) and math.isfinite(lasso) and math.isfinite(curves.loss)):
             raise Diverged(f"the loss is not finite in epoch {epoch + 1}")
         return EpochRecord(
@@ -296,7 +335,7 @@ class Trainer:
         self, stage: int | None, before: Evaluation | None, importance_before: dict[str, Tensor]
     ) -> StageRecord:
         cost = cost_table(self.model)
-        after = None if stage == 0 else self._evaluate_curves()
+        after = None if stage == 0 else self._evaluate(self.dataset.curve_images)
         masks = {name: layer.mask.cpu().clone() for name, layer in masked_layers(self.model).items()}
         epoch = self.step / self.steps_per_epoch
         return StageRecord(
@@ -318,13 +357,16 @@ class Trainer:
             for name, layer in masked_layers(self.model).items()
         }
 
-    def _evaluate_curves(self) -> Evaluation:
-        return evaluate(self.model, self.dataset.curve_batches())
+    def _evaluate(self, images: Images) -> Evaluation:
+        """On all images, of which each rank takes its share."""
+        rank, ranks = self.shard.rank, self.shard.ranks
+        share = images if ranks == 1 else images.subset(torch.arange(rank, len(images), ranks))
+        return evaluate(self.model, share.evaluation_batches(), of_all_ranks=True)
 
     def _result(self) -> Result:
         test, cost = self.dataset.test, cost_table(self.model)
         return Result(
-            evaluate(self.model, test.evaluation_batches()),
+            self._evaluate(test),
             len(test),
             cost.macs,
             cost.flops_paper,
