@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,7 +77,8 @@ def _connected(address: str | None) -> Iterator[tuple[dict[str, float], ...]]:
             where = "local" if address is None else address
             ray.init(where, log_to_driver=False, logging_level=logging.ERROR)
         except (ValueError, OSError, RuntimeError, SystemExit) as error:  # it exits after trying for minutes
-            raise ValueError(f"address {address!r}: {error}; valid: HOST:PORT of a cluster, or auto") from error
+            why = "cannot be reached" if isinstance(error, SystemExit) else _first_sentence(error)
+            raise ValueError(f"address {where!r}: {why}; valid: HOST:PORT of a cluster, or auto") from error
     try:
         yield tuple(node["Resources"] for node in ray.nodes() if node["Alive"])
     finally:
@@ -175,39 +176,75 @@ class Cluster:
 
         store, data_dir = RunStore(store.root.absolute()), data_dir.absolute()
         task = ray.remote(max_retries=0)(_execute_on_node)  # Ray does not know how far a run had come
+        todo: list[Turn] = []
+        for config in configs:
+            match _first_turn(config, store, data_dir):
+                case Outcome() as outcome:
+                    yield outcome
+                case Turn() as turn:
+                    todo.append(turn)
 
         def start(turn: Turn) -> ObjectRef:
-            store.run(turn.config).folder.mkdir(exist_ok=True)
             cpus, gpus = self._needs(turn.config)
             sized = task.options(num_cpus=cpus, num_gpus=gpus, name=turn.config.name)
             return sized.remote(turn.config, store, data_dir, Path.cwd(), force)
 
-        todo = [Turn(config) for config in configs]
-        running: dict[ObjectRef, Turn] = {}
-        cancelled = False
         with redirect_stdout(sys.stderr):  # where Ray tells of nodes that die
-            while todo or running:
-                if stop.event.is_set() and not cancelled:
-                    for ref in running:
-                        ray.cancel(ref)
-                    cancelled = True
-                if cancelled:
-                    yield from (_as_stored(turn.config, store, data_dir) for turn in todo)
-                    todo.clear()
-                ready = [turn for turn in todo if turn.earliest <= time.monotonic()]
-                for turn in ready[: None if jobs is None else jobs - len(running)]:
-                    todo.remove(turn)
-                    running[start(turn)] = turn
-                if not running:
-                    time.sleep(TICK_SECONDS)
-                    continue
-                ended, _ = ray.wait(list(running), timeout=TICK_SECONDS)
-                for ref in ended:
-                    match _ended(ref, running.pop(ref), store, data_dir, stop):
-                        case Outcome() as outcome:
-                            yield outcome
-                        case Turn() as again:
-                            todo.append(again)
+            yield from _take_turns(todo, start, store, data_dir, jobs, stop)
+
+
+def _as_stored(config: RunConfig, store: RunStore, data_dir: Path) -> Outcome:
+    """What became of a run that is not to be trained now."""
+    return execute(config, store, data_dir, should_stop=lambda: True)
+
+
+def _first_turn(config: RunConfig, store: RunStore, data_dir: Path) -> Outcome | Turn:
+    """What became of a run that is at its end; else its first attempt."""
+    outcome = _as_stored(config, store, data_dir)
+    if outcome.state != "stopped":
+        return outcome
+    try:
+        store.run(config).folder.mkdir(exist_ok=True)  # a node that does not see it does not share the store
+    except OSError as error:
+        return failed(store.run(config), str(error))
+    return Turn(config)
+
+
+def _take_turns(
+    todo: list[Turn],
+    start: Callable[[Turn], ObjectRef],
+    store: RunStore,
+    data_dir: Path,
+    jobs: int | None,
+    stop: StopSwitch,
+) -> Iterator[Outcome]:
+    """Start attempts, at most `jobs` at once, until all have an outcome; a stop cancels them."""
+    import ray
+
+    running: dict[ObjectRef, Turn] = {}
+    cancelled = False
+    while todo or running:
+        if stop.event.is_set() and not cancelled:
+            for ref in running:
+                ray.cancel(ref)
+            cancelled = True
+        if cancelled:
+            yield from (_as_stored(turn.config, store, data_dir) for turn in todo)
+            todo.clear()
+        ready = [turn for turn in todo if turn.earliest <= time.monotonic()]
+        for turn in ready[: None if jobs is None else jobs - len(running)]:
+            todo.remove(turn)
+            running[start(turn)] = turn
+        if not running:
+            time.sleep(TICK_SECONDS)
+            continue
+        ended, _ = ray.wait(list(running), timeout=TICK_SECONDS)
+        for ref in ended:
+            match _ended(ref, running.pop(ref), store, data_dir, stop):
+                case Outcome() as outcome:
+                    yield outcome
+                case Turn() as again:
+                    todo.append(again)
 
 
 def _ended(ref: ObjectRef, turn: Turn, store: RunStore, data_dir: Path, stop: StopSwitch) -> Outcome | Turn:
@@ -237,22 +274,19 @@ def _ended(ref: ObjectRef, turn: Turn, store: RunStore, data_dir: Path, stop: St
 
 
 def _told(fault: BaseException) -> str:
-    """A fault in one sentence, of which Ray adds many."""
-    return f"{type(fault).__name__}: {' '.join(str(fault).split()).partition('. ')[0]}"
+    return f"{type(fault).__name__}: {_first_sentence(fault)}"
 
 
-def _as_stored(config: RunConfig, store: RunStore, data_dir: Path) -> Outcome:
-    """What became of a run that is not to be trained now."""
-    return execute(config, store, data_dir, should_stop=lambda: True)
+def _first_sentence(fault: BaseException) -> str:
+    """What a fault says, without the advice that Ray adds."""
+    return " ".join(str(fault).split()).partition(". ")[0].removesuffix(".")
 
 
 def _execute_on_node(config: RunConfig, store: RunStore, data_dir: Path, folder: Path, force: bool) -> Outcome:
     """Train a run where Ray put it; `folder` is the driver's, from which relative paths start."""
     import ray
 
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # cancelling interrupts; it also sets a flag, which lets us save
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # cancelling sets a flag as well, which lets the run be saved
     if not store.run(config).folder.is_dir():
         raise FileNotFoundError(
             f"runs {str(store.root)!r}: not seen from {socket.gethostname()}; runs and data must be on a file "
