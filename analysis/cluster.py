@@ -264,8 +264,10 @@ def _ended(ref: ObjectRef, turn: Turn, store: RunStore, data_dir: Path, stop: St
     except TaskCancelledError:
         return _as_stored(turn.config, store, data_dir)
     except (WorkerCrashedError, NodeDiedError, OutOfMemoryError) as fault:
+        if not goes_on:  # a scheduler's signal may reach the nodes as well
+            return Outcome(run.name, "stopped", _told(fault))
         again = turn.after_death(len(run.epochs()))
-        if again.deaths < ATTEMPTS and goes_on:
+        if again.deaths < ATTEMPTS:
             return again
         return failed(run, f"{_told(fault)} ({again.deaths} attempts)")
     except RayError as fault:

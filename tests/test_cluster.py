@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 from conftest import small_run
-from test_runs import contents
 
 import analysis.cluster
 from analysis.ablate import ablate
 from analysis.cli import main
 from analysis.cluster import Cluster, Turn, chosen
 from analysis.running import Outcome, StopSwitch, execute
+from analysis.study import Study
 from condense_core.runs import RunStore
 from condense_core.settings import to_dict
 
@@ -79,7 +79,7 @@ def expected(tmp_path_factory) -> dict[str, dict[str, bytes]]:
 
 
 def all_contents(store: RunStore) -> dict[str, dict[str, bytes]]:
-    return {run.name: contents(run) for run in store.runs()}
+    return {run.name: run.contents() for run in store.runs()}
 
 
 def when_both_nodes_train(store: RunStore, act) -> threading.Thread:
@@ -128,6 +128,18 @@ def test_the_command_line_shows_a_study_on_a_cluster_as_any_other(cluster, call)
     assert err.count("done: ") == 2
     status, out, _ = call(*TINY, "--dry-run")
     assert "About 0.0 minutes are left with 2 runs at once" in out
+
+
+def test_a_study_runs_on_a_cluster_from_python(cluster, tmp_path):
+    settings = {"grouping": ("learned",), "reference": False, "sizes": (), "stages": (1, 1, 1)}
+    settings |= {"seeds": 1, "epochs": 2, "train_images": 128, "execution": "reference"}
+    study = Study.named("grouping", "cpu", **settings)
+    there = study.run(tmp_path / "there", engine="ray")
+    here = study.run(tmp_path / "here")
+    assert there["state"].tolist() == ["done"]
+    assert there["test_loss"].tolist() == here["test_loss"].tolist()
+    with pytest.raises(ValueError, match="engine 'dask': valid: processes, ray"):
+        study.run(tmp_path / "there", engine="dask")
 
 
 def test_jobs_limits_the_runs_at_once(cluster, store, monkeypatch, tmp_path):
