@@ -41,12 +41,13 @@ def machines():
         Path(folder, "rfc3987_syntax.py").write_text("raise ImportError")
         patch.setitem(sys.modules, "rfc3987_syntax", None)
         patch.setenv("PYTHONPATH", folder, prepend=os.pathsep)
+        patch.setenv("RAY_TMPDIR", folder)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_num_workers_soft_limit", "3")  # keep those that have loaded torch
         pytest.importorskip("ray", reason="ray is not installed")
         from ray.cluster_utils import Cluster
 
-        head = {"temp_dir": folder, "include_dashboard": False, "include_log_monitor": False}
+        head = {"include_dashboard": False, "include_log_monitor": False}
         machines = Cluster(initialize_head=True, head_node_args=NODE | head)
         try:
             machines.add_node(**NODE)
