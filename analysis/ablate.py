@@ -7,7 +7,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -23,6 +23,7 @@ from .text import say
 if TYPE_CHECKING:
     from condense_core.runs import RunStore
 
+    from .cluster import Cluster
     from .running import Outcome, StopSwitch
     from .study import Study
 
@@ -98,6 +99,17 @@ def read_toml(path: Path) -> dict[str, Any]:
     "--jobs", type=click.IntRange(1), help="runs at once; changes no result  (default: cores / threads)"
 )
 @click.option(
+    "--engine", default="processes", metavar="X", help="processes, or ray for a cluster  (default: processes)"
+)
+@click.option(
+    "--address",
+    metavar="X",
+    help="Ray cluster: HOST:PORT, or auto for the one this machine is in  (default: start one here)",
+)
+@click.option(
+    "--gpus-per-run", type=float, metavar="X", help="with ray: share of a GPU that a run gets  (default: 1)"
+)
+@click.option(
     "--rank-timeout",
     type=click.FloatRange(1),
     default=120,
@@ -127,6 +139,9 @@ def ablate(
     list_studies: bool,
     device: str,
     jobs: int | None,
+    engine: str,
+    address: str | None,
+    gpus_per_run: float | None,
     rank_timeout: float,
     runs: Path,
     reports: Path,
@@ -150,20 +165,25 @@ def ablate(
         if launched_ranks() > 1:
             from . import ranks
 
-            settings = ranks.suited(settings, jobs)
+            settings = ranks.suited(settings, jobs, engine)
         config = study_config(**settings)
         _check_name(config.name)
         check_writable(runs, reports)
         from condense_core.runs import RunStore
 
-        from .study import Study
+        from .cluster import chosen
+        from .study import Study, gpu_is_here
 
         store = RunStore(runs)
-        study = Study.of(config, device)
+        connection = click.get_current_context().with_resource(ExitStack())
+        cluster = connection.enter_context(chosen(engine, address, gpus_per_run))
+        study = Study.of(config, device, cluster.has_gpu if cluster else gpu_is_here)
+        if cluster:
+            cluster.check(study.run_configs()[0][1])
         _check_runs(study, store)
     if dry_run:
         if is_first_rank():
-            _print_plan(study, store, as_json, jobs)
+            _print_plan(study, store, as_json, jobs, cluster)
         return 0
     if launched_ranks() > 1:
         with bad_input():
@@ -178,7 +198,8 @@ def ablate(
             if not force:
                 refuse_changed([config for _, config in study.run_configs()], store, fingerprint)
             store.create()
-        outcomes = _train(study, store, data_dir, jobs, force)
+        outcomes = _train(study, store, data_dir, jobs, force, cluster)
+        connection.close()
     return _conclude(study, store, reports, outcomes, sort, as_json)
 
 
@@ -227,7 +248,9 @@ def _load_data(study: Study, data_dir: Path) -> str:
         return load(study.config.data_config, data_dir, progress).fingerprint
 
 
-def _print_plan(study: Study, store: RunStore, as_json: bool, jobs: int | None) -> None:
+def _print_plan(
+    study: Study, store: RunStore, as_json: bool, jobs: int | None, cluster: Cluster | None
+) -> None:
     from .estimate import plan
 
     rows = plan(study, store)
@@ -255,22 +278,30 @@ def _print_plan(study: Study, store: RunStore, as_json: bool, jobs: int | None) 
             for row in rows
         ],
     )
-    jobs = jobs or default_jobs(study.config.threads, study.device)
+    config = study.run_configs()[0][1]
+    slots = cluster.slots(config) if cluster else default_jobs(config.threads, config.device)
+    jobs = min(jobs, slots) if cluster and jobs else jobs or slots
     left = sum(row["estimated_seconds"] for row in rows if row["state"] not in ("done", "diverged"))
     say(f"About {left / jobs / 60:.1f} minutes are left with {jobs} runs at once. Nothing was written.")
 
 
-def _train(study: Study, store: RunStore, data_dir: Path, jobs: int | None, force: bool) -> list[Outcome]:
+def _train(
+    study: Study, store: RunStore, data_dir: Path, jobs: int | None, force: bool, cluster: Cluster | None
+) -> list[Outcome]:
     from .progress import show
     from .running import StopSwitch, default_jobs, execute_all
 
     store.write_study(study.config.name, study.record())
     configs = [config for _, config in study.run_configs()]
     stop = StopSwitch()
-    jobs = min(jobs or default_jobs(study.config.threads, study.device), len(configs))
+    if cluster:
+        ending = cluster.execute_all(configs, store, data_dir, jobs, stop, force)
+    else:
+        jobs = min(jobs or default_jobs(study.config.threads, study.device), len(configs))
+        ending = execute_all(configs, store, data_dir, jobs, stop, force)
     with stopping(stop), show(store, configs) as done:
         outcomes = []
-        for outcome in execute_all(configs, store, data_dir, jobs, stop, force):
+        for outcome in ending:
             outcomes.append(outcome)
             done(outcome)
     return outcomes

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from condense_core.locks import Hold
     from condense_core.training import EpochRecord, Result, StageRecord, Trainer
 
+    from .cluster import Cluster
+
 CHECKPOINT_SECONDS = 10.0  # small runs must not spend their time waiting for the disk
 ATTEMPTS = 2  # of a run whose process is killed
 
@@ -226,12 +228,14 @@ def run_all(
     configs: Sequence[RunConfig],
     store: RunStore,
     data_dir: Path,
-    jobs: int = 1,
+    jobs: int | None = None,
     progress: bool = False,
     force: bool = False,
+    cluster: Cluster | None = None,
 ) -> list[Outcome]:
     """Train runs, `jobs` at once (in this process if 1), and return what became of each.
 
+    On a `cluster` as many at once as it carries, or `jobs` if that is less.
     `progress` shows a bar of those that are left: a widget in a notebook, text elsewhere.
     """
     from tqdm.auto import tqdm
@@ -240,11 +244,12 @@ def run_all(
     left = [config for config in configs if not _finished(store.run(config))]
     if not left:
         return finished
-    outcomes = (
-        (execute(config, store, data_dir, force=force) for config in left)
-        if jobs == 1
-        else execute_all(left, store, data_dir, jobs, StopSwitch(), force)
-    )
+    if cluster:
+        outcomes = cluster.execute_all(left, store, data_dir, jobs, StopSwitch(), force)
+    elif jobs is None or jobs == 1:
+        outcomes = (execute(config, store, data_dir, force=force) for config in left)
+    else:
+        outcomes = execute_all(left, store, data_dir, jobs, StopSwitch(), force)
     return finished + list(tqdm(outcomes, "training", total=len(left), unit="run", disable=not progress))
 
 
@@ -321,4 +326,9 @@ def _killed(run: Run, fault: BaseException, attempts: int) -> Outcome:
         f"its process was killed by signal {-code}" if code and code < 0 else f"{type(fault).__name__}: {fault}"
     )
     reason = f"{cause} ({attempts} attempts)" + (", perhaps for want of memory" if code == -9 else "")
+    return failed(run, reason)
+
+
+def failed(run: Run, reason: str) -> Outcome:
+    """The outcome of a run that could not record it itself."""
     return _conclude(Outcome(run.name, "failed", reason), run, [note["time"] for note in run.notes()])

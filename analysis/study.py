@@ -6,7 +6,7 @@ import dataclasses
 import math
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -63,20 +63,24 @@ class Variant:
 GPU_FILES = ("nvidiactl", "nvidia0", "nvmap", "dxg", "kfd")  # in /dev: NVIDIA's, Jetson's, WSL's, AMD's
 
 
-def _device(asked: str) -> str:
-    """'cpu' or 'cuda', as asked or as there is; torch, slow to import, is not asked where none can be."""
+def _device(asked: str, has_gpu: Callable[[], bool]) -> str:
+    """'cpu' or 'cuda', as asked or as there is."""
     if asked not in (valid := ("auto", "cpu", "cuda")):
         raise ValueError(f"device {asked!r}: {nearest(asked, valid)}")
-    never = sys.platform == "linux" and not any(Path("/dev", name).exists() for name in GPU_FILES)
-    if asked == "cpu" or (asked == "auto" and never):
+    if asked == "cpu" or (asked == "auto" and not has_gpu()):
         return "cpu"
+    if not has_gpu():
+        raise ValueError("device 'cuda': there is none; valid: auto, cpu")
+    return "cuda"
+
+
+def gpu_is_here() -> bool:
+    """Whether this machine has a GPU; torch, slow to import, is not asked where none can be."""
+    if sys.platform == "linux" and not any(Path("/dev", name).exists() for name in GPU_FILES):
+        return False
     import torch
 
-    if torch.cuda.is_available():
-        return "cuda"
-    if asked == "cuda":
-        raise ValueError("device 'cuda': there is none; valid: auto, cpu")
-    return "cpu"
+    return torch.cuda.is_available()
 
 
 def width_step(model: ModelConfig) -> int:
@@ -120,9 +124,12 @@ class Study:
         return cls.of(study_config(study=study, **settings), device)
 
     @classmethod
-    def of(cls, config: StudyConfig, device: str = "auto") -> Study:
-        """The study of `config`; looks at the data, decodes nothing. Raises where either is bad."""
-        study = cls(config, describe(config.data_config), _device(device))
+    def of(cls, config: StudyConfig, device: str = "auto", has_gpu: Callable[[], bool] = gpu_is_here) -> Study:
+        """The study of `config`; looks at the data, decodes nothing. Raises where either is bad.
+
+        `has_gpu` tells of the machines that it is for.
+        """
+        study = cls(config, describe(config.data_config), _device(device, has_gpu))
         study.run_configs()  # whatever is wrong with a variant is told here
         study.check_match()
         return study
@@ -313,13 +320,18 @@ class Study:
         self,
         runs: str | Path = "runs",
         data_dir: str | Path = "data",
-        jobs: int = 1,
+        jobs: int | None = None,
         progress: bool = False,
         force: bool = False,
+        engine: str = "processes",
+        address: str | None = None,
+        gpus_per_run: float | None = None,
     ) -> pd.DataFrame:
         """Train what is not yet trained, and return the study's runs as a tidy frame (`frames.study_runs`).
 
-        More than one of `jobs` start processes, so a script then needs its `if __name__ == "__main__"`.
+        More than one of `jobs` (default 1) start processes, so a script then needs its
+        `if __name__ == "__main__"`. `engine` "ray" trains on the cluster at `address` or, without one, on a
+        local one, by default as many at once as it carries (`analysis.cluster`).
         `progress` shows a bar; by `force` runs whose code, torch or data changed are begun anew, beside the
         old ones. Runs that fail are warned of, with their reasons, and so is what was noted on the way.
         """
@@ -327,14 +339,19 @@ class Study:
         from condense_core.runs import RunStore
 
         from . import frames
+        from .cluster import chosen
         from .running import run_all
 
         store, data_dir = RunStore(Path(runs)), Path(data_dir)
-        load(self.config.data_config, data_dir)  # a bad image is named before anything starts
-        store.create()
-        store.write_study(self.config.name, self.record())
         configs = [config for _, config in self.run_configs()]
-        for outcome in run_all(configs, store, data_dir, jobs, progress, force):
+        with chosen(engine, address, gpus_per_run) as cluster:
+            if cluster:
+                cluster.check(configs[0])
+            load(self.config.data_config, data_dir)  # a bad image is named before anything starts
+            store.create()
+            store.write_study(self.config.name, self.record())
+            outcomes = run_all(configs, store, data_dir, jobs, progress, force, cluster)
+        for outcome in outcomes:
             for note in outcome.notes:
                 warnings.warn(f"{outcome.run}: {note}", stacklevel=2)
             if outcome.state != "done":

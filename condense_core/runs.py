@@ -245,7 +245,7 @@ class Run:
         return locks.hold(self.folder.parent / "locks", self.name)
 
     def check_links(self) -> None:
-        """Raise ValueError where a link leads out of the run's folder: what is written there would be outside."""
+        """Raise ValueError where a link leads out of the run's folder, and what is written would too."""
         records.check_links(self)
 
     def begin(self, config: RunConfig, data_fingerprint: str, force: bool = False) -> None:
