@@ -20,18 +20,20 @@ import torch
 import torch.distributed as dist
 from conftest import small_run
 from PIL import Image
+from test_faults import row
 from torch import nn
 
 from analysis import ablate as command
 from analysis.cli import main
 from analysis.ranks import SharedRun
 from analysis.running import execute
-from condense_core import DataConfig, RecipeConfig, RunConfig, Trainer, runs
+from condense_core import DataConfig, RecipeConfig, RunConfig, Trainer, checkpoints
 from condense_core.batch_norm import SynchronisedBatchNorm2d
 from condense_core.data import load
 from condense_core.distributed import Shard, any_rank, in_step, of_first_rank, parallel, shard
 from condense_core.files import write_atomically
-from condense_core.runs import RunHeld, RunStore
+from condense_core.locks import RunHeld
+from condense_core.runs import RunStore
 from condense_core.training import EpochRecord, Result, StageRecord
 
 FORK = multiprocessing.get_context("fork")  # what is loaded here need not be loaded by every rank
@@ -180,9 +182,9 @@ def test_what_rank_0_does_for_all_is_answered_and_fails_on_all(digits, tmp_path)
         run = SharedRun(store.run(config))
         with run.hold():
             run.begin(config, "these images")
-            run.append_epoch({"epoch": 1}, 0.5)
+            run.append_epoch(row(1), 0.5)
             rows = run.epochs()
-            with pytest.raises(ValueError, match="the data changed") as caught:
+            with pytest.raises(ValueError, match="data: these images then, other images now") as caught:
                 run.begin(config, "other images")
         assert in_step(caught.value)
         assert not in_step(ValueError("of this rank only"))
@@ -192,7 +194,7 @@ def test_what_rank_0_does_for_all_is_answered_and_fails_on_all(digits, tmp_path)
         return rows, any_rank(rank == 1), any_rank(False), of_first_rank(torch.tensor([rank])).item()
 
     with store.run(held).hold():
-        assert on_ranks(2, act, tmp_path) == [([{"epoch": 1}], True, False, 0)] * 2
+        assert on_ranks(2, act, tmp_path) == [([row(1)], True, False, 0)] * 2
     assert len(store.run(config).epochs()) == 1
     assert store.run(config).record["ranks"] == 2
 
@@ -327,10 +329,10 @@ def be_killed_in_a_save(rank: int) -> None:
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
-        write_atomically(path, die if path.name == "stage-2.safetensors" else fill)
+        write_atomically(path, die if ".stage-2." in path.name else fill)
 
     if rank == 0:
-        runs.write_atomically = write_and_die
+        checkpoints.write_atomically = write_and_die
 
 
 def test_a_rank_killed_in_a_save_ends_the_others_and_the_same_command_goes_on_to_the_end(tmp_path, monkeypatch):
@@ -344,7 +346,7 @@ def test_a_rank_killed_in_a_save_ends_the_others_and_the_same_command_goes_on_to
     assert message in err
     assert "Traceback" not in err
     assert run.status["state"] == "running"
-    assert [entry["stage"] for entry in run.checkpoints()] == [1]
+    assert [one.stage for one in run.checkpoints()] == [1]
     assert run.load_checkpoint()[1]["stage"] == 0
 
     (tmp_path / "command.py").write_text(WITHOUT_REPORT)
