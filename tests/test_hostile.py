@@ -25,7 +25,7 @@ import torch
 from conftest import small_model, small_run
 from fuzzing import BENCHMARK, limited, official_state
 from test_deploy import lived_in
-from test_project import ROOT
+from test_project import NEEDED, ROOT
 
 from analysis import frames
 from analysis.ablate import ablate
@@ -721,3 +721,20 @@ def test_a_spreadsheet_takes_no_text_of_a_table_for_a_formula(evil_page):
                     assert not cell.startswith(("+", "-")) or float(cell) is not None
     summary = (evil_page.parent / "summary.csv").read_text()
     assert "'=cmd|' /C calc'!A0" in summary
+
+
+def test_every_test_that_the_document_names_is_there():
+    text = (ROOT / "docs" / "security.md").read_text()
+    rows = [row for row in text.split("## Trusted")[0].splitlines() if row.startswith("|")][2:]
+    assert len(rows) >= 15
+    assert all(re.search(r"`test_\w+`", row) for row in rows)
+    sources = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    for name in re.findall(r"`(test_\w+)`", text):
+        assert f"def {name}(" in sources, name
+
+
+def test_the_document_names_the_lowest_versions_that_the_project_allows():
+    text = (ROOT / "docs" / "security.md").read_text()
+    allowed = " ".join(NEEDED).lower()
+    for name, version in re.findall(r"^\| `([a-z0-9]+)` \| ([\d.]+) \|", text, re.MULTILINE):
+        assert f"{name}>={version}" in allowed
