@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -131,8 +132,9 @@ def check_run(run: Run) -> None:
 
 def check_links(run: Run) -> None:
     """Raise ValueError where a link leads out of a run's folder: what is written there would be outside."""
-    for path in run.folder.rglob("*"):
-        check_inside(path, run.folder)
+    for folder, folders, names in os.walk(run.folder):
+        for name in (*folders, *names):
+            check_inside(Path(folder, name), run.folder)
 
 
 def damage(store: RunStore, name: str) -> str | None:

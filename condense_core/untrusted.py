@@ -36,9 +36,11 @@ def plain_name(name: Any, what: str) -> str:
 
 def check_inside(path: Path, root: Path) -> Path:
     """`path`, which is below `root`. Raises ValueError where a symbolic link leads it elsewhere."""
-    below = [path, *path.parents][: len(path.relative_to(root).parts)]
-    if any(part.is_symlink() for part in below) and not _leads_below(path, root):
-        raise ValueError(f"{path}: a symbolic link leads out of {root}")
+    part, top = os.fspath(path), os.fspath(root)  # as text: a report asks this of every file of its runs
+    while len(part) > len(top):
+        if os.path.islink(part) and not _leads_below(path, root):
+            raise ValueError(f"{path}: a symbolic link leads out of {root}")
+        part = os.path.dirname(part)
     return path
 
 

@@ -22,7 +22,7 @@ import traceback
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -537,7 +537,8 @@ def changed_state(state: dict[str, Any], draws: Draws) -> dict[str, Any]:
                 )
                 state[renamed] = state.pop(name)
             case _:
-                state[name] = draws.choice(ways)()
+                with suppress(RuntimeError, IndexError, TypeError):  # what this tensor does not allow
+                    state[name] = draws.choice(ways)()
     return state
 
 
