@@ -116,8 +116,8 @@ def check_stage(record: Any, path: Path) -> dict[str, Any]:
 def check_run(run: Run) -> None:
     """Read all that reports read of a run. Raises ValueError or OSError, naming the file that is damaged."""
     check_links(run)
-    config = run.config.model
-    if run.status["state"] == "done" and not run.result:
+    config, done = run.config.model, run.status["state"] == "done"
+    if not run.result and done:
         raise ValueError(f"{run.folder / 'result.json'}: is missing, though the run is done")
     run.epochs()
     run.seconds()
@@ -126,7 +126,7 @@ def check_run(run: Run) -> None:
             raise ValueError(
                 f"{run.folder / 'stages'}: stage {record['stage']}: must be 0 to {config.last_stage}"
             )
-        if run.status["state"] == "done":
+        if done:
             check_masks(run.stage_arrays(record), config, run.folder / "stages" / record["tensors"])
 
 
