@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 def suited(settings: dict[str, Any], jobs: int | None, engine: str) -> dict[str, Any]:
     """A study's settings, for ranks. Raises ValueError for what they cannot do."""
     if engine != "processes":
-        raise ValueError(
-            f"engine {engine!r}: must be 'processes' under torchrun"
-        )
+        raise ValueError(f"engine {engine!r}: must be 'processes' under torchrun")
     if jobs is not None and jobs > 1:
         raise ValueError(f"jobs {jobs}: must be 1 under torchrun, where all ranks train the same run")
     if (execution := settings.setdefault("execution", "reference")) == "fast":

@@ -60,7 +60,7 @@ def load_run(run: Run) -> CondenseNet:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
+        reason = str(error).split("\n\t")[1 if "\n\t" in str(error) else 0]  # the first of many lines
         raise ValueError(f"{run.folder}: its weights are of another network ({reason})") from error
     return model
 

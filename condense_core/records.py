@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,8 +123,8 @@ def check_stage(record: Any, path: Path) -> dict[str, Any]:
 def check_run(run: Run) -> None:
     """Read all that reports read of a run. Raises ValueError or OSError, naming the file that is damaged."""
     check_links(run)
-    config = run.config.model
-    if run.status["state"] == "done" and not run.result:
+    config, done = run.config.model, run.status["state"] == "done"
+    if not run.result and done:
         raise ValueError(f"{run.folder / 'result.json'}: is missing, though the run is done")
     run.epochs()
     run.seconds()
@@ -132,14 +133,15 @@ def check_run(run: Run) -> None:
             raise ValueError(
                 f"{run.folder / 'stages'}: stage {record['stage']}: must be 0 to {config.last_stage}"
             )
-        if run.status["state"] == "done":
+        if done:
             check_masks(run.stage_arrays(record), config, run.folder / "stages" / record["tensors"])
 
 
 def check_links(run: Run) -> None:
     """Raise ValueError where a link leads out of a run's folder: what is written there would be outside."""
-    for path in run.folder.rglob("*"):
-        check_inside(path, run.folder)
+    for folder, folders, names in os.walk(run.folder):
+        for name in (*folders, *names):
+            check_inside(Path(folder, name), run.folder)
 
 
 def damage(store: RunStore, name: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
@@ -17,8 +18,9 @@ from typing import Any, NoReturn
 
 LARGEST_JSON = 16 << 20  # bytes; the record of a study of a thousand runs has some 100 kB
 LARGEST_ROWS = 256 << 20  # of JSON lines: a million epochs
-LARGEST_TOML = 64 << 10  # characters; reading it takes the square of that where names have very many dots
+LARGEST_TOML = 16 << 10  # characters; reading it takes the square of that where names have very many dots
 DEEPEST_JSON = 32
+PLAIN_NAME = re.compile(r"[^./\\\0][^/\\\0]*")
 LARGEST_HEADER = 8 << 20  # of a safetensors file: some 50,000 tensors
 LARGEST_TENSORS = 2 << 30  # of a safetensors file; it is read into memory whole
 LARGEST_NUMBER = 4e38  # what float32 holds; beyond, axes and sums overflow
@@ -27,20 +29,18 @@ LARGEST_WHOLE = 2**63 - 1  # what a column of whole numbers holds
 
 def plain_name(name: Any, what: str) -> str:
     """`name` where it can only mean a file or a folder in the one that it stands for. Raises ValueError."""
-    if not isinstance(name, str) or name != Path(name).name or name.startswith(".") or not _is_visible(name):
-        raise ValueError(f"{what} {name!r}: must be a plain file name")
+    if not isinstance(name, str) or not PLAIN_NAME.fullmatch(name) or not name.isprintable():
+        raise ValueError(f"{what} {_short(name)}: must be a plain file name")
     return name
-
-
-def _is_visible(text: str) -> bool:
-    return text.isprintable() and "\\" not in text
 
 
 def check_inside(path: Path, root: Path) -> Path:
     """`path`, which is below `root`. Raises ValueError where a symbolic link leads it elsewhere."""
-    below = [path, *path.parents][: len(path.relative_to(root).parts)]
-    if any(part.is_symlink() for part in below) and not _leads_below(path, root):
-        raise ValueError(f"{path}: a symbolic link leads out of {root}")
+    part, top = os.fspath(path), os.fspath(root)  # as text: a report asks this of every file of its runs
+    while len(part) > len(top):
+        if os.path.islink(part) and not _leads_below(path, root):
+            raise ValueError(f"{path}: a symbolic link leads out of {root}")
+        part = os.path.dirname(part)
     return path
 
 

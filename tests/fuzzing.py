@@ -8,7 +8,6 @@ that names the file; anything else, a write, a program started, ten seconds or a
 from __future__ import annotations
 
 import copy
-import gc
 import hashlib
 import io
 import json
@@ -23,7 +22,7 @@ import traceback
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -353,7 +352,6 @@ def fuzz(target: Target, inputs: int, first: int = 0) -> Found:
     """Read `inputs` inputs of a target, those of the seeds from `first` on."""
     watch, found = the_watch(), Found(target.name, inputs)
     _read(target, watch, -1)  # imports write caches
-    gc.collect()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for seed in range(first, first + inputs):
         began = time.perf_counter()
@@ -539,7 +537,8 @@ def changed_state(state: dict[str, Any], draws: Draws) -> dict[str, Any]:
                 )
                 state[renamed] = state.pop(name)
             case _:
-                state[name] = draws.choice(ways)()
+                with suppress(RuntimeError, IndexError, TypeError):  # what this tensor does not allow
+                    state[name] = draws.choice(ways)()
     return state
 
 
@@ -627,13 +626,15 @@ def stores(folder: Path) -> Target:
             new = hashlib.sha256(path.read_bytes()).hexdigest().encode()
             record.write_bytes(whole[record].replace(old, new))
             touched.append(record)
-        return read, str(store.root)
+        in_full = draws.random() < 0.25  # a report's statistics take longer than all the rest
+        return lambda: read(in_full), str(store.root)
 
-    def read() -> None:
+    def read(in_full: bool) -> None:
         with warnings.catch_warnings(record=True) as left_out:
             warnings.simplefilter("always")
             chapter = Chapter(store, "one")
-            _read_chapter(chapter)
+            if in_full:
+                _read_chapter(chapter)
             runs = [Run(store.root / name) for name in chapter.runs.run] if len(chapter.runs) else []
             connection_maps(runs)
             for frame in (frames.epochs, frames.stages, frames.steps, frames.layers, frames.connections):
