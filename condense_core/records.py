@@ -28,8 +28,11 @@ _cost = {"macs": int, "flops_paper": int, "params": int}
 CONFIG: dict[str, Any] = {"config": dict, "data_fingerprint": str, "environment": dict}
 STATUS: dict[str, Any] = {"state": STATES, "reason?": (str, None), "time?": float}
 RESULT: dict[str, Any] = {
-    **{f"{name}?": (int, None) for name in ("macs", "flops_paper", "params", "training_macs", "test_images")},
-    **{f"{name}?": (float, None) for name in ("test_loss", "test_error_percent")},
+    **_cost,
+    "training_macs": int,
+    "test_images": int,
+    "test_loss": (float, None),  # null where it was not finite
+    "test_error_percent": float,
     "weights_sha256": str,
 }
 EPOCH: dict[str, Any] = {
