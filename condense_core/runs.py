@@ -155,7 +155,7 @@ class RunStore:
         return [record for path in paths for record in records.sound(self._benchmark, path)]
 
     def _benchmark(self, path: Path) -> dict[str, Any]:
-        return check_record(read_json(check_inside(path, self.root)), records.BENCHMARK, str(path))
+        return records.check_benchmark(read_json(check_inside(path, self.root)), path)
 
 
 @dataclass(frozen=True)

@@ -485,9 +485,15 @@ HUGE = 1 << 40
 
 DAMAGE = {
     "config.json": ["{", "[]", "{}", '{"config": {}}', "[" * 100_000, '{"a": NaN}', "\xff"],
-    "status.json": ["", '{"state": "evil"}', '{"state": 1}', '{"state": "done", "time": 1e999}'],
+    "status.json": [
+        "",
+        '{"state": "done", "time": 4e38}',
+        '{"state": "evil"}',
+        '{"state": 1}',
+        '{"state": "done", "time": 1e999}',
+    ],
     "result.json": ['{"weights_sha256": 1}', '{"test_error_percent": "low"}', '{"a": "\\ud800"}', HUGE],
-    "metrics.jsonl": ["{}\n", "[]\n", '{"epoch": 1}\n', "nonsense\n"],
+    "metrics.jsonl": ["", "{}\n", "[]\n", '{"epoch": 1}\n', "nonsense\n"],
     "timing.jsonl": ['{"epoch": 1, "seconds": "long"}\n', '{"epoch": true, "seconds": 1}\n'],
     "stages/end.json": ["{}", '{"stage": "end"}', "null"],
     "stages/stage-1.safetensors": ["", "x" * 100, HUGE],
