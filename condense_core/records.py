@@ -148,8 +148,10 @@ def check_run(run: Run) -> None:
     epochs, stages = run.epochs(), run.stages()
     run.seconds()
     names = [record["stage"] for record in stages]
-    if done and not (run.result and epochs and names[-1:] == [None]):
-        raise ValueError(f"{run.folder}: is done, but has no result.json, metrics.jsonl or stages/end.json")
+    there = {"result.json": run.result, "metrics.jsonl": epochs, "stages/end.json": None in names}
+    if done and not all(there.values()):
+        name = next(name for name, found in there.items() if not found)
+        raise ValueError(f"{run.folder / name}: is missing or empty, though the run is done")
     if len(set(names)) < len(names) or any(name is not None and name > config.last_stage for name in names):
         raise ValueError(f"{run.folder / 'stages'}: {names} must be 0 to {config.last_stage} and the end")
     for record in stages if done else ():

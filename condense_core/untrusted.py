@@ -136,8 +136,8 @@ def check_record(value: Any, shape: Any, where: str) -> Any:
     """`value` where it has a shape. Raises ValueError that says where it has not.
 
     A shape is a type, a tuple of types (None among them for null), a range of numbers, a frozenset of valid
-    values, a list of one shape, or a dict of shapes by name,
-    of which those that end in '?' may be missing; more names may be there.
+    values, a list of one shape, or a dict of shapes by name, of which those that end in '?' may be missing;
+    more names may be there.
     Numbers are finite and at most LARGEST_NUMBER or LARGEST_WHOLE, bool is no number.
     """
     if fault := _fault(value, shape):
