@@ -244,6 +244,8 @@ def _sources(drawn: Drawn) -> Iterator[Picture]:
     """By distance, of the learned runs of the grid: growth and connectivity as far as they vary."""
     chosen = learned_runs(drawn.runs)
     chosen = chosen[chosen.role.isin(["base", "grid"])]
+    if chosen.empty:
+        return
     factors = tuple(name for name in ("growth", "connectivity") if chosen[name].nunique() > 1) or ("growth",)
     end = frames.connections(drawn.some(chosen.run), "end")
     end = end.merge(chosen[["run", "growth", "connectivity"]], on="run")

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-import click
-
 from condense_core.config import RunConfig
 from condense_core.locks import Hold
 from condense_core.runs import Run, RunStore
 
-from .cli import is_first_rank, launched_ranks
+from .cli import is_first_rank, launched_ranks, one_line
 from .running import Outcome, execute, load_data, refuse_changed
+from .text import say
 
 if TYPE_CHECKING:
     from condense_core.distributed import Ranks
@@ -105,7 +104,7 @@ def stopping() -> Iterator[Callable[[], bool]]:
 
     def handle(signum: int, frame: Any) -> None:
         if is_first_rank() and not asked.is_set():
-            click.echo("Stopping: the run saves its state.", err=True)
+            say("Stopping: the run saves its state.", err=True)
         asked.set()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -128,7 +127,7 @@ def _leave(run: Run, ranks: Ranks, error: Exception) -> NoReturn:
     reason = ranks.first_fault(own)
     if rank == 0:
         run.set_state("failed", reason)
-    click.echo(f"rank {rank} ends: run {run.name}: {reason}. The same command goes on.", err=True)
+    say(one_line(f"rank {rank} ends: run {run.name}: {reason}. The same command goes on."), err=True)
     sys.stderr.flush()
     os._exit(1)  # an orderly end would wait for the others
 

@@ -73,11 +73,11 @@ def execute(
     By `force` a run that cannot go on, for its code, torch or data changed, is begun anew beside the old one.
     """
     run = store.run(config)
+    run.check_links()
     if finished := _finished(run):
         return finished
     if should_stop():
         return Outcome(run.name, "stopped")
-    run.check_links()
     try:
         with run.hold() as held:
             return _finished(run) or _execute_held(config, run, data_dir, should_stop, force, held)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .config import LEARNED, ModelConfig
 from .cost import cost_table
-from .untrusted import check_inside, check_record, plain_name
+from .untrusted import Between, check_inside, check_record, plain_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,67 +23,87 @@ Found = TypeVar("Found")
 STATES = frozenset({"new", "running", "stopped", "done", "diverged", "failed"})
 ROLES = frozenset({"base", "grid", "reference", "size"})
 
-_cost = {"macs": int, "flops_paper": int, "params": int}
+COUNT = Between(0, kind=int)
+SOME = Between(1, kind=int)
+PERCENT = Between(0, 100)
+PERCENT_OR_NONE = Between(0, 100, or_none=True)
+POSITIVE = Between(1e-9)
+UNTIL_9999 = Between(0, 253_402_300_799)  # seconds; later years have no date
+
+_cost: dict[str, Any] = {"macs": COUNT, "flops_paper": COUNT, "params": COUNT}
 
 CONFIG: dict[str, Any] = {
     "config": dict,
     "data_fingerprint": str,
     "environment": dict,
     "code?": dict,
-    "ranks?": int,
+    "ranks?": SOME,
 }
-STATUS: dict[str, Any] = {"state": STATES, "reason?": (str, None), "time?": float}
+STATUS: dict[str, Any] = {"state": STATES, "reason?": (str, None), "time?": UNTIL_9999}
 RESULT: dict[str, Any] = {
-    **{f"{name}?": (int, None) for name in ("macs", "flops_paper", "params", "training_macs", "test_images")},
-    **{f"{name}?": (float, None) for name in ("test_loss", "test_error_percent")},
+    **_cost,
+    "training_macs": COUNT,
+    "test_images": COUNT,
+    "test_loss": (float, None),  # null where it was not finite
+    "test_error_percent": PERCENT,
     "weights_sha256": str,
 }
 EPOCH: dict[str, Any] = {
-    "epoch": int,
-    "step": int,
-    "stage": int,
-    "learning_rate": float,
+    "epoch": SOME,
+    "step": COUNT,
+    "stage": COUNT,
+    "learning_rate": Between(0),
     "curves_on": frozenset({"validation", "test"}),
-    "macs": int,
-    **dict.fromkeys(("train_loss", "train_error_percent", "curve_loss", "curve_error_percent"), (float, None)),
+    "macs": COUNT,
+    **dict.fromkeys(("train_loss", "curve_loss"), (float, None)),
+    **dict.fromkeys(("train_error_percent", "curve_error_percent"), PERCENT_OR_NONE),
 }
-TIMING: dict[str, Any] = {"epoch": int, "seconds": float}
+TIMING: dict[str, Any] = {"epoch": SOME, "seconds": Between(0)}
 NOTE: dict[str, Any] = {"time": float, "text": str, "bit_identical": bool}
+EVALUATION: dict[str, Any] = {"loss": (float, None), "error_percent": PERCENT_OR_NONE}
 STAGE: dict[str, Any] = {
-    "stage": (int, None),
-    "epoch": float,
-    "step": int,
+    "stage": Between(0, kind=int, or_none=True),
+    "epoch": Between(0),
+    "step": COUNT,
     **_cost,
     "before": (dict, None),
     "after": (dict, None),
     "tensors": str,
     "sha256": str,
 }
-EVALUATION: dict[str, Any] = {"loss": (float, None), "error_percent": (float, None)}
-NUMBERS: dict[str, Any] = dict.fromkeys(("step", "epoch", "stage", "training_macs"), int)  # of a checkpoint
+NUMBERS: dict[str, Any] = {
+    **dict.fromkeys(("step", "epoch", "training_macs"), COUNT),
+    "stage": Between(-1, kind=int),  # -1: none has begun
+}
 STUDY: dict[str, Any] = {
     "question": str,
     "path?": bool,
     "settings": dict,
     "variants": [
-        {"label": str, "role": ROLES, "size": int, "residual": float, "curve?": (str, None), "runs": [str]}
+        {
+            "label": str,
+            "role": ROLES,
+            "size": SOME,
+            "residual": Between(-1),
+            "curve?": (str, None),
+            "runs": [str],
+        }
     ],
 }
 BENCHMARK: dict[str, Any] = {
     "times": [
         {
             **dict.fromkeys(("model", "execution", "processor", "date"), str),
-            **dict.fromkeys(("batch", "image_size", "macs", "computed_macs", "params", "threads"), int),
-            **dict.fromkeys(("milliseconds", "low", "high", "gflops", "peak_gflops"), float),
-            "peak_memory": (float, None),
+            **dict.fromkeys(("batch", "image_size", "macs", "computed_macs", "params", "threads"), SOME),
+            **dict.fromkeys(("milliseconds", "low", "high", "gflops", "peak_gflops"), POSITIVE),
+            "peak_memory": Between(0, or_none=True),
         }
     ],
     "parts": [
         {
-            **dict.fromkeys(("model", "execution", "part", "date"), str),
-            "layer": (str, None),
-            "batch": int,
-            "milliseconds": float,
+            **dict.fromkeys(("model", "execution", "part", "date", "layer"), str),
+            "batch": SOME,
+            "milliseconds": Between(0),
         }
     ],
 }
@@ -110,6 +130,15 @@ def check_study(record: Any, path: Path) -> dict[str, Any]:
     return record
 
 
+def check_benchmark(record: Any, path: Path) -> dict[str, Any]:
+    """Times that were measured. Raises ValueError, naming the file, where they are none."""
+    check_record(record, BENCHMARK, str(path))
+    for place, row in enumerate(record["times"]):
+        if not row["low"] <= row["milliseconds"] <= row["high"]:
+            raise ValueError(f"{path}: times[{place}]: low, milliseconds and high must rise")
+    return record
+
+
 def check_stage(record: Any, path: Path) -> dict[str, Any]:
     """A stage's record. Raises ValueError, naming the file, where it is none."""
     check_record(record, STAGE, str(path))
@@ -124,17 +153,17 @@ def check_run(run: Run) -> None:
     """Read all that reports read of a run. Raises ValueError or OSError, naming the file that is damaged."""
     check_links(run)
     config, done = run.config.model, run.status["state"] == "done"
-    if not run.result and done:
-        raise ValueError(f"{run.folder / 'result.json'}: is missing, though the run is done")
-    run.epochs()
+    epochs, stages = run.epochs(), run.stages()
     run.seconds()
-    for record in run.stages():
-        if record["stage"] is not None and not 0 <= record["stage"] <= config.last_stage:
-            raise ValueError(
-                f"{run.folder / 'stages'}: stage {record['stage']}: must be 0 to {config.last_stage}"
-            )
-        if done:
-            check_masks(run.stage_arrays(record), config, run.folder / "stages" / record["tensors"])
+    names = [record["stage"] for record in stages]
+    there = {"result.json": run.result, "metrics.jsonl": epochs, "stages/end.json": None in names}
+    if done and not all(there.values()):
+        name = next(name for name, found in there.items() if not found)
+        raise ValueError(f"{run.folder / name}: is missing or empty, though the run is done")
+    if len(set(names)) < len(names) or any(name is not None and name > config.last_stage for name in names):
+        raise ValueError(f"{run.folder / 'stages'}: {names} must be 0 to {config.last_stage} and the end")
+    for record in stages if done else ():
+        check_masks(run.stage_arrays(record), config, run.folder / "stages" / record["tensors"])
 
 
 def check_links(run: Run) -> None:

@@ -125,7 +125,7 @@ class RunStore:
         return [record for path in paths for record in records.sound(self._benchmark, path)]
 
     def _benchmark(self, path: Path) -> dict[str, Any]:
-        return check_record(read_json(check_inside(path, self.root)), records.BENCHMARK, str(path))
+        return records.check_benchmark(read_json(check_inside(path, self.root)), path)
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,9 @@ class Run:
 
     def hold(self) -> AbstractContextManager[locks.Hold]:
         """Hold the run, so that no other process trains it. Raises RunHeld, saying who does."""
-        return locks.hold(self.folder.parent / "locks", self.name)
+        folder = self.folder.parent / "locks"
+        check_inside(folder / f"{self.name}.lock", self.folder.parent)
+        return locks.hold(folder, self.name)
 
     def check_links(self) -> None:
         """Raise ValueError where a link leads out of the run's folder, and what is written would too."""

@@ -13,6 +13,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -134,8 +135,9 @@ def read_rows(path: Path, at_most: int = LARGEST_ROWS) -> list[Any]:
 def check_record(value: Any, shape: Any, where: str) -> Any:
     """`value` where it has a shape. Raises ValueError that says where it has not.
 
-    A shape is a type, a tuple of types (None among them for null), a frozenset of valid values, a list of one
-    shape, or a dict of shapes by name, of which those that end in '?' may be missing; more names may be there.
+    A shape is a type, a tuple of types (None among them for null), a range of numbers, a frozenset of valid
+    values, a list of one shape, or a dict of shapes by name, of which those that end in '?' may be missing;
+    more names may be there.
     Numbers are finite and at most LARGEST_NUMBER or LARGEST_WHOLE, bool is no number.
     """
     if fault := _fault(value, shape):
@@ -149,6 +151,8 @@ def _fault(value: Any, shape: Any) -> str:
         return _fault_in_table(value, shape) if type(value) is dict else _wrong(value, (dict,))
     if isinstance(shape, list):
         return _fault_in_list(value, shape[0]) if type(value) in (list, tuple) else _wrong(value, (list,))
+    if isinstance(shape, Between):
+        return shape.fault(value)
     if isinstance(shape, frozenset):
         valid = isinstance(value, str) and value in shape
         return "" if valid else f" {_short(value)}: must be one of {', '.join(sorted(shape))}"
@@ -186,8 +190,34 @@ def _wrong(value: Any, kinds: tuple[Any, ...]) -> str:
     return f" {_short(value)}: must be {words}"
 
 
+@dataclass(frozen=True)
+class Between:
+    """The shape of a number, whole or not, within a range; `or_none` allows null."""
+
+    low: float
+    high: float = LARGEST_NUMBER
+    kind: type = float
+    or_none: bool = False
+
+    def fault(self, value: Any) -> str:
+        """What is wrong with a value; empty where nothing is."""
+        if value is None and self.or_none:
+            return ""
+        if _is_one_of(value, (self.kind,)) and self.low <= value <= self.high:
+            return ""
+        top = f" and at most {self.high:g}" if self.high < LARGEST_NUMBER else ""
+        return f" {_short(value)}: must be {WORDS[self.kind]} of at least {self.low:g}{top}"
+
+
 LARGEST: dict[type, float] = {int: LARGEST_WHOLE, float: LARGEST_NUMBER}
-WORDS = {dict: "a table", list: "a list", str: "text", int: "a whole number", float: "a number", None: "null"}
+WORDS: dict[Any, str] = {
+    dict: "a table",
+    list: "a list",
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    None: "null",
+}
 
 
 def _short(value: Any) -> str:

@@ -20,6 +20,7 @@ from condense_core.runs import RunStore
 settings.register_profile("condense", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("condense")
 
+torch.ones(1, requires_grad=True).sum().backward()  # before any fork: from then on a child can do it too
 EXECUTION = os.environ.get("CONDENSE_TEST_EXECUTION", "reference")  # of the runs that tests train
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
