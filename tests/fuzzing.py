@@ -585,13 +585,8 @@ def stores(folder: Path) -> Target:
     """Run stores: a run that is done, with its stages, checkpoints, study and benchmark."""
     from conftest import small_run
 
-    from analysis import frames
-    from analysis.chapter import Chapter
-    from analysis.connection_maps import connection_maps
     from analysis.running import execute
-    from analysis.targets import load_run
-    from condense_core import checkpoints
-    from condense_core.runs import Run, RunStore
+    from condense_core.runs import RunStore
 
     store = RunStore(folder / "runs")
     store.create()
@@ -622,28 +617,37 @@ def stores(folder: Path) -> Target:
                 record.write_bytes(whole[record].replace(old.encode(), new.encode()))
                 touched.append(record)
         in_full = draws.random() < 0.25  # a report's statistics take longer than all the rest
-        return lambda: read(in_full), str(store.root)
-
-    def read(in_full: bool) -> None:
-        with warnings.catch_warnings(record=True) as left_out:
-            warnings.simplefilter("always")
-            chapter = Chapter(store, "one")
-            if in_full:
-                _read_chapter(chapter)
-            runs = [Run(store.root / name) for name in chapter.runs.run] if len(chapter.runs) else []
-            connection_maps(runs)
-            for frame in (frames.epochs, frames.stages, frames.steps, frames.layers, frames.connections):
-                frame(runs)
-            assert frames.times(store).empty or frames.parts(store) is not None
-        load_run(run)
-        passed_over: list[str] = []
-        assert next(checkpoints.load(run.folder / "checkpoints", 6, passed_over.append), None) or passed_over
-        if passed_over:
-            raise ValueError(passed_over[0])
-        if faults := [str(warning.message) for warning in left_out if "left out" in str(warning.message)]:
-            raise ValueError(faults[0])
+        return lambda: _read_store(store, run, in_full), str(store.root)
 
     return Target("store", prepare)
+
+
+def _read_store(store: Any, run: Any, in_full: bool) -> None:
+    """All that commands read of a store with one run."""
+    from analysis import frames
+    from analysis.chapter import Chapter
+    from analysis.connection_maps import connection_maps
+    from analysis.targets import load_run
+    from condense_core import checkpoints
+    from condense_core.runs import Run
+
+    with warnings.catch_warnings(record=True) as left_out:
+        warnings.simplefilter("always")
+        chapter = Chapter(store, "one")
+        if in_full:
+            _read_chapter(chapter)
+        runs = [Run(store.root / name) for name in chapter.runs.run] if len(chapter.runs) else []
+        connection_maps(runs)
+        for frame in (frames.epochs, frames.stages, frames.steps, frames.layers, frames.connections):
+            frame(runs)
+        assert frames.times(store).empty or frames.parts(store) is not None
+    load_run(run)
+    passed_over: list[str] = []
+    assert next(checkpoints.load(run.folder / "checkpoints", 6, passed_over.append), None) or passed_over
+    if passed_over:
+        raise ValueError(passed_over[0])
+    if faults := [str(warning.message) for warning in left_out if "left out" in str(warning.message)]:
+        raise ValueError(faults[0])
 
 
 def _study_of(run: str) -> dict[str, Any]:

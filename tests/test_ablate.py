@@ -19,6 +19,7 @@ from PIL import Image
 
 from analysis import running
 from analysis.ablate import ablate
+from analysis.chapter import Chapter
 from analysis.cli import main
 from analysis.report import report, write_page
 from condense_core import provenance
@@ -83,7 +84,13 @@ def test_a_dry_run_lists_every_run_and_writes_nothing(call, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_study_is_run_reported_and_then_skipped(call, trained, monkeypatch):
+@pytest.fixture
+def no_report(monkeypatch):
+    """No report is written, which takes seconds and is tested elsewhere."""
+    monkeypatch.setattr("analysis.report.write_report", lambda chapter, folder: folder / chapter.name)
+
+
+def test_a_study_is_run_reported_and_then_skipped(call, trained, monkeypatch, no_report):
     folder, answer, progress = trained
     assert answer["states"] == {"done": 4}
     assert [row["n"] for row in answer["summary"]] == [1] * 4
@@ -98,7 +105,7 @@ def test_a_study_is_run_reported_and_then_skipped(call, trained, monkeypatch):
     status, out, _ = call(*TINY, "--sort", "error")
     assert status == 0
     assert "learned-exponential-full-k4" in out
-    assert "Report: reports/ablation-digits/index.html" in out
+    assert "Report: reports/ablation-digits" in out
     assert {path: path.stat().st_mtime_ns for path in before} == before
     rows = json.loads(call(*TINY, "--dry-run", "--json")[1])["runs"]
     assert {row["state"] for row in rows} == {"done"}
@@ -125,7 +132,7 @@ def test_settings_come_from_a_toml_file_and_an_option_wins(call, tmp_path):
         'grouping = ["learned"]\ngrowth-rate = 8\nseeds = 2\nstages = [1, 1]\n'
     )
     status, out, _ = call(
-        "study.toml", "--seeds", "1", "--dry-run", "--json", "--study", "grouping", "--sizes", ""
+        "study.toml", "--seeds", "1", "--dry-run", "--json", "--study", "grouping", "--sizes", "", *TINY[-2:]
     )
     rows = json.loads(out)["runs"]
     assert status == 0
@@ -220,7 +227,7 @@ def test_a_failed_run_is_reported_with_its_reason_and_exit_status_1(call, monkey
     assert err.count("OSError: disk full") == 4
 
 
-def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_the_same_command_does(call, tmp_path):
+def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_the_same_command_does(call, tmp_path, no_report):
     settings = [*TINY, "--epochs", "12", "--grouping", "learned"]
     command = [sys.executable, "-m", "analysis.ablate", *settings]
     process = subprocess.Popen(
@@ -242,7 +249,9 @@ def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_the_same_command_does(call, 
     assert "Report: " in out
 
 
-def test_force_begins_runs_of_other_code_anew_and_only_force_does(call, trained, tmp_path, monkeypatch):
+def test_force_begins_runs_of_other_code_anew_and_only_force_does(
+    call, trained, tmp_path, monkeypatch, no_report
+):
     shutil.copytree(trained[0] / "runs", tmp_path / "runs")
     store = RunStore(tmp_path / "runs")
     left = store.runs()[0]
@@ -262,8 +271,8 @@ def test_force_begins_runs_of_other_code_anew_and_only_force_does(call, trained,
     assert status == 0
     assert f"superseded/{left.name}.1" in err
     assert "The runs were not all trained with the same condense_core: 0123456789ab (1 runs), " in out
-    page = (tmp_path / "reports" / "ablation-digits" / "index.html").read_text()
-    assert "not all trained with the same condense_core" in page
+    (finding,) = [text for text in Chapter(store, "ablation-digits").findings if "not all trained" in text]
+    assert finding in out
 
 
 def in_this_process(configs, store, data_dir, jobs, stop, force):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from pathlib import Path
@@ -12,8 +11,8 @@ import torch
 from conftest import small_run
 
 from analysis import running
-from analysis.running import StopSwitch, execute, execute_all
-from condense_core import CondenseNet, RecipeConfig
+from analysis.running import execute
+from condense_core import CondenseNet
 from condense_core.files import write_json
 from condense_core.runs import RunStore
 
@@ -65,26 +64,6 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_files(store, tmp_path, polls
     whole = RunStore(tmp_path / "whole")
     execute(config, whole, Path("data"))
     assert store.run(config).contents() == whole.run(config).contents()
-
-
-def test_the_number_of_jobs_changes_no_result(store, tmp_path):
-    configs = [small_run(seed) for seed in range(2)]
-    outcomes = list(execute_all(configs, store, Path("data"), 2, StopSwitch()))
-    assert {outcome.state for outcome in outcomes} == {"done"}
-    alone = RunStore(tmp_path / "alone")
-    for config in configs:
-        execute(config, alone, Path("data"))
-        assert store.run(config).contents() == alone.run(config).contents()
-
-
-def test_a_run_that_diverges_is_kept_and_said_and_the_metrics_stay_json(store):
-    config = dataclasses.replace(small_run(), recipe=RecipeConfig(epochs=2, learning_rate=1e30))
-    outcome = execute(config, store, Path("data"))
-    assert outcome.state == "diverged"
-    assert "epoch 1" in outcome.reason
-    assert execute(config, store, Path("data")).state == "diverged"
-    for path in store.run(config).folder.rglob("*.json"):
-        json.loads(path.read_text(), parse_constant=pytest.fail)
 
 
 def test_a_run_that_fails_says_why_and_is_tried_again(store, monkeypatch):

@@ -71,9 +71,8 @@ def interrupt(folder: Path, *signals: int) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_once_interrupted_a_run_saves_its_state_and_ends_cleanly(tmp_path, number):
-    status, out, err = interrupt(tmp_path, number)
+def test_at_sigterm_as_at_ctrl_c_a_run_saves_its_state_and_ends_cleanly(tmp_path):
+    status, out, err = interrupt(tmp_path, signal.SIGTERM)
     assert (status, json.loads(out)) == (0, ["stopped"]), err
     assert "Traceback" not in err
     (run,) = RunStore(tmp_path / "runs").runs()
@@ -94,7 +93,9 @@ def test_interrupted_twice_it_ends_at_once_and_what_there_is_goes_on(tmp_path):
     assert [row["epoch"] for row in run.epochs()] == [*range(1, len(run.epochs()) + 1)]
 
 
-def test_a_worker_killed_by_the_system_is_retried_once_then_reported_and_the_others_go_on(store, monkeypatch):
+def test_a_worker_killed_by_the_system_is_retried_once_then_reported_and_jobs_change_no_result(
+    store, tmp_path, monkeypatch
+):
     monkeypatch.setattr(running, "_execute_in_worker", deadly)
     configs = [small_run(seed) for seed in (1, 0, 2)]
     outcomes = {outcome.run: outcome for outcome in execute_all(configs, store, DATA, 2, StopSwitch())}
@@ -102,6 +103,10 @@ def test_a_worker_killed_by_the_system_is_retried_once_then_reported_and_the_oth
     assert dead.state == store.run(configs[1]).status["state"] == "failed"
     assert dead.reason == "its process was killed by signal 9 (2 attempts), perhaps for want of memory"
     assert (again.state, other.state) == ("done", "done")
+    alone = RunStore(tmp_path / "alone")
+    for config in (configs[0], configs[2]):
+        execute(config, alone, DATA)
+        assert store.run(config).contents() == alone.run(config).contents()
 
 
 def test_a_quota_on_files_is_named_with_the_file_and_the_run_goes_on_without_it(store, tmp_path):
