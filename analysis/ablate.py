@@ -180,7 +180,7 @@ def ablate(
         study = Study.of(config, device, cluster.has_gpu if cluster else gpu_is_here)
         if cluster:
             cluster.check(study.run_configs()[0][1])
-        _check_runs(study, store)
+        _check_runs(study, store, thoroughly=not dry_run)
     if dry_run:
         if is_first_rank():
             _print_plan(study, store, as_json, jobs, cluster)
@@ -228,11 +228,13 @@ def _check_name(name: str) -> None:
         raise ValueError(f"name {name!r}: must be a plain file name")
 
 
-def _check_runs(study: Study, store: RunStore) -> None:
+def _check_runs(study: Study, store: RunStore, thoroughly: bool) -> None:
     """Raise ValueError where a run that was begun is damaged: nothing may be built on it."""
-    from condense_core.records import damage
+    from condense_core.records import check_run, damage
 
-    faults = [fault for _, config in study.run_configs() if (fault := damage(store, config.name))]
+    check = check_run if thoroughly else lambda run: (run.config, run.status, run.seconds())
+    names = [config.name for _, config in study.run_configs()]
+    faults = [fault for name in names if (fault := damage(store, name, check))]
     if faults:
         more = f" (and {len(faults) - 1} more runs are damaged)" if faults[1:] else ""
         raise ValueError(f"{faults[0]}; remove the run's folder to train it anew{more}")

@@ -115,12 +115,12 @@ def disturb(study: Study, store: RunStore, draws: random.Random, number: int) ->
     if number % 3 == 0:
 
         def in_a_write() -> None:
-            with Files(store.root, draws.randrange(1, 400), kill).watched():
+            with Files(store.root, draws.randrange(1, 200), kill).watched():
                 train(study, store, draws)
 
         return "killed in a write" if kill_after(forked(in_a_write), 3) else ""
     child = forked(lambda: train(study, store, draws))
-    return "killed at a moment" if kill_after(child, draws.uniform(0.02, 1.2)) else ""
+    return "killed at a moment" if kill_after(child, draws.uniform(0.02, 0.6)) else ""
 
 
 def damage(store: RunStore, draws: random.Random) -> str:

@@ -173,12 +173,12 @@ def check_links(run: Run) -> None:
             check_inside(Path(folder, name), run.folder)
 
 
-def damage(store: RunStore, name: str) -> str | None:
-    """What is wrong with a run of a store that was begun; None where nothing is."""
+def damage(store: RunStore, name: str, check: Callable[[Run], Any] = check_run) -> str | None:
+    """What `check` finds wrong with a run of a store that was begun; None where nothing is."""
     try:
         run = store.named(name)
         if run.begun:
-            check_run(run)
+            check(run)
     except (ValueError, OSError) as error:
         return str(error)
     return None
