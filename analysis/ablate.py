@@ -183,7 +183,8 @@ def ablate(
         _check_runs(study, store, thoroughly=not dry_run)
     if dry_run:
         if is_first_rank():
-            _print_plan(study, store, as_json, jobs, cluster)
+            with bad_input():
+                _print_plan(study, store, as_json, jobs, cluster)
         return 0
     if launched_ranks() > 1:
         with bad_input():
@@ -232,7 +233,7 @@ def _check_runs(study: Study, store: RunStore, thoroughly: bool) -> None:
     """Raise ValueError where a run that was begun is damaged: nothing may be built on it."""
     from condense_core.records import check_run, damage
 
-    check = check_run if thoroughly else lambda run: (run.config, run.status, run.seconds())
+    check = check_run if thoroughly else lambda run: (run.record, run.status)
     names = [config.name for _, config in study.run_configs()]
     faults = [fault for name in names if (fault := damage(store, name, check))]
     if faults:

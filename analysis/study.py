@@ -242,11 +242,12 @@ class Study:
 
     def run_configs(self) -> list[tuple[Variant, RunConfig]]:
         """Every run of the study, seed by seed, so that an interrupted study has whole seeds."""
-        return [
-            (variant, self._run_config(variant, seed))
-            for seed in range(self.config.seeds)
-            for variant in self.variants
-        ]
+        return list(self._run_configs)
+
+    @cached_property
+    def _run_configs(self) -> tuple[tuple[Variant, RunConfig], ...]:
+        seeds = range(self.config.seeds)
+        return tuple((variant, self._run_config(variant, seed)) for seed in seeds for variant in self.variants)
 
     def _run_config(self, variant: Variant, seed: int) -> RunConfig:
         config = self.config

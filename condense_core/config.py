@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Literal
 
 from .settings import Checked, identity, nearest, setting
@@ -217,7 +218,7 @@ class RunConfig(Checked):
         if self.recipe.precision != "float32" and self.device != "cuda":
             raise ValueError(f"precision {self.recipe.precision!r}: needs device 'cuda'; valid: float32")
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Ten hex digits of SHA-256 over model, recipe, data and seed: stable across machines."""
         named = {key: value for key, value in identity(self).items() if key not in HOW_COMPUTED}

@@ -55,7 +55,6 @@ def _valid_range(rules: Mapping[str, Any], kind: str) -> str:
 
 
 def _check_number(name: str, value: Any, kind: type, rules: Mapping[str, Any]) -> None:
-    expected = _valid_range(rules, "a whole number" if kind is int else "a number")
     numeric = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
     if (
         not numeric
@@ -64,6 +63,7 @@ def _check_number(name: str, value: Any, kind: type, rules: Mapping[str, Any]) -
         or (rules["at_most"] is not None and value > rules["at_most"])
         or (rules["below"] is not None and value >= rules["below"])
     ):
+        expected = _valid_range(rules, "a whole number" if kind is int else "a number")
         raise ValueError(f"{name} {value!r}: must be {expected}")
 
 
@@ -114,13 +114,13 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def identity(config: Any) -> dict[str, Any]:
     """`to_dict` without the settings that came later, where they are at their default."""
-    values = to_dict(config)
+    values: dict[str, Any] = {}
     for item in fields(config):
         value = getattr(config, item.name)
         if is_dataclass(value):
             values[item.name] = identity(value)
-        elif item.metadata.get("later") and value == item.default:
-            del values[item.name]
+        elif not (item.metadata.get("later") and value == item.default):
+            values[item.name] = list(value) if isinstance(value, tuple) else value
     return values
 
 
@@ -145,8 +145,22 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
     if isinstance(hint, type) and issubclass(hint, Checked):
         if not isinstance(value, Mapping):
             raise ValueError(f"{key} {value!r}: must be a table of settings")
-        return from_dict(hint, value)
+        return _part(hint, value)
     return tuple(value) if isinstance(value, list) else value
+
+
+def _part(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """`from_dict`; the runs of a study share their parts, which are then checked once."""
+    try:
+        text = json.dumps(values)
+    except (TypeError, ValueError):  # what JSON does not have
+        return from_dict(kind, values)
+    return cast(Config, _known_part(kind, text))
+
+
+@lru_cache(maxsize=1024)
+def _known_part(kind: type[Any], text: str) -> Any:
+    return from_dict(kind, json.loads(text))
 
 
 def to_json(config: Any) -> str:
