@@ -155,7 +155,7 @@ def _part(kind: type[Config], values: Mapping[str, Any]) -> Config:
         text = json.dumps(values)
     except (TypeError, ValueError):  # what JSON does not have
         return from_dict(kind, values)
-    return cast(Config, _known_part(kind, text))
+    return cast(Config, _known_part(cast(Any, kind), text))
 
 
 @lru_cache(maxsize=1024)
