@@ -231,7 +231,7 @@ def _check_name(name: str) -> None:
 
 def _check_runs(study: Study, store: RunStore, thoroughly: bool) -> None:
     """Raise ValueError where a run that was begun is damaged: nothing may be built on it."""
-    from condense_core.records import check_run, damage
+    from condense_core.damage import check_run, damage
 
     check = check_run if thoroughly else lambda run: (run.record, run.status)
     names = [config.name for _, config in study.run_configs()]

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from condense_core.config import ModelConfig, RecipeConfig, RunConfig
-from condense_core.records import LeftOut, damage
+from condense_core.damage import damage
+from condense_core.records import LeftOut
 from condense_core.runs import Run, RunStore
 from condense_core.settings import from_dict, to_dict
 

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from condense_core.config import DataConfig, RunConfig
 from condense_core.locks import RunHeld
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from condense_core.locks import Hold
     from condense_core.training import EpochRecord, Result, StageRecord, Trainer
 
-    from .cluster import Cluster
 
 CHECKPOINT_SECONDS = 10.0  # small runs must not spend their time waiting for the disk
 ATTEMPTS = 2  # of a run whose process is killed
@@ -224,6 +223,21 @@ def default_jobs(threads: int, device: str) -> int:
     return 1 if device == "cuda" else max(1, (os.cpu_count() or 1) // threads)
 
 
+class Engine(Protocol):
+    """What trains runs elsewhere than in processes of this machine (`analysis.cluster`)."""
+
+    def execute_all(
+        self,
+        configs: Iterable[RunConfig],
+        store: RunStore,
+        data_dir: Path,
+        jobs: int | None,
+        stop: StopSwitch,
+        force: bool = False,
+    ) -> Iterator[Outcome]:
+        """Train runs; yields outcomes as they come."""
+
+
 def run_all(
     configs: Sequence[RunConfig],
     store: RunStore,
@@ -231,7 +245,7 @@ def run_all(
     jobs: int | None = None,
     progress: bool = False,
     force: bool = False,
-    cluster: Cluster | None = None,
+    cluster: Engine | None = None,
 ) -> list[Outcome]:
     """Train runs, `jobs` at once (in this process if 1), and return what became of each.
 

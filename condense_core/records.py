@@ -1,21 +1,13 @@
-"""What the records of a run store hold, and whether those of a run fit one another."""
+"""What the records of a run store hold."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from .config import LEARNED, ModelConfig
-from .cost import cost_table
-from .untrusted import Between, check_inside, check_record, plain_name
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from .runs import Run, RunStore
+from .untrusted import Between, check_record, plain_name
 
 Source = TypeVar("Source")
 Found = TypeVar("Found")
@@ -147,57 +139,3 @@ def check_stage(record: Any, path: Path) -> dict[str, Any]:
             check_record(record[moment], EVALUATION, f"{path}: {moment}")
     plain_name(record["tensors"], f"{path}: tensors")
     return record
-
-
-def check_run(run: Run) -> None:
-    """Read all that reports read of a run. Raises ValueError or OSError, naming the file that is damaged."""
-    check_links(run)
-    config, done = run.config.model, run.status["state"] == "done"
-    epochs, stages = run.epochs(), run.stages()
-    run.seconds()
-    names = [record["stage"] for record in stages]
-    there = {"result.json": run.result, "metrics.jsonl": epochs, "stages/end.json": None in names}
-    if done and not all(there.values()):
-        name = next(name for name, found in there.items() if not found)
-        raise ValueError(f"{run.folder / name}: is missing or empty, though the run is done")
-    if len(set(names)) < len(names) or any(name is not None and name > config.last_stage for name in names):
-        raise ValueError(f"{run.folder / 'stages'}: {names} must be 0 to {config.last_stage} and the end")
-    for record in stages if done else ():
-        check_masks(run.stage_arrays(record), config, run.folder / "stages" / record["tensors"])
-
-
-def check_links(run: Run) -> None:
-    """Raise ValueError where a link leads out of a run's folder: what is written there would be outside."""
-    for folder, folders, names in os.walk(run.folder):
-        for name in (*folders, *names):
-            check_inside(Path(folder, name), run.folder)
-
-
-def damage(store: RunStore, name: str, check: Callable[[Run], Any] = check_run) -> str | None:
-    """What `check` finds wrong with a run of a store that was begun; None where nothing is."""
-    try:
-        run = store.named(name)
-        if run.begun:
-            check(run)
-    except (ValueError, OSError) as error:
-        return str(error)
-    return None
-
-
-def check_masks(arrays: dict[str, np.ndarray], model: ModelConfig, path: Path) -> None:
-    """Raise ValueError unless masks and importances are those of a configuration's layers."""
-    masks = {name.removeprefix("mask."): array for name, array in arrays.items() if name.startswith("mask.")}
-    layers = {
-        layer.name: (layer.groups, layer.in_channels)
-        for layer in cost_table(model, 0).layers
-        if layer.operator == "conv1x1"
-    }
-    if model.grouping in LEARNED and not layers.keys() <= masks.keys():
-        raise ValueError(f"{path}: has no mask of {min(layers.keys() - masks.keys())}")
-    for name, mask in masks.items():
-        importance = arrays.get(f"importance.{name}")
-        shape = layers.get(name, mask.shape)
-        if mask.dtype != bool or mask.ndim != 2 or mask.shape != shape:
-            raise ValueError(f"{path}: mask.{name} must be true or false, of shape {shape}")
-        if importance is None or importance.dtype.kind != "f" or importance.shape != mask.shape:
-            raise ValueError(f"{path}: importance.{name} must be numbers of shape {shape}")

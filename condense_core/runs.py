@@ -36,6 +36,7 @@ from .files import UNFINISHED, append_row, flush, make_folder, move, write_atomi
 from .settings import from_dict, to_dict
 from .untrusted import (
     check_inside,
+    check_links,
     check_record,
     load_arrays,
     plain_name,
@@ -248,7 +249,7 @@ class Run:
 
     def check_links(self) -> None:
         """Raise ValueError where a link leads out of the run's folder, and what is written would too."""
-        records.check_links(self)
+        check_links(self.folder)
 
     def begin(self, config: RunConfig, data_fingerprint: str, force: bool = False) -> None:
         """Write the configuration of a new run, or see whether one that was begun can go on.

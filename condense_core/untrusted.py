@@ -45,6 +45,13 @@ def check_inside(path: Path, root: Path) -> Path:
     return path
 
 
+def check_links(root: Path) -> None:
+    """Raise ValueError where a link below `root` leads out of it: what is written there would be outside."""
+    for folder, folders, names in os.walk(root):
+        for name in (*folders, *names):
+            check_inside(Path(folder, name), root)
+
+
 def _leads_below(path: Path, root: Path) -> bool:
     try:
         return path.resolve().is_relative_to(root.resolve())

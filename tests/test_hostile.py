@@ -39,8 +39,9 @@ from analysis.running import execute
 from analysis.targets import load_run
 from analysis.text import inert
 from condense_core import ModelConfig, condense, load_official
+from condense_core.damage import check_run
 from condense_core.files import write_json
-from condense_core.records import LeftOut, check_run
+from condense_core.records import LeftOut
 from condense_core.runs import Run, RunStore
 from condense_core.stored import load_condensed, save_condensed
 
