@@ -282,7 +282,12 @@ _should_stop: Callable[[], bool] = never
 def _start_worker(event: Event, now: Event) -> None:
     """Let a worker see the switch, which a scheduler's SIGTERM to all processes sets as well."""
     global _should_stop  # noqa: PLW0603 — a worker is told once, when it starts
-    _should_stop = event.is_set
+    parent = os.getppid()
+
+    def should_stop() -> bool:
+        return event.is_set() or os.getppid() != parent  # the study was killed: nobody waits for its runs
+
+    _should_stop = should_stop
 
     def stop(signum: int, frame: Any) -> None:
         event.set()

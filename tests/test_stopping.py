@@ -80,6 +80,22 @@ def test_at_sigterm_as_at_ctrl_c_a_run_saves_its_state_and_ends_cleanly(tmp_path
     assert run.load_checkpoint()[1]["epoch"] == len(run.epochs()) > 0
 
 
+def test_a_study_that_is_killed_alone_leaves_no_worker_that_trains_on(tmp_path):
+    (tmp_path / "long.py").write_text(LONG)
+    process = subprocess.Popen([sys.executable, tmp_path / "long.py", tmp_path / "runs"])
+    until = time.monotonic() + 120
+    while not any(path.stat().st_size for path in tmp_path.glob("runs/*/metrics.jsonl")):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    (run,) = RunStore(tmp_path / "runs").runs()
+    while run.status["state"] == "running" and time.monotonic() < until:
+        time.sleep(0.05)
+    assert run.status["state"] == "stopped"
+    assert run.load_checkpoint()[1]["epoch"] == len(run.epochs()) > 0
+
+
 def test_interrupted_twice_it_ends_at_once_and_what_there_is_goes_on(tmp_path):
     status, _, err = interrupt(tmp_path, signal.SIGINT, signal.SIGINT)
     assert status != 0
