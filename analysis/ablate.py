@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import click
 
 from condense_core.settings import nearest
+from condense_core.untrusted import plain_name
 
-from .cli import bad_input, check_writable, is_first_rank, launched_ranks, main, one_line
+from .cli import bad_input, check_writable, is_first_rank, launched_ranks, main, one_line, signals_to
 from .study_config import DEFAULTS, StudyConfig, study_config
 from .text import say
 
@@ -167,7 +167,7 @@ def ablate(
 
             settings = ranks.suited(settings, jobs, engine)
         config = study_config(**settings)
-        _check_name(config.name)
+        plain_name(config.name, "name")
         check_writable(runs, reports)
         from condense_core.runs import RunStore
 
@@ -222,11 +222,6 @@ def _print_studies(as_json: bool) -> int:
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _check_name(name: str) -> None:
-    if name != Path(name).name or name.startswith("."):
-        raise ValueError(f"name {name!r}: must be a plain file name")
 
 
 def _check_runs(study: Study, store: RunStore, thoroughly: bool) -> None:
@@ -321,12 +316,8 @@ def stopping(stop: StopSwitch) -> Iterator[None]:
         stop.event.set()
         say("Stopping: the runs save their state. Once more to stop at once.", err=True)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with signals_to(handle):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _conclude(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,17 @@ def check_writable(*folders: Path) -> None:
         there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise PermissionError(f"{folder}: cannot be written ({there} is read-only or not a folder)")
+
+
+@contextmanager
+def signals_to(handle: Callable[[int, Any], None]) -> Iterator[None]:
+    """Let SIGINT and SIGTERM call `handle` meanwhile."""
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def launched_ranks() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 import threading
@@ -17,7 +16,7 @@ from condense_core.config import RunConfig
 from condense_core.locks import Hold
 from condense_core.runs import Run, RunStore
 
-from .cli import is_first_rank, launched_ranks, one_line
+from .cli import is_first_rank, launched_ranks, one_line, signals_to
 from .running import Outcome, execute, load_data, refuse_changed
 from .text import say
 
@@ -107,12 +106,8 @@ def stopping() -> Iterator[Callable[[], bool]]:
             say("Stopping: the run saves its state.", err=True)
         asked.set()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with signals_to(handle):
         yield lambda: any_rank(asked.is_set())
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _leave(run: Run, ranks: Ranks, error: Exception) -> NoReturn:

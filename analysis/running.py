@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from condense_core.config import DataConfig, RunConfig
 from condense_core.locks import RunHeld
@@ -223,21 +223,6 @@ def default_jobs(threads: int, device: str) -> int:
     return 1 if device == "cuda" else max(1, (os.cpu_count() or 1) // threads)
 
 
-class Engine(Protocol):
-    """What trains runs elsewhere than in processes of this machine (`analysis.cluster`)."""
-
-    def execute_all(
-        self,
-        configs: Iterable[RunConfig],
-        store: RunStore,
-        data_dir: Path,
-        jobs: int | None,
-        stop: StopSwitch,
-        force: bool = False,
-    ) -> Iterator[Outcome]:
-        """Train runs; yields outcomes as they come."""
-
-
 def run_all(
     configs: Sequence[RunConfig],
     store: RunStore,
@@ -245,21 +230,22 @@ def run_all(
     jobs: int | None = None,
     progress: bool = False,
     force: bool = False,
-    cluster: Engine | None = None,
+    elsewhere: Callable[..., Iterator[Outcome]] | None = None,
 ) -> list[Outcome]:
     """Train runs, `jobs` at once (in this process if 1), and return what became of each.
 
-    On a `cluster` as many at once as it carries, or `jobs` if that is less.
+    `elsewhere` takes the place of `execute_all`: with `jobs` None it trains as many at once as it carries.
     `progress` shows a bar of those that are left: a widget in a notebook, text elsewhere.
     """
     from tqdm.auto import tqdm
 
-    finished = [outcome for config in configs if (outcome := _finished(store.run(config)))]
-    left = [config for config in configs if not _finished(store.run(config))]
+    known = [(config, _finished(store.run(config))) for config in configs]
+    finished = [outcome for _, outcome in known if outcome]
+    left = [config for config, outcome in known if not outcome]
     if not left:
         return finished
-    if cluster:
-        outcomes = cluster.execute_all(left, store, data_dir, jobs, StopSwitch(), force)
+    if elsewhere:
+        outcomes = elsewhere(left, store, data_dir, jobs, StopSwitch(), force)
     elif jobs is None or jobs == 1:
         outcomes = (execute(config, store, data_dir, force=force) for config in left)
     else:

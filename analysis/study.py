@@ -351,7 +351,8 @@ class Study:
             load(self.config.data_config, data_dir)  # a bad image is named before anything starts
             store.create()
             store.write_study(self.config.name, self.record())
-            outcomes = run_all(configs, store, data_dir, jobs, progress, force, cluster)
+            elsewhere = cluster.execute_all if cluster else None
+            outcomes = run_all(configs, store, data_dir, jobs, progress, force, elsewhere)
         for outcome in outcomes:
             for note in outcome.notes:
                 warnings.warn(f"{outcome.run}: {note}", stacklevel=2)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from outcome import keep
 from analysis import running
 from analysis.running import execute
 from analysis.study import Study
+from analysis.study_config import command
 from condense_core.runs import FINISHED, RunStore
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -82,18 +84,16 @@ def kill_after(child: int, seconds: float) -> bool:
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
-def kill_command(store: RunStore, seconds: float) -> bool:
+def kill_command(study: Study, store: RunStore, seconds: float) -> bool:
     """Kill `python -m analysis.ablate` and all its workers some seconds after they begin to train."""
-    options = []
-    for name, value in SETTINGS.items():
-        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        flag = f"--{name.replace('_', '-')}"
-        options += [flag if value else f"--no-{flag[2:]}"] if isinstance(value, bool) else [flag, text]
+    asked = shlex.split(command(study.config))[1:]
     with tempfile.TemporaryDirectory() as reports:
-        command = [sys.executable, "-m", "analysis.ablate", *options, "--jobs", "2"]
-        places = ["--runs", str(store.root), "--reports", reports, "--data-dir", str(DATA)]
+        places = ["--jobs", "2", "--runs", str(store.root), "--reports", reports, "--data-dir", str(DATA)]
         process = subprocess.Popen(
-            command + places, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [sys.executable, *asked, *places],
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         until = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < until and not _held(store):
@@ -111,7 +111,7 @@ def _held(store: RunStore) -> bool:
 def disturb(study: Study, store: RunStore, draws: random.Random, number: int) -> str:
     """One fault: what was done, or '' where nothing was there to disturb."""
     if number % 10 == 9:
-        return "killed command" if kill_command(store, draws.uniform(0, 2)) else ""
+        return "killed command" if kill_command(study, store, draws.uniform(0, 2)) else ""
     if number % 3 == 0:
 
         def in_a_write() -> None:

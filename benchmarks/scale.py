@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,12 +71,7 @@ def step_memory() -> dict[str, float]:
 
 def median_seconds(work: Callable[[], Any], repeats: int) -> float:
     """Median over some repeats."""
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+    return statistics.median(times_in_turn({"work": work}, 0, repeats)["work"])
 
 
 def photographs(folder: Path, count: int) -> ImageFiles:

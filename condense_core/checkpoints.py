@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .files import write_atomically
 from .records import NUMBERS
-from .untrusted import check_inside, check_record, load_arrays, notes_of, parse_json, read_tensors
+from .untrusted import check_record, load_arrays, notes_of, parse_json, read_checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +25,7 @@ NAME = re.compile(
     r"step-(?P<step>\d+)(\.stage-(?P<stage>\d+))?\.(?P<checksum>[0-9a-f]{16})\.safetensors", re.ASCII
 )
 NEWEST = 2
+DIGITS = 16  # of a checksum in a name
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,7 @@ class Checkpoint:
 
     def read(self) -> bytes:
         """Its bytes. Raises ValueError where they are not those that were written."""
-        content = read_tensors(check_inside(self.path, self.path.parents[1]))
-        if _checksum(content) != self.checksum:
-            raise ValueError(f"{self.path}: does not match its checksum")
-        return content
-
-
-def _checksum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+        return read_checked(self.path, self.path.parents[1], self.checksum, DIGITS)
 
 
 def checkpoints(folder: Path) -> list[Checkpoint]:
@@ -65,7 +59,8 @@ def save(folder: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
 
     notes = {"numbers": json.dumps(dict(numbers), sort_keys=True)}
     content = to_bytes(dict(tensors), notes)
-    parts = [f"step-{numbers['step']:08}", *([] if stage is None else [f"stage-{stage}"]), _checksum(content)]
+    checksum = hashlib.sha256(content).hexdigest()[:DIGITS]
+    parts = [f"step-{numbers['step']:08}", *([] if stage is None else [f"stage-{stage}"]), checksum]
     write_atomically(folder / f"{'.'.join(parts)}.safetensors", lambda file: file.write(content))
     keep(folder, NEWEST)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -55,22 +55,18 @@ def _git() -> dict[str, Any]:
         return {"commit": None, "dirty": None}
 
 
-def changes(record: Mapping[str, Any], data_fingerprint: str | None = None) -> list[str]:
-    """What is no longer as it was when a run was begun: code, torch, and the data where it is known."""
-    return list(_changes(record, data_fingerprint))
-
-
-def _changes(record: Mapping[str, Any], data_fingerprint: str | None) -> Iterator[str]:
-    then, now = record["environment"], environment()
+def changes(record: Mapping[str, Any], data_fingerprint: str) -> list[str]:
+    """What is no longer as it was when a run was begun: code, torch, data."""
+    then, now, found = record["environment"], environment(), []
     if then.get("code") != now["code"]:
         files = _changed_files(record.get("code", {}))
-        yield f"condense_core: {then.get('code', 'unknown')} then, {now['code']} now" + (
-            f" ({', '.join(files)})" if files else ""
-        )
+        names = f" ({', '.join(files)})" if files else ""
+        found.append(f"condense_core: {then.get('code', 'unknown')} then, {now['code']} now{names}")
     if then.get("torch") != now["torch"]:
-        yield f"torch: {then.get('torch', 'unknown')} then, {now['torch']} now"
-    if data_fingerprint not in (None, record["data_fingerprint"]):
-        yield f"data: {record['data_fingerprint']} then, {data_fingerprint} now"
+        found.append(f"torch: {then.get('torch', 'unknown')} then, {now['torch']} now")
+    if data_fingerprint != record["data_fingerprint"]:
+        found.append(f"data: {record['data_fingerprint']} then, {data_fingerprint} now")
+    return found
 
 
 def _changed_files(then: Mapping[str, str]) -> list[str]:

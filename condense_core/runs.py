@@ -40,9 +40,9 @@ from .untrusted import (
     check_record,
     load_arrays,
     plain_name,
+    read_checked,
     read_json,
     read_rows,
-    read_tensors,
 )
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class Run:
     def stage_arrays(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """'mask.<layer>' and 'importance.<layer>' of a stage record, checked against its checksum."""
         path = self.folder / "stages" / plain_name(record["tensors"], "tensors")
-        return load_arrays(self._checked(path, record["sha256"]), path, "numpy")
+        return load_arrays(read_checked(path, self.folder, record["sha256"]), path, "numpy")
 
     def stage_tensors(self, record: Mapping[str, Any]) -> dict[str, Tensor]:
         """`stage_arrays` for torch, which takes seconds to load."""
@@ -327,8 +327,7 @@ class Run:
 
     def drop_epochs_after(self, epoch: int) -> None:
         """Drop the rows of epochs that will be trained again."""
-        for name in ("metrics.jsonl", "timing.jsonl"):
-            shape = records.EPOCH if name == "metrics.jsonl" else records.TIMING
+        for name, shape in (("metrics.jsonl", records.EPOCH), ("timing.jsonl", records.TIMING)):
             kept = [row for row in self._rows(name, shape) if row["epoch"] <= epoch]
             text = "".join(json.dumps(row) + "\n" for row in kept)
             write_atomically(self.folder / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
@@ -389,14 +388,7 @@ class Run:
     def weights(self) -> dict[str, Tensor]:
         """The last weights of a run that is done, checked against their checksum."""
         path = self.folder / "weights.safetensors"
-        return load_arrays(self._checked(path, self.result["weights_sha256"]), path)
-
-    def _checked(self, path: Path, sha256: str) -> bytes:
-        """The content of a safetensors file. Raises ValueError where it is not that of the checksum."""
-        content = read_tensors(check_inside(path, self.folder))
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise ValueError(f"{path}: does not match its checksum")
-        return content
+        return load_arrays(read_checked(path, self.folder, self.result["weights_sha256"]), path)
 
 
 def _settings(config: Any) -> str:

@@ -6,6 +6,7 @@ Every fault is a ValueError of one line that names the file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -253,6 +254,14 @@ def read_tensors(path: Path, at_most: int = LARGEST_TENSORS) -> bytes:
             raise ValueError(f"{path}: has {status.st_size:,} bytes, more than {at_most:,}")
         file.seek(0)
         return file.read(status.st_size)
+
+
+def read_checked(path: Path, root: Path, checksum: str, digits: int = 64) -> bytes:
+    """A safetensors file below `root`, as `read_tensors`, with the first `digits` of its SHA-256."""
+    content = read_tensors(check_inside(path, root))
+    if hashlib.sha256(content).hexdigest()[:digits] != checksum:
+        raise ValueError(f"{path}: does not match its checksum")
+    return content
 
 
 def _length_of_tensors(header: bytes, path: Path) -> int:

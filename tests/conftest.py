@@ -51,6 +51,14 @@ def digits() -> Dataset:
     return load(DataConfig("digits", train_images=192))
 
 
+@pytest.fixture
+def store(tmp_path) -> RunStore:
+    """An empty run store."""
+    store = RunStore(tmp_path / "runs")
+    store.create()
+    return store
+
+
 SMALL_STUDY = {
     "name": "small",
     "device": "cpu",

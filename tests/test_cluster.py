@@ -63,13 +63,6 @@ def cluster(machines):
         yield cluster
 
 
-@pytest.fixture
-def store(tmp_path) -> RunStore:
-    store = RunStore(tmp_path / "runs")
-    store.create()
-    return store
-
-
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory) -> dict[str, dict[str, bytes]]:
     """What the runs come to on this machine, without a cluster."""

@@ -28,10 +28,9 @@ DATA = Path("data")
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch) -> RunStore:
-    monkeypatch.setattr(running, "CHECKPOINT_SECONDS", 0.0)  # after every epoch
-    store = RunStore(tmp_path / "runs")
-    store.create()
+def store(store, monkeypatch) -> RunStore:
+    """Runs are saved after every epoch."""
+    monkeypatch.setattr(running, "CHECKPOINT_SECONDS", 0.0)
     return store
 
 

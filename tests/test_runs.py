@@ -17,13 +17,6 @@ from condense_core.files import write_json
 from condense_core.runs import RunStore
 
 
-@pytest.fixture
-def store(tmp_path) -> RunStore:
-    store = RunStore(tmp_path / "runs")
-    store.create()
-    return store
-
-
 def test_a_run_leaves_all_that_the_design_says_in_plain_formats(store):
     config = small_run()
     assert execute(config, store, Path("data")).state == "done"

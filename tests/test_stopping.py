@@ -44,13 +44,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture
-def store(tmp_path) -> RunStore:
-    store = RunStore(tmp_path / "runs")
-    store.create()
-    return store
-
-
 def interrupt(folder: Path, *signals: int) -> tuple[int, str, str]:
     """Exit status, output and errors of a long training whose processes all get some signals on the way."""
     (folder / "long.py").write_text(LONG)
