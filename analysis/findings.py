@@ -101,6 +101,10 @@ def reference_sentences(summary: pd.DataFrame) -> list[str]:
     return sentences
 
 
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
+
+
 def unequal_terms(runs: pd.DataFrame) -> list[str]:
     """What of a study was trained with other code, torch or data than the rest, or not in one piece."""
     if runs.empty:
@@ -109,13 +113,13 @@ def unequal_terms(runs: pd.DataFrame) -> list[str]:
     for column, what in (("code", "condense_core"), ("torch", "torch"), ("data_fingerprint", "data")):
         counts = runs[column].fillna("unknown").value_counts()
         if len(counts) > 1:
-            parts = ", ".join(f"{value} ({count} runs)" for value, count in sorted(counts.items()))
+            parts = ", ".join(f"{value} ({_runs(count)})" for value, count in sorted(counts.items()))
             sentences.append(f"The runs were not all trained with the same {what}: {parts}.")
     apart = runs.run[~runs.bit_identical.astype(bool)]
     if len(apart):
         sentences.append(
-            f"{len(apart)} of the runs went on with other threads, device, execution or processor than before, "
-            f"so they are not bit-identical to runs of one piece: {', '.join(apart)}."
+            f"Not bit-identical to runs of one piece, for they went on with other threads, ranks, device, "
+            f"execution or processor than before: {_runs(len(apart))} ({', '.join(apart)})."
         )
     return sentences
 

@@ -270,7 +270,7 @@ def test_force_begins_runs_of_other_code_anew_and_only_force_does(
     status, out, err = call(*TINY, "--force")
     assert status == 0
     assert f"superseded/{left.name}.1" in err
-    assert "The runs were not all trained with the same condense_core: 0123456789ab (1 runs), " in out
+    assert "The runs were not all trained with the same condense_core: 0123456789ab (1 run), " in out
     (finding,) = [text for text in Chapter(store, "ablation-digits").findings if "not all trained" in text]
     assert finding in out
 
