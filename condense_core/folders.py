@@ -207,6 +207,10 @@ class FileReader(Dataset[tuple[np.ndarray, int]]):
         image = centre_crop(image, self.size) if seed is None else random_resized_crop(image, self.size, seed)
         return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)), self.files.labels[index]
 
+    def load_crops(self) -> None:
+        """Load what crops need: processes that are forked afterwards need not load it, each for itself."""
+        _crop(self.size, True)
+
     def centre(self, index: int) -> np.ndarray:
         """The centre crop of an image."""
         return self[index, None][0]

@@ -223,8 +223,10 @@ class StreamedImages:
         )
 
     def _stream(self, tasks: list[list[Task]]) -> Iterator[Batch]:
+        reader = FileReader(self.files, self.image_size)
+        reader.load_crops()
         loader: DataLoader[Any] = DataLoader(
-            FileReader(self.files, self.image_size),
+            reader,
             batch_sampler=tasks,
             collate_fn=partial(_collate, self.image_size),
             num_workers=STREAM_WORKERS,
