@@ -21,6 +21,7 @@ from .study_config import DEFAULTS, StudyConfig, study_config
 from .text import say
 
 if TYPE_CHECKING:
+    from condense_core.config import RunConfig
     from condense_core.runs import RunStore
 
     from .cluster import Cluster
@@ -184,7 +185,7 @@ def ablate(
     if dry_run:
         if is_first_rank():
             with bad_input():
-                _print_plan(study, store, as_json, jobs, cluster)
+                _print_plan(study, store, as_json, jobs, force, cluster)
         return 0
     if launched_ranks() > 1:
         with bad_input():
@@ -192,15 +193,20 @@ def ablate(
         if not is_first_rank():
             return 0  # whatever became of them, so that torchrun lets rank 0 say it
     else:
-        with bad_input():
-            from .running import refuse_changed
+        from .running import part
 
-            fingerprint = _load_data(study, data_dir)
-            if not force:
-                refuse_changed([config for _, config in study.run_configs()], store, fingerprint)
+        with bad_input():
+            outcomes, left = part([config for _, config in study.run_configs()], store)
+            if left:
+                _prepare(study, left, store, data_dir, force, cluster)
             store.create()
-        outcomes = _train(study, store, data_dir, jobs, force, cluster)
+            if note := study.enter(store):
+                say(note, err=True)
+        if left:
+            outcomes += _train(study, left, store, data_dir, jobs, force, cluster)
         connection.close()
+    if any(outcome.state == "stopped" for outcome in outcomes):
+        return _exit_status(outcomes, study.config.name)  # at once: whoever stops it does not want a report
     return _conclude(study, store, reports, outcomes, sort, as_json)
 
 
@@ -236,26 +242,38 @@ def _check_runs(study: Study, store: RunStore, thoroughly: bool) -> None:
         raise ValueError(f"{faults[0]}; remove the run's folder to train it anew{more}")
 
 
-def _load_data(study: Study, data_dir: Path) -> str:
-    """Decode the data once, so that a bad image is named before any run starts; returns its fingerprint."""
+def _prepare(
+    study: Study, left: list[RunConfig], store: RunStore, data_dir: Path, force: bool, cluster: Cluster | None
+) -> None:
+    """Raise ValueError where runs cannot start or go on; data is decoded once, so that a bad image is named."""
+    from .running import prepare_workers, refuse_changed
+
+    if not cluster:
+        prepare_workers()
     from condense_core.data import load
 
     from .progress import decoding
 
     with decoding() as progress:
-        return load(study.config.data_config, data_dir, progress).fingerprint
+        fingerprint = load(study.config.data_config, data_dir, progress).fingerprint
+    if not force:
+        refuse_changed(left, store, fingerprint)
 
 
 def _print_plan(
-    study: Study, store: RunStore, as_json: bool, jobs: int | None, cluster: Cluster | None
+    study: Study, store: RunStore, as_json: bool, jobs: int | None, force: bool, cluster: Cluster | None
 ) -> None:
     from .estimate import plan
+    from .progress import duration
+    from .running import default_jobs, part, refuse_changed
 
+    finished, left = part([config for _, config in study.run_configs()], store)
+    if not force:
+        refuse_changed(left, store, None)
     rows = plan(study, store)
     if as_json:
         click.echo(json.dumps({"study": study.config.name, "runs": rows}, indent=1))
         return
-    from .running import default_jobs
     from .text import count, print_table
 
     columns = ("run", "variant", "to base", "seed", "MACs", "params", "seconds", "state")
@@ -276,27 +294,36 @@ def _print_plan(
             for row in rows
         ],
     )
-    config = study.run_configs()[0][1]
-    slots = cluster.slots(config) if cluster else default_jobs(config.threads, config.device)
+    if not left:
+        say(f"All {len(finished)} runs are at their end: nothing is left to train. Nothing was written.")
+        return
+    slots = cluster.slots(left[0]) if cluster else default_jobs(left[0].threads, left[0].device)
     jobs = min(jobs, slots) if cluster and jobs else jobs or slots
-    left = sum(row["estimated_seconds"] for row in rows if row["state"] not in ("done", "diverged"))
-    say(f"About {left / jobs / 60:.1f} minutes are left with {jobs} runs at once. Nothing was written.")
+    seconds = sum(row["remaining_seconds"] for row in rows)
+    about = f"about {duration(seconds / jobs)} with {jobs} at once"
+    say(f"{len(left)} of {len(rows)} runs are left to train, {about}. Nothing was written.")
 
 
 def _train(
-    study: Study, store: RunStore, data_dir: Path, jobs: int | None, force: bool, cluster: Cluster | None
+    study: Study,
+    left: list[RunConfig],
+    store: RunStore,
+    data_dir: Path,
+    jobs: int | None,
+    force: bool,
+    cluster: Cluster | None,
 ) -> list[Outcome]:
     from .progress import show
     from .running import StopSwitch, default_jobs, execute_all
 
-    store.write_study(study.config.name, study.record())
     configs = [config for _, config in study.run_configs()]
-    stop = StopSwitch()
+    stop, at_once = StopSwitch(), ""
     if cluster:
-        ending = cluster.execute_all(configs, store, data_dir, jobs, stop, force)
+        ending = cluster.execute_all(left, store, data_dir, jobs, stop, force)
     else:
-        jobs = min(jobs or default_jobs(study.config.threads, study.device), len(configs))
-        ending = execute_all(configs, store, data_dir, jobs, stop, force)
+        jobs = min(jobs or default_jobs(study.config.threads, study.device), len(left))
+        ending, at_once = execute_all(left, store, data_dir, jobs, stop, force), f", {jobs} at once"
+    say(f"{study.config.name}: {len(left)} of {len(configs)} runs to train{at_once}", err=True)
     with stopping(stop), show(store, configs) as done:
         outcomes = []
         for outcome in ending:
@@ -308,11 +335,14 @@ def _train(
 @contextmanager
 def stopping(stop: StopSwitch) -> Iterator[None]:
     """Ctrl-C or SIGTERM once: every run saves its state and ends; twice: at once."""
+    asked = False  # here: a worker that got the signal too may have set the switch before
 
     def handle(signum: int, frame: Any) -> None:
-        if stop.event.is_set():
+        nonlocal asked
+        if asked:
             stop.now.set()
             raise KeyboardInterrupt
+        asked = True
         stop.event.set()
         say("Stopping: the runs save their state. Once more to stop at once.", err=True)
 
@@ -351,18 +381,25 @@ def _conclude(
         for sentence in sentences:
             say(f"- {sentence}")
         say(f"Report: {page} (beside it: its tables as .csv and .parquet, its figures as .svg)")
-    return _exit_status(outcomes, states)
+    return _exit_status(outcomes, name)
 
 
-def _exit_status(outcomes: list[Outcome], states: Counter[str]) -> int:
+def _exit_status(outcomes: list[Outcome], name: str) -> int:
+    states = Counter(outcome.state for outcome in outcomes)
     for outcome in outcomes:
         for note in outcome.notes:
             say(one_line(f"{outcome.run}: {note}"), err=True)
         if outcome.state not in ("done", "stopped"):
             say(one_line(f"{outcome.state}: {outcome.run}: {outcome.reason}"), err=True)
     if states["stopped"]:
-        say(f"Stopped; {states['done']} of {len(outcomes)} runs are done. The same command goes on.", err=True)
+        say(
+            f"Stopped; {states['done']} of {len(outcomes)} runs are done. The same command goes on"
+            + (f"; python -m analysis.report {name} shows what there is." if states["done"] else "."),
+            err=True,
+        )
         return 130
+    if states["held"]:
+        say("What others train is skipped: the same command, once they have ended, does the rest.", err=True)
     return 1 if states["failed"] or states["held"] else 0
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from condense_core.config import RunConfig
 from condense_core.cost import cost_table
+from condense_core.runs import FINISHED
 
 if TYPE_CHECKING:
-    from condense_core.runs import RunStore
+    from condense_core.runs import Run, RunStore
 
     from .study import Study, Variant
 
@@ -20,7 +21,7 @@ EVALUATION_SHARE = 1 / 3  # of an image's training time: the forward pass alone
 
 
 def plan(study: Study, store: RunStore) -> list[dict[str, Any]]:
-    """A row a run: variant, residual, seed, cost, estimated seconds of the whole run, state in the store."""
+    """A row a run: variant, residual, seed, cost, state, estimated seconds of all of it and of what is left."""
     configs = [(variant, config, store.run(config)) for variant, config in study.run_configs()]
     states = {run.name: run.status["state"] for *_, run in configs}
     taken: dict[Variant, list[float]] = {}
@@ -43,10 +44,18 @@ def plan(study: Study, store: RunStore) -> list[dict[str, Any]]:
                 "flops_paper": cost.flops_paper,
                 "params": cost.params,
                 "estimated_seconds": seconds[variant],
+                "remaining_seconds": seconds[variant] * _share_left(config, run, states[run.name]),
                 "state": states[run.name],
             }
         )
     return rows
+
+
+def _share_left(config: RunConfig, run: Run, state: str) -> float:
+    """The part of a run that is to be trained: it goes on from a checkpoint a little before its last epoch."""
+    if state in FINISHED:
+        return 0.0
+    return 1 - len(run.epochs()) / config.recipe.epochs
 
 
 def _estimates(study: Study, variants: list[Variant]) -> dict[Variant, float]:

@@ -60,7 +60,8 @@ def train(
             if not force:
                 refuse_changed(configs, store, fingerprint)
             store.create()
-            store.write_study(study.config.name, study.record())
+            if note := study.enter(store):
+                say(note, err=True)
 
         from_first_rank(begin)
         outcomes = []

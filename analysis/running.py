@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from condense_core.training import EpochRecord, Result, StageRecord, Trainer
 
 
+PROCESSES = multiprocessing.get_context("forkserver")  # a worker has torch loaded when it starts
+PRELOADED = ["analysis.running", "condense_core.data", "condense_core.training", "condense_core.execution"]
 CHECKPOINT_SECONDS = 10.0  # small runs must not spend their time waiting for the disk
 ATTEMPTS = 2  # of a run whose process is killed
 
@@ -40,12 +43,18 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
+def part(configs: Sequence[RunConfig], store: RunStore) -> tuple[list[Outcome], list[RunConfig]]:
+    """What became of the runs that are at their end, and those that are left to train."""
+    known = [(config, _finished(store.run(config))) for config in configs]
+    return [outcome for _, outcome in known if outcome], [config for config, outcome in known if not outcome]
+
+
 def never() -> bool:
     """Do not stop."""
     return False
 
 
-def refuse_changed(configs: Sequence[RunConfig], store: RunStore, data_fingerprint: str) -> None:
+def refuse_changed(configs: Sequence[RunConfig], store: RunStore, data_fingerprint: str | None) -> None:
     """Raise Changed where runs that were begun cannot go on, naming all that is not what it was."""
     from condense_core.provenance import changes
 
@@ -56,7 +65,8 @@ def refuse_changed(configs: Sequence[RunConfig], store: RunStore, data_fingerpri
         texts = sorted({text for texts in changed.values() for text in texts})
         raise Changed(
             f"{len(changed)} of the runs that were begun cannot go on with what is not what they were begun "
-            f"with: {'; '.join(texts)}. --force begins them anew and keeps what there is ({', '.join(changed)})"
+            f"with: {'; '.join(texts)}. With those they go on (any change of a file of condense_core counts); "
+            f"--force begins them anew and keeps what there is ({', '.join(changed)})"
         )
 
 
@@ -81,7 +91,7 @@ def execute(
         with run.hold() as held:
             return _finished(run) or _execute_held(config, run, data_dir, should_stop, force, held)
     except RunHeld as error:
-        return Outcome(run.name, "held", str(error))
+        return Outcome(run.name, "held", str(error).removeprefix(f"run {run.name}: "))
     except OSError as error:
         from condense_core.distributed import in_step
 
@@ -239,9 +249,7 @@ def run_all(
     """
     from tqdm.auto import tqdm
 
-    known = [(config, _finished(store.run(config))) for config in configs]
-    finished = [outcome for _, outcome in known if outcome]
-    left = [config for config, outcome in known if not outcome]
+    finished, left = part(configs, store)
     if not left:
         return finished
     if elsewhere:
@@ -253,13 +261,18 @@ def run_all(
     return finished + list(tqdm(outcomes, "training", total=len(left), unit="run", disable=not progress))
 
 
+def prepare_workers() -> None:
+    """Start the process that workers are forked from: it loads torch while this one does other things."""
+    PROCESSES.set_forkserver_preload(PRELOADED)
+    forkserver.ensure_running()
+
+
 class StopSwitch:
     """A switch that all worker processes see: set, every run saves its state and ends; `now`: at once."""
 
     def __init__(self) -> None:
-        self.context = multiprocessing.get_context("spawn")
-        self.event: Event = self.context.Event()
-        self.now: Event = self.context.Event()
+        self.event: Event = PROCESSES.Event()
+        self.now: Event = PROCESSES.Event()
 
 
 _should_stop: Callable[[], bool] = never
@@ -268,10 +281,10 @@ _should_stop: Callable[[], bool] = never
 def _start_worker(event: Event, now: Event) -> None:
     """Let a worker see the switch, which a scheduler's SIGTERM to all processes sets as well."""
     global _should_stop  # noqa: PLW0603 — a worker is told once, when it starts
-    parent = os.getppid()
+    study = multiprocessing.parent_process()
 
     def should_stop() -> bool:
-        return event.is_set() or os.getppid() != parent  # the study was killed: nobody waits for its runs
+        return event.is_set() or not (study and study.is_alive())  # it was killed: nobody waits for its runs
 
     _should_stop = should_stop
 
@@ -301,8 +314,9 @@ def execute_all(
     """
     from pebble import ProcessPool
 
+    prepare_workers()
     with ProcessPool(
-        jobs, context=stop.context, initializer=_start_worker, initargs=[stop.event, stop.now]
+        jobs, context=PROCESSES, initializer=_start_worker, initargs=[stop.event, stop.now]
     ) as pool:
 
         def schedule(config: RunConfig) -> Future[Outcome]:

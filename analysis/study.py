@@ -31,6 +31,8 @@ from .study_config import AXES, MATCH_TOLERANCE, NAMED_STUDIES, StudyConfig, lev
 if TYPE_CHECKING:
     import pandas as pd
 
+    from condense_core.runs import RunStore
+
 
 PATH: dict[str, dict[str, Any]] = {
     "DenseNet-BC": {"grouping": "none", "growth": "constant", "connectivity": "block"},
@@ -285,6 +287,19 @@ class Study:
             "variants": variants,
         }
 
+    def enter(self, store: RunStore) -> str | None:
+        """Write the study's record; what to say where one of its name had runs that this one has not."""
+        name = self.config.name
+        if not (kept := store.keep_study(name, self.record())):
+            return None
+        before, now = store.read_study(kept)["settings"], to_dict(self.config)
+        changed = [key for key in now if key != "name" and before.get(key) != now[key]]
+        texts = ", ".join(f"{key} {_plain(before.get(key))}, now {_plain(now[key])}" for key in changed)
+        return (
+            f"{name} was another study before ({texts}); its list of runs is kept as {kept}: "
+            f"python -m analysis.report {kept}. With --name both have a name of their own"
+        )
+
     def _repr_html_(self) -> str:
         """What a notebook shows: the question, what it is asked of, and the variants with their cost."""
         config = self.config
@@ -341,16 +356,18 @@ class Study:
 
         from . import frames
         from .cluster import chosen
-        from .running import run_all
+        from .running import part, run_all
 
         store, data_dir = RunStore(Path(runs)), Path(data_dir)
         configs = [config for _, config in self.run_configs()]
         with chosen(engine, address, gpus_per_run) as cluster:
             if cluster:
                 cluster.check(configs[0])
-            load(self.config.data_config, data_dir)  # a bad image is named before anything starts
+            if part(configs, store)[1]:
+                load(self.config.data_config, data_dir)  # a bad image is named before anything starts
             store.create()
-            store.write_study(self.config.name, self.record())
+            if note := self.enter(store):
+                warnings.warn(note, stacklevel=2)
             elsewhere = cluster.execute_all if cluster else None
             outcomes = run_all(configs, store, data_dir, jobs, progress, force, elsewhere)
         for outcome in outcomes:
@@ -359,3 +376,8 @@ class Study:
             if outcome.state != "done":
                 warnings.warn(f"{outcome.state}: {outcome.run}: {outcome.reason}", stacklevel=2)
         return frames.study_runs(store, self.config.name)
+
+
+def _plain(value: Any) -> str:
+    """A setting as the command line takes it."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .config import DataConfig
-from .description import describe
+from .description import describe, held_out
 from .distributed import ALONE, Shard
 from .folders import LARGE_IMAGE_PIXELS, Progress, check_readable, decode_folder, list_folder
 from .images import (
@@ -125,8 +124,6 @@ def load(config: DataConfig, data_dir: Path = Path("data"), progress: Progress |
 
 def balanced_subset(labels: Tensor, count: int) -> Tensor:
     """Indices of `count` images with as equal a number of every class as there is: int64 (count,)."""
-    if count > len(labels):
-        raise ValueError(f"train_images {count}: at most {len(labels)} are left after the validation split")
     order = torch.randperm(len(labels), generator=generator(SPLIT_SEED, "subset"))
     rank = torch.empty_like(order)  # of an image among those of its class
     for label in labels.unique():
@@ -139,14 +136,12 @@ def _cut_validation(train: Images, fraction: float) -> tuple[Images, Images | No
     """Cut the same share of every class from the training images, by a fixed seed."""
     labels = train.labels.cpu()
     order = torch.randperm(len(labels), generator=generator(SPLIT_SEED, "validation"))
-    held_out = [
-        members[: math.floor(fraction * len(members) + 0.5)]
+    parts = [
+        members[: held_out(len(members), fraction)]
         for members in (order[labels[order] == label] for label in labels.unique())
     ]
-    index = torch.cat(held_out).sort().values
+    index = torch.cat(parts).sort().values
     if not len(index):
-        if fraction:
-            raise ValueError(f"validation_fraction {fraction}: too small for {len(labels)} images; 0 for none")
         return train, None
     rest = torch.ones(len(labels), dtype=torch.bool)
     rest[index] = False
@@ -157,19 +152,20 @@ Loaded = tuple[Sequence[str], Images, Images]  # classes, training images, test 
 
 
 def _digits() -> Loaded:
-    """scikit-learn's 1,797 handwritten digits, 8×8; a flip would make other digits of them."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    """scikit-learn's 1,797 handwritten digits, 8×8; a flip would make other digits of them.
 
-    digits = load_digits()
-    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    index = np.arange(len(pixels))
-    train, test = train_test_split(index, test_size=600, stratify=digits.target, random_state=SPLIT_SEED)
-    images, labels = _three_channels(pixels), torch.from_numpy(digits.target).long()
-    normalise = measure_normalisation(images[train])
+    They lie beside this file, with the stratified split (`digits.npz`): importing scikit-learn for them would
+    take every process a second.
+    """
+    with np.load(Path(__file__).with_name("digits.npz")) as file:
+        levels, labels, in_test = (file[name] for name in ("levels", "labels", "test"))
+    images = _three_channels(np.round(levels * (255 / 16)).astype(np.uint8))
+    normalise = measure_normalisation(images[~in_test])
     splits = (
-        DecodedImages(images[part], labels[part], normalise, Augmentation(1, flip=False))
-        for part in (np.sort(train), np.sort(test))
+        DecodedImages(
+            images[part], torch.from_numpy(labels[part]).long(), normalise, Augmentation(1, flip=False)
+        )
+        for part in (~in_test, in_test)
     )
     return tuple("0123456789"), *splits  # type: ignore[return-value]
 

@@ -55,8 +55,8 @@ def _git() -> dict[str, Any]:
         return {"commit": None, "dirty": None}
 
 
-def changes(record: Mapping[str, Any], data_fingerprint: str) -> list[str]:
-    """What is no longer as it was when a run was begun: code, torch, data."""
+def changes(record: Mapping[str, Any], data_fingerprint: str | None) -> list[str]:
+    """What is no longer as it was when a run was begun: code, torch, data where they are known."""
     then, now, found = record["environment"], environment(), []
     if then.get("code") != now["code"]:
         files = _changed_files(record.get("code", {}))
@@ -64,7 +64,7 @@ def changes(record: Mapping[str, Any], data_fingerprint: str) -> list[str]:
         found.append(f"condense_core: {then.get('code', 'unknown')} then, {now['code']} now{names}")
     if then.get("torch") != now["torch"]:
         found.append(f"torch: {then.get('torch', 'unknown')} then, {now['torch']} now")
-    if data_fingerprint != record["data_fingerprint"]:
+    if data_fingerprint not in (None, record["data_fingerprint"]):
         found.append(f"data: {record['data_fingerprint']} then, {data_fingerprint} now")
     return found
 

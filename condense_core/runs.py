@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from html import escape
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,11 +103,38 @@ class RunStore:
 
     def write_study(self, name: str, study: Mapping[str, Any]) -> None:
         """Remember which runs belong to a study."""
-        write_json(self.root / "studies" / f"{plain_name(name, 'study')}.json", study)
+        write_json(self._study_file(name), study)
+
+    def keep_study(self, name: str, study: Mapping[str, Any]) -> str | None:
+        """`write_study`, but if the study had runs that it no longer has, that one is kept under another name.
+
+        Returns that name: the study's with a number.
+        """
+        kept = None
+        with suppress(FileNotFoundError, ValueError):  # there is none, or one that cannot be read
+            before = self.read_study(name)
+            if not _runs_of(before) <= _runs_of(study):
+                kept = self._keep_aside(name, before)
+        self.write_study(name, study)
+        return kept
+
+    def _keep_aside(self, name: str, study: Mapping[str, Any]) -> str:
+        for number in count(1):
+            aside = f"{name}.{number}"
+            if not self._study_file(aside).exists():
+                break
+            with suppress(ValueError):
+                if _runs_of(self.read_study(aside)) == _runs_of(study):
+                    return aside
+        self.write_study(aside, {**study, "name": aside, "settings": {**study["settings"], "name": aside}})
+        return aside
+
+    def _study_file(self, name: str) -> Path:
+        return self.root / "studies" / f"{plain_name(name, 'study')}.json"
 
     def read_study(self, name: str) -> dict[str, Any]:
         """A study's runs and settings. Raises FileNotFoundError, naming those that there are, or ValueError."""
-        path = self.root / "studies" / f"{plain_name(name, 'study')}.json"
+        path = self._study_file(name)
         if not path.is_file():
             known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json"))) or "none"
             raise FileNotFoundError(f"study {name!r}: not in {self.root} (there: {known})")
@@ -354,11 +382,13 @@ class Run:
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and numbers of the newest checkpoint that is whole; None where there is none."""
-        found = checkpoints.load(self.folder / "checkpoints", len(self.epochs()), self._note_damage)
-        return next(found, None)
-
-    def _note_damage(self, text: str) -> None:
-        self.note(f"{text}; what stands before it is used")
+        faults: list[str] = []
+        found = next(checkpoints.load(self.folder / "checkpoints", len(self.epochs()), faults.append), None)
+        for fault in faults:
+            self.note(
+                f"{fault}; {'an older one is used' if found else 'none is whole: begun at the first step'}"
+            )
+        return found
 
     def finish(self, result: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         """Write the last weights and their figures; checkpoints stay only where a run can be forked."""
@@ -389,6 +419,10 @@ class Run:
         """The last weights of a run that is done, checked against their checksum."""
         path = self.folder / "weights.safetensors"
         return load_arrays(read_checked(path, self.folder, self.result["weights_sha256"]), path)
+
+
+def _runs_of(study: Mapping[str, Any]) -> set[str]:
+    return {run for variant in study["variants"] for run in variant["runs"]}
 
 
 def _settings(config: Any) -> str:

@@ -111,6 +111,15 @@ def test_a_study_is_run_reported_and_then_skipped(call, trained, monkeypatch, no
     assert {row["state"] for row in rows} == {"done"}
 
 
+def test_another_study_of_a_name_is_said_and_the_one_before_is_kept(call, trained, tmp_path, no_report):
+    shutil.copytree(trained[0] / "runs", tmp_path / "runs")
+    status, out, err = call(*TINY, "--grouping", "random", "--no-reference")
+    assert (status, out.count("random-exponential-full-k4")) == (0, 1)
+    assert "ablation-digits was another study before (grouping learned,random,sequential, now random, " in err
+    assert "is kept as ablation-digits.1: python -m analysis.report ablation-digits.1." in err
+    assert len(Chapter(RunStore(tmp_path / "runs"), "ablation-digits.1").runs) == 4
+
+
 def test_two_studies_share_the_runs_they_have_in_common(call, trained, monkeypatch):
     monkeypatch.chdir(trained[0])
     rows = json.loads(call(*TINY, "--study", "grouping", "--seeds", "2", "--dry-run", "--json")[1])["runs"]
@@ -191,7 +200,10 @@ def bad_folders(tmp_path):
         (["--data", "folder:empty"], "at least 2 class folders, has 0"),
         (["--data", "folder:one-class"], "at least 2 class folders, has 1"),
         (["--data", "folder:unreadable", "--validation-fraction", "0"], "unreadable/test/b/2.png"),
-        (["--data", "folder:small"], "image_size 3: must be at least 4 pixels for 3 blocks"),
+        (
+            ["--data", "folder:small", "--validation-fraction", "0"],
+            "image_size 3: must be at least 4 pixels for 3 blocks",
+        ),
         (["--train-images", "5000"], "train_images 5000: at most 1077"),
         (["--validation-fraction", "1"], "validation_fraction 1.0: must be a number at least 0 and below 1"),
         (["--runs", "thesis"], "is not a run store"),
@@ -241,6 +253,7 @@ def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_the_same_command_does(call, 
     assert process.returncode == 130
     assert "The same command goes on" in err
     assert "Traceback" not in err
+    assert not (tmp_path / "reports").exists()
     begun = RunStore(tmp_path / "runs").runs()
     assert {run.status["state"] for run in begun} <= {"stopped", "done"}
     assert any(run.checkpoints() for run in begun)
@@ -261,9 +274,10 @@ def test_force_begins_runs_of_other_code_anew_and_only_force_does(
     now = provenance.environment() | {"code": "0123456789ab"}
     monkeypatch.setattr(provenance, "environment", lambda: now)
     before = left.contents()
-    status, _, err = call(*TINY)
-    assert status == 2
-    assert "0123456789ab now" in err
+    for also in ([], ["--dry-run"]):
+        status, _, err = call(*TINY, *also)
+        assert status == 2
+        assert "0123456789ab now" in err
     assert f"--force begins them anew and keeps what there is ({left.name})" in err
     assert left.contents() == before
     monkeypatch.setattr(running, "execute_all", in_this_process)

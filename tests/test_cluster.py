@@ -121,7 +121,10 @@ def test_the_command_line_shows_a_study_on_a_cluster_as_any_other(cluster, call)
     assert (status, json.loads(out)["states"]) == (0, {"done": 2})
     assert err.count("done: ") == 2
     status, out, _ = call(*TINY, "--dry-run")
-    assert "About 0.0 minutes are left with 2 runs at once" in out
+    assert "All 2 runs are at their end: nothing is left to train." in out
+    status, out, _ = call(*TINY, "--epochs", "3", "--dry-run")
+    assert "2 of 2 runs are left to train, about " in out
+    assert "with 2 at once" in out
 
 
 def test_a_study_runs_on_a_cluster_from_python(cluster, tmp_path):

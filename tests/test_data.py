@@ -11,6 +11,7 @@ import torch
 from conftest import SHARED
 from PIL import Image
 from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from condense_core import DataConfig
 from condense_core.data import balanced_subset, describe, load
@@ -34,6 +35,15 @@ def folder(tmp_path):
 def load_folder(folder, **settings):
     config = DataConfig(f"folder:{folder}", **{"validation_fraction": 0.0} | settings)
     return load(config, folder.parent / "data")
+
+
+def test_the_digits_are_scikit_learns_and_the_split_is_stratified():
+    data, digits = load(DataConfig("digits", validation_fraction=0.0)), load_digits()
+    parts = train_test_split(range(1797), test_size=600, stratify=digits.target, random_state=0)
+    pixels = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8)
+    for split, part in zip((data.train, data.test), map(sorted, parts), strict=True):
+        assert torch.equal(split.images, pixels[part][:, None].expand(-1, 3, -1, -1))
+        assert torch.equal(split.labels, torch.from_numpy(digits.target[part]))
 
 
 def test_digits_are_split_without_overlap_and_balanced():

@@ -243,7 +243,9 @@ def damaged_copies(run: Run, tmp_path: Path, damage) -> None:
     newest.path.write_bytes(damage(newest.path.read_bytes()))
     _, numbers = copy.load_checkpoint()
     assert numbers["step"] == before.step
-    assert str(newest.path) in copy.notes()[-1]["text"]
+    text = copy.notes()[-1]["text"]
+    assert str(newest.path) in text
+    assert text.endswith("an older one is used")
     shutil.rmtree(folder)
 
 

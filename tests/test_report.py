@@ -334,6 +334,7 @@ def test_a_variant_with_finished_runs_takes_what_they_took(study, store):
     for row in plan(study, store):
         runs = [store.run(config) for variant, config in study.run_configs() if variant.label == row["variant"]]
         assert row["estimated_seconds"] == pytest.approx(np.mean([run.seconds() for run in runs]))
+        assert row["remaining_seconds"] == 0
 
 
 def test_of_very_many_runs_all_are_listed_and_what_is_not_done_is_viewed_first(

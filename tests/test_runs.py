@@ -83,6 +83,29 @@ def test_an_unknown_study_is_answered_with_those_that_there_are(store):
         store.read_study("two")
 
 
+def of_runs(*runs: str) -> dict:
+    variant = {"label": "a", "role": "base", "size": 2, "residual": 0.0, "runs": list(runs)}
+    return {"question": "?", "settings": {}, "variants": [variant]}
+
+
+def test_a_study_with_runs_that_it_has_no_more_is_kept_under_another_name(store):
+    def listed(name: str) -> list[str]:
+        return store.read_study(name)["variants"][0]["runs"]
+
+    assert store.keep_study("one", of_runs("r1")) is None
+    assert store.keep_study("one", of_runs("r1", "r2")) is None
+    assert listed("one") == ["r1", "r2"]
+    assert store.keep_study("one", of_runs("r1", "r3")) == "one.1"
+    assert (listed("one"), listed("one.1")) == (["r1", "r3"], ["r1", "r2"])
+    assert store.read_study("one.1")["settings"]["name"] == "one.1"
+    assert store.keep_study("one", of_runs("r1", "r2")) == "one.2"
+    assert store.keep_study("one", of_runs("r4")) == "one.1"
+    assert listed("one") == ["r4"]
+    (store.root / "studies" / "one.json").write_text("{")
+    assert store.keep_study("one", of_runs("r5")) is None
+    assert listed("one") == ["r5"]
+
+
 def test_json_is_strict_and_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "status.json"
     write_json(path, {"value": 1})
