@@ -105,7 +105,11 @@ def _openvino(model: nn.Module, images: Tensor, folder: Path) -> Call:
     core = openvino.Core()
     network = core.read_model(str(_onnx(model, images, folder)))
     network.reshape({"images": list(images.shape)})
-    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
+    settings = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",  # as all others compute; by default bfloat16 where there is AMX
+    }
     compiled = core.compile_model(network, "CPU", settings)
     batch = [images.numpy()]
     return lambda: compiled(batch)

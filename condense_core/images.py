@@ -237,9 +237,13 @@ class StreamedImages:
         )
         with _stops_held():
             batches = iter(loader)
-        for pixels, labels in batches:
-            images = pixels.to(self.device, non_blocking=True)
-            yield IMAGENET_NORMALISATION(images), labels.to(self.device, non_blocking=True)
+        try:
+            for pixels, labels in batches:
+                images = pixels.to(self.device, non_blocking=True)
+                yield IMAGENET_NORMALISATION(images), labels.to(self.device, non_blocking=True)
+        except Exception as error:
+            del batches
+            raise error.with_traceback(None) from None  # whose frames would keep idle workers alive
 
 
 def _collate(size: int, images: list[tuple[np.ndarray, int]]) -> Batch:

@@ -123,7 +123,7 @@ def test_the_command_says_so_in_one_line_and_trains_nothing(folder, fault, monke
     name, make = FAULTS[fault]
     make(folder / "test" / "b" / name)
     monkeypatch.chdir(folder.parent)
-    monkeypatch.setattr(sys, "argv", ["ablate", *TINY, "--data", "folder:images"])
+    monkeypatch.setattr(sys, "argv", ["ablate", *TINY, "--data", "folder:images", "--validation-fraction", "0"])
     with pytest.raises(SystemExit) as ended:
         main(ablate)
     out, err = capsys.readouterr()

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from conftest import SMALL_STUDY
 from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
@@ -89,12 +89,20 @@ def made_small(notebook: NotebookNode, root: Path) -> NotebookNode:
     return notebook
 
 
-def execute(notebook: NotebookNode) -> NotebookNode:
-    """Run a notebook from top to bottom with this interpreter, whichever kernels are installed besides."""
-    specs = KernelSpecManager(kernel_dirs=[])
-    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs)
-    client = NotebookClient(notebook, km=kernel, timeout=300, resources={"metadata": {"path": str(FOLDER)}})
-    return client.execute()
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[KernelManager]:
+    """One kernel for all notebooks, with this interpreter, whichever kernels are installed besides."""
+    kernel = KernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    kernel.client_class = "jupyter_client.asynchronous.AsyncKernelClient"
+    kernel.start_kernel(cwd=str(FOLDER))
+    yield kernel
+    kernel.shutdown_kernel(now=True)
+
+
+def execute(notebook: NotebookNode, kernel: KernelManager) -> NotebookNode:
+    """Run a notebook from top to bottom, with no name of the one before it."""
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+    return NotebookClient(notebook, km=kernel, timeout=300).execute()
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +118,8 @@ def test_there_are_notebooks():
 
 
 @every_notebook
-def test_a_notebook_runs_from_top_to_bottom_without_a_complaint(path, root):
-    executed = execute(made_small(read(path), root))
+def test_a_notebook_runs_from_top_to_bottom_without_a_complaint(path, root, kernel):
+    executed = execute(made_small(read(path), root), kernel)
     assert complaints(executed) == []
     assert all(cell.execution_count for cell in code_cells(executed))
 
