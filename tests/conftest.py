@@ -59,6 +59,12 @@ def store(tmp_path) -> RunStore:
     return store
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made but not written as SVG, which takes a second a report and is tested elsewhere."""
+    monkeypatch.setattr("analysis.pictures.Picture.svg", "<svg/>")
+
+
 SMALL_STUDY = {
     "name": "small",
     "device": "cpu",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from conftest import EXECUTION
 from faults import Files, full
 from PIL import Image
@@ -49,13 +50,10 @@ def call(monkeypatch, capsys, tmp_path):
 def trained(tmp_path_factory):
     """A folder in which the tiny study was run, with the answer in JSON."""
     folder = tmp_path_factory.mktemp("trained")
-    done = subprocess.run(
-        [sys.executable, "-m", "analysis.ablate", *TINY, "--json"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=folder,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        done = CliRunner().invoke(ablate, [*TINY, "--json"], standalone_mode=False)
+    assert done.return_value == 0
     return folder, json.loads(done.stdout), done.stderr
 
 
@@ -126,7 +124,7 @@ def test_two_studies_share_the_runs_they_have_in_common(call, trained, monkeypat
     assert [row["state"] for row in rows] == ["done"] * 4 + ["new"] * 4
 
 
-def test_a_report_is_written_again_from_the_store(call, trained, tmp_path):
+def test_a_report_is_written_again_from_the_store(call, trained, tmp_path, undrawn):
     store = str(trained[0] / "runs")
     status, out, _ = call("ablation-digits", "--runs", store, "--reports", "again", command=report)
     assert status == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -111,9 +112,9 @@ def call(store, *arguments):
     return CliRunner().invoke(bench, [*map(str, arguments), "--runs", str(store)], standalone_mode=False)
 
 
-def test_times_are_printed_and_kept_where_frames_and_figures_find_them(small_store, tmp_path):
-    import shutil
-
+def test_times_are_printed_and_kept_where_frames_and_figures_find_them(small_store, tmp_path, monkeypatch):
+    monkeypatch.setattr("analysis.latency.PAUSE", 0)
+    monkeypatch.setattr("analysis.latency.WARM_UP", 0)
     shutil.copytree(small_store.root, tmp_path / "runs")
     run = small_store.runs()[0].name
     result = call(

@@ -46,7 +46,7 @@ def store(tmp_path_factory) -> RunStore:
         ("path", {}, {"step"}),
     ],
 )
-def test_a_named_study_runs_to_its_report(store, name, settings, factors):
+def test_a_named_study_runs_to_its_report(store, name, settings, factors, undrawn):
     study = toy(name, **settings)
     runs = study.run(store.root)
     assert (runs.state == "done").all()

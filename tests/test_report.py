@@ -273,7 +273,7 @@ def test_packed_maps_hold_every_connection_of_every_stage(store, runs):
     assert at == died.size
 
 
-def test_a_report_stands_without_the_base(store, runs, tmp_path):
+def test_a_report_stands_without_the_base(store, runs, tmp_path, undrawn):
     shutil.copytree(store.root, tmp_path / "runs")
     for name in runs[runs.role == "base"].run:
         shutil.rmtree(tmp_path / "runs" / name)
@@ -281,7 +281,7 @@ def test_a_report_stands_without_the_base(store, runs, tmp_path):
     assert "random-exponential-full-k4" in text
 
 
-def test_text_from_settings_and_errors_is_escaped(store, tmp_path):
+def test_text_from_settings_and_errors_is_escaped(store, tmp_path, undrawn):
     shutil.copytree(store.root, tmp_path / "runs")
     copy = RunStore(tmp_path / "runs")
     evil = "</script><img src=x onerror=alert(1)>"
