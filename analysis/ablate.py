@@ -75,7 +75,9 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A study's settings from a TOML file, dashes or underscores alike. Raises ValueError."""
+    """A study's settings from a TOML file, dashes or underscores alike. Raises ValueError or OSError."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such TOML file")
     from condense_core.untrusted import LARGEST_TOML, parse_toml, read_bytes
 
     try:

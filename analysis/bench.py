@@ -32,6 +32,9 @@ COLUMNS = (
 )
 
 
+WIDE = 0.3  # an interval, beside its median
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("names", nargs=-1, metavar="NAME...")
 @click.option("--batch", "batches", default="1", metavar="N,N", help="images at a time  (default: 1)")
@@ -241,6 +244,11 @@ def _print(record: dict[str, Any]) -> None:
     columns[5] = f"against {record['times'][0]['execution']}" if rows else columns[5]
     title = f"{record['processor']}, {record['threads']} threads, peak {peak:.0f} GFLOP/s (square product)"
     print_table(title, columns, rows)
+    if wide := [row for row in record["times"] if row["high"] - row["low"] > WIDE * row["milliseconds"]]:
+        say(
+            f"{len(wide)} of {len(record['times'])} intervals are wider than {WIDE:.0%} of their medians: other "
+            "work was running. Such times say little; measure again on a quiet machine, with more --repeats."
+        )
     for tie in record["ties"]:
         ratio = tie["ratio"]
         say(

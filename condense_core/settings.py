@@ -17,11 +17,18 @@ Config = TypeVar("Config")
 LARGEST = sys.float_info.max  # of any number: a whole one beyond it would overflow where it is divided
 
 
+MOST_NAMED = 24
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """A hint at what was meant by `name`: the closest valid name, or all of them."""
+    """A hint at what was meant by `name`: the closest valid names, or all of them as far as a line takes them."""
     valid = list(valid)
-    close = difflib.get_close_matches(name, valid, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(valid)}"
+    if close := difflib.get_close_matches(name, valid, n=3):
+        likeness = [difflib.SequenceMatcher(None, other, name).ratio() for other in close]
+        best = sorted(other for other, like in zip(close, likeness, strict=True) if like == likeness[0])
+        return f"did you mean {' or '.join(map(repr, best))}?"
+    more = f" … ({len(valid)} in all)" if valid[MOST_NAMED:] else ""
+    return f"valid: {', '.join(valid[:MOST_NAMED])}{more}"
 
 
 def setting(

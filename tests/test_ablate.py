@@ -183,7 +183,7 @@ def bad_folders(tmp_path):
         (["list.toml"], "preset []: valid: condensenet-50"),
         (["nested.toml"], "grouping ['learned']: "),
         (["huge.toml"], "must be a whole number at least 1"),
-        (["missing.toml"], "missing.toml"),
+        (["missing.toml"], "missing.toml: there is no such TOML file"),
         (["--sizes", "-2"], "sizes -2: must be a whole number at least 1"),
         (["--stages=-4,4,4"], "stages -4: must be a whole number at least 1"),
         (["--condense-factor", "0"], "condense_factor 0: must be a whole number at least 1"),
