@@ -246,8 +246,8 @@ def _print(record: dict[str, Any]) -> None:
     print_table(title, columns, rows)
     if wide := [row for row in record["times"] if row["high"] - row["low"] > WIDE * row["milliseconds"]]:
         say(
-            f"{len(wide)} of {len(record['times'])} intervals are wider than {WIDE:.0%} of their medians: other "
-            "work was running. Such times say little; measure again on a quiet machine, with more --repeats."
+            f"{len(wide)} of {len(record['times'])} intervals are wider than {WIDE:.0%} of their medians: "
+            "other work was running. They say little; measure again on a quiet machine, with more --repeats."
         )
     for tie in record["ties"]:
         ratio = tie["ratio"]

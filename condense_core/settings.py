@@ -21,7 +21,7 @@ MOST_NAMED = 24
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """A hint at what was meant by `name`: the closest valid names, or all of them as far as a line takes them."""
+    """A hint at what was meant by `name`: the closest valid names, or as many as a line takes."""
     valid = list(valid)
     if close := difflib.get_close_matches(name, valid, n=3):
         likeness = [difflib.SequenceMatcher(None, other, name).ratio() for other in close]
