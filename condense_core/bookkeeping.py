@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .kernels import _kernel
+from .compilation import kernel
 
 
-@_kernel
+@kernel
 def combine(sums, deviations, sizes, mean, variance):  # type: ignore[no-untyped-def]
     """Mean and biased variance (C,) of each channel from those of its parts (parts, C) (Chan et al. 1979)."""
     pixels = sizes.sum()
@@ -25,7 +25,7 @@ def combine(sums, deviations, sizes, mean, variance):  # type: ignore[no-untyped
         variance[c] = spread / pixels
 
 
-@_kernel
+@kernel
 def track(mean, variance, pixels, momentum, running_mean, running_variance):  # type: ignore[no-untyped-def]
     """Move a batch norm's running statistics towards those of a batch."""
     unbiased = pixels / max(pixels - 1, 1)
@@ -34,7 +34,7 @@ def track(mean, variance, pixels, momentum, running_mean, running_variance):  # 
         running_variance[c] += momentum * (unbiased * variance[c] - running_variance[c])
 
 
-@_kernel
+@kernel
 def scale_and_shift(mean, variance, epsilon, gamma, beta, norm):  # type: ignore[no-untyped-def]
     """A batch norm as kernels read it, norm (5, C): scale and shift of its input, then 1/σ, −μ/σ and γ."""
     for c in range(len(gamma)):
@@ -46,7 +46,7 @@ def scale_and_shift(mean, variance, epsilon, gamma, beta, norm):  # type: ignore
         norm[4, c] = gamma[c]
 
 
-@_kernel
+@kernel
 def through_norm(norm, gamma, sums, pixels, affine):  # type: ignore[no-untyped-def]
     """How the gradient of a norm's input x follows from that of its output, g: a·g + b·x + d, as affine (3, C).
 
@@ -60,7 +60,7 @@ def through_norm(norm, gamma, sums, pixels, affine):  # type: ignore[no-untyped-
         affine[2, c] = -factor * (shift + offset * scale)
 
 
-@_kernel
+@kernel
 def pack(weight, rows, index, packed):  # type: ignore[no-untyped-def]
     """Weight (O, I) of a 1×1 convolution for `pointwise`: rows (G, M), index (G, K) → (G, M / 4, K, 4)."""
     groups, outputs = rows.shape
@@ -71,7 +71,7 @@ def pack(weight, rows, index, packed):  # type: ignore[no-untyped-def]
                 packed[g, m // 4, k, m % 4] = weight[max(o, 0), index[g, k]] if o >= 0 else 0.0
 
 
-@_kernel
+@kernel
 def pack_exchanged(weight, rows, index, packed):  # type: ignore[no-untyped-def]
     """The same for `pointwise_backward`: (G, K / 4, M, 4), K filled up with zeros."""
     groups, outputs = rows.shape
@@ -84,7 +84,7 @@ def pack_exchanged(weight, rows, index, packed):  # type: ignore[no-untyped-def]
                     packed[g, k // 4, m, k % 4] = weight[o, index[g, k]]
 
 
-@_kernel
+@kernel
 def unpack(lanes, rows, index, gradient):  # type: ignore[no-untyped-def]
     """The gradient (O, I) from what `pointwise_backward` summed up; 0 for what is not read."""
     groups, outputs = rows.shape
@@ -97,7 +97,7 @@ def unpack(lanes, rows, index, gradient):  # type: ignore[no-untyped-def]
                     gradient[o, index[g, k]] = lanes[g, k // 2, m // 4, m % 4, k % 2].sum()
 
 
-@_kernel
+@kernel
 def pack_taps(weight, packed):  # type: ignore[no-untyped-def]
     """Weight (O, I, 3, 3) of a 3×3 convolution for `spatial`: (G, M / R, 9·I, R), M filled up with zeros."""
     groups, _, _, rows = packed.shape
@@ -110,7 +110,7 @@ def pack_taps(weight, packed):  # type: ignore[no-untyped-def]
                 packed[g, m // rows, 9 * i + tap, m % rows] = weight[o, i, tap // 3, tap % 3]
 
 
-@_kernel
+@kernel
 def pack_taps_exchanged(weight, packed):  # type: ignore[no-untyped-def]
     """The same for `spatial_backward`: (G, I / 4, 9·M, 4), the taps in reverse."""
     groups = len(packed)
@@ -123,7 +123,7 @@ def pack_taps_exchanged(weight, packed):  # type: ignore[no-untyped-def]
                 packed[g, i // 4, 9 * m + 8 - tap, i % 4] = weight[o, i, tap // 3, tap % 3]
 
 
-@_kernel
+@kernel
 def unpack_taps(lanes, gradient):  # type: ignore[no-untyped-def]
     """The gradient (O, I, 3, 3) from what `spatial_backward` summed up."""
     groups = len(lanes)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .kernels import TILE, _kernel, _pack, _panel2, _panel4, _places
+from .compilation import kernel
+from .kernels import TILE, _pack, _panel2, _panel4, _places
 from .microkernels import LANES, arrive, arrived, give_way
 
 # what the table of a block holds of a layer: sizes, and where its arrays begin among all numbers and places
@@ -22,7 +23,7 @@ PATIENCE = 1000  # looks at a counter before other threads may have the core
 BAND = 1024  # pixels of hidden features that a 3×3 convolution reads at a time
 
 
-@_kernel
+@kernel
 def dense_block(  # type: ignore[no-untyped-def]
     x, height, width, table, numbers, places, each, shared, met, threads, thread, by_rows, first, last
 ):
@@ -71,13 +72,13 @@ def dense_block(  # type: ignore[no-untyped-def]
                 _meet(met[chunk], 2 * i + 1, threads)
 
 
-@_kernel
+@kernel
 def room(images, rows, width):  # type: ignore[no-untyped-def]
     """Numbers of a plane of padded hidden features, with room for the last block to reach beyond."""
     return images * (rows + 2) * (width + 2) + LANES
 
 
-@_kernel
+@kernel
 def in_threads(  # type: ignore[no-untyped-def]
     x, height, width, table, numbers, places, each, shared, met, threads, by_rows, first, last
 ):
@@ -88,13 +89,13 @@ def in_threads(  # type: ignore[no-untyped-def]
         )  # fmt: skip
 
 
-@_kernel
+@kernel
 def _share_of(units, part, parts):  # type: ignore[no-untyped-def]
     """From which to which of some units one of `parts` goes."""
     return units * part // parts, units * (part + 1) // parts
 
 
-@_kernel
+@kernel
 def _meet(met, at, threads):  # type: ignore[no-untyped-def]
     """Wait for the other threads; after a while let those go first that share this one's core."""
     arrive(met, at)
@@ -105,7 +106,7 @@ def _meet(met, at, threads):  # type: ignore[no-untyped-def]
             give_way()
 
 
-@_kernel
+@kernel
 def _clear(y, hidden, images, high, wide, row):  # type: ignore[no-untyped-def]
     """A row of padding, above or below the image."""
     for o in range(hidden):
@@ -114,14 +115,14 @@ def _clear(y, hidden, images, high, wide, row):  # type: ignore[no-untyped-def]
             y[o, at : at + wide] = 0
 
 
-@_kernel
+@kernel
 def _move_up(y, hidden, high, wide):  # type: ignore[no-untyped-def]
     """The last two rows of a band become the first of the next."""
     for o in range(hidden):
         y[o, : 2 * wide] = y[o, high * wide : (high + 2) * wide]
 
 
-@_kernel
+@kernel
 def _pointwise(  # type: ignore[no-untyped-def]
     x, image, images, begin, end, above, high, width, layer, numbers, places, z, acc, y, part, parts
 ):
@@ -171,7 +172,7 @@ def _pointwise(  # type: ignore[no-untyped-def]
                                     into[p] = zero if value < zero else value
 
 
-@_kernel
+@kernel
 def _spatial(x, image, images, top, rows, high, width, layer, numbers, y, acc, part, parts):  # type: ignore[no-untyped-def]
     """Rows from `top` on of the 3×3 convolution of y (hidden, plane) into x, from channel `behind` on."""
     behind, groups, registers, together, outputs = (

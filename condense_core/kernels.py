@@ -8,22 +8,19 @@ fill with zeros where their number does not.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
-import numba
 import numpy as np
 
+from .compilation import kernel
 from .microkernels import LANES, dots, panel
 
 BLOCKS = 32  # of a tile
 TILE = BLOCKS * LANES  # pixels that a 1×1 convolution works on at a time, of one image or of several small ones
-# NaN and infinity keep their meaning, so that a network that diverges is seen to
-_kernel: Any = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
 _panel4, _panel2 = panel(4), panel(2)
 _dots42, _dots24 = dots(4, 2), dots(2, 4)
 
 
-@_kernel
+@kernel
 def _moments(row, n, sums, deviations, channel):  # type: ignore[no-untyped-def]
     total = spread = row.dtype.type(0)
     for p in range(n):
@@ -35,7 +32,7 @@ def _moments(row, n, sums, deviations, channel):  # type: ignore[no-untyped-def]
     deviations[channel] = spread
 
 
-@_kernel
+@kernel
 def statistics(x, channels, sums, deviations, first, last):  # type: ignore[no-untyped-def]
     """Of each image, of the first channels of x (N, C, P): the sum, and Σ(x − mean)²."""
     for image in range(first, last):
@@ -43,13 +40,13 @@ def statistics(x, channels, sums, deviations, first, last):  # type: ignore[no-u
             _moments(x[image, channel], x.shape[2], sums[image], deviations[image], channel)
 
 
-@_kernel
+@kernel
 def cut(area):  # type: ignore[no-untyped-def]
     """How many images of `area` pixels a tile holds, and how many tiles an image fills."""
     return max(1, TILE // area), -(-area // TILE)
 
 
-@_kernel
+@kernel
 def _tile(tile, images, area):  # type: ignore[no-untyped-def]
     """The first image of a tile, the first pixel in it, how many images, how many pixels of each."""
     each, cuts = cut(area)
@@ -65,7 +62,7 @@ def tile_sizes(images: int, area: int) -> np.ndarray:
     return np.array([count * pixels for count, pixels in sizes])
 
 
-@_kernel
+@kernel
 def _pack(x, image, c, start, count, n, scale, shift, z, k):  # type: ignore[no-untyped-def]
     """relu(scale · x + shift) of a channel of a tile into row k of z (blocks, K, LANES), 0 behind it."""
     zero = x.dtype.type(0)
@@ -84,7 +81,7 @@ def _pack(x, image, c, start, count, n, scale, shift, z, k):  # type: ignore[no-
         z[q // LANES, k, q % LANES] = zero
 
 
-@_kernel
+@kernel
 def pointwise(x, norm, index, weight, rows, out, sums, deviations, first, last):  # type: ignore[no-untyped-def]
     """1×1 convolution in groups of the normalised input's positive part, and the moments of its result.
 
@@ -116,7 +113,7 @@ def pointwise(x, norm, index, weight, rows, out, sums, deviations, first, last):
                     _moments(acc[m], count * n, sums[tile], deviations[tile], o)
 
 
-@_kernel
+@kernel
 def pointwise_backward(  # type: ignore[no-untyped-def]
     x, norm, index, weight, rows, h, dy, affine, inner, dweight, dshift, dscale, first, last
 ):
@@ -177,7 +174,7 @@ def pointwise_backward(  # type: ignore[no-untyped-def]
                         )  # fmt: skip
 
 
-@_kernel
+@kernel
 def _combine(dy, h, image, o, start, count, n, a, b, d, dh, m):  # type: ignore[no-untyped-def]
     """a·dy + b·h + d of an output of a tile into row m of dh (blocks, M, LANES), 0 behind its pixels."""
     if n % LANES == 0:
@@ -198,7 +195,7 @@ def _combine(dy, h, image, o, start, count, n, a, b, d, dh, m):  # type: ignore[
         dh[q // LANES, m, q % LANES] = dy.dtype.type(0)
 
 
-@_kernel
+@kernel
 def _behind_norm(row, dz, into, norm, channel, dshift, dscale, n):  # type: ignore[no-untyped-def]
     scale, shift = norm[0, channel], norm[1, channel]
     inverse, offset, gamma = norm[2, channel], norm[3, channel], norm[4, channel]
@@ -213,13 +210,13 @@ def _behind_norm(row, dz, into, norm, channel, dshift, dscale, n):  # type: igno
     dscale[channel] += scale_sum
 
 
-@_kernel
+@kernel
 def _room(images, height, width):  # type: ignore[no-untyped-def]
     """Numbers of a plane of padded images, with room for the last block to reach beyond."""
     return images * (height + 2) * (width + 2) + LANES
 
 
-@_kernel
+@kernel
 def _places(inputs, plane, wide):  # type: ignore[no-untyped-def]
     """Where each input's nine taps lie in its padded planes, behind the place of their first."""
     offsets = np.empty(9 * inputs, np.int64)
@@ -230,7 +227,7 @@ def _places(inputs, plane, wide):  # type: ignore[no-untyped-def]
     return offsets
 
 
-@_kernel
+@kernel
 def _pad(h, image, c, scale, shift, y, images, height, width):  # type: ignore[no-untyped-def]
     """relu(scale · h + shift) of a channel of some images into a plane whose borders stay 0."""
     wide, zero = width + 2, h.dtype.type(0)
@@ -243,7 +240,7 @@ def _pad(h, image, c, scale, shift, y, images, height, width):  # type: ignore[n
                 into[p] = zero if value < zero else value
 
 
-@_kernel
+@kernel
 def _pad_as_it_is(x, image, c, y, images, height, width):  # type: ignore[no-untyped-def]
     """A channel of some images into a plane whose borders stay 0."""
     for s in range(images):
@@ -252,7 +249,7 @@ def _pad_as_it_is(x, image, c, y, images, height, width):  # type: ignore[no-unt
             y[at : at + width] = x[image + s, c, r * width : (r + 1) * width]
 
 
-@_kernel
+@kernel
 def spatial(h, norm, weight, outputs, each, height, width, out, behind, sums, deviations, first, last):  # type: ignore[no-untyped-def]
     """3×3 convolution in groups, padded by 1, of the normalised input's positive part, and its moments.
 
@@ -296,7 +293,7 @@ def spatial(h, norm, weight, outputs, each, height, width, out, behind, sums, de
                     _moments(row, height * width, sums[image + s], deviations[image + s], o)
 
 
-@_kernel
+@kernel
 def spatial_backward(  # type: ignore[no-untyped-def]
     h, norm, weight, dout, behind, each, height, width, dy, dweight, dshift, dscale, first, last
 ):
@@ -351,7 +348,7 @@ def spatial_backward(  # type: ignore[no-untyped-def]
                     _behind_relu(row, dz, into, norm, c, dshift, dscale, height, width)
 
 
-@_kernel
+@kernel
 def _behind_relu(row, dz, into, norm, channel, dshift, dscale, height, width):  # type: ignore[no-untyped-def]
     scale, shift, inverse, offset = norm[0, channel], norm[1, channel], norm[2, channel], norm[3, channel]
     zero = row.dtype.type(0)
@@ -369,7 +366,7 @@ def _behind_relu(row, dz, into, norm, channel, dshift, dscale, height, width):  
     dscale[channel] += scale_sum
 
 
-@_kernel
+@kernel
 def norm_backward(x, gradient, affine, begin, out, first, last):  # type: ignore[no-untyped-def]
     """Add affine[0]·gradient + affine[1]·x + affine[2] to channels of out, from `begin` on, of some images."""
     for image in range(first, last):
@@ -381,7 +378,7 @@ def norm_backward(x, gradient, affine, begin, out, first, last):  # type: ignore
                 into[p] += a * source[p] + b * row[p] + d
 
 
-@_kernel
+@kernel
 def pool(x, out, first, last):  # type: ignore[no-untyped-def]
     """Means of 2×2 pixels of some planes: x (planes, H, W), out (planes, H / 2, W / 2)."""
     quarter = x.dtype.type(0.25)
@@ -392,7 +389,7 @@ def pool(x, out, first, last):  # type: ignore[no-untyped-def]
                 row[p] = (above[2 * p] + above[2 * p + 1] + below[2 * p] + below[2 * p + 1]) * quarter
 
 
-@_kernel
+@kernel
 def pool_backward(above, below, first, last):  # type: ignore[no-untyped-def]
     """The gradient of `pool`'s input (planes, H, W) from that of its result."""
     quarter = above.dtype.type(0.25)

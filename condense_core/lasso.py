@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .compilation import kernel
 from .condensation import LASSO_FLOOR
 from .grouping import LearnedGroupConv
-from .kernels import _kernel
 
 
-@_kernel
+@kernel
 def _lasso(weight, mask, permute, floor, norms, gradient):  # type: ignore[no-untyped-def]
     """Σ over groups and live inputs of the norm of weight (O, I), with its gradient; mask and norms (G, I)."""
     groups, inputs = mask.shape

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .kernels import _dots24, _kernel, _moments, _panel2, _panel4
+from .compilation import kernel
+from .kernels import _dots24, _moments, _panel2, _panel4
 from .microkernels import LANES
 
 
-@_kernel
+@kernel
 def _places(inputs, plane, wide, each):  # type: ignore[no-untyped-def]
     """Where each input's nine taps lie, behind the place of their first; filled up to fours."""
     offsets = np.zeros(9 * inputs + -9 * inputs % 4, np.int64)
@@ -23,7 +24,7 @@ def _places(inputs, plane, wide, each):  # type: ignore[no-untyped-def]
     return offsets
 
 
-@_kernel
+@kernel
 def _pad(x, image, count, scale, shift, y, each, height, width):  # type: ignore[no-untyped-def]
     """relu(scale · x + shift) of a channel of some images into a plane whose borders stay 0."""
     images, zero = len(x) // (height * width), x.dtype.type(0)
@@ -36,7 +37,7 @@ def _pad(x, image, count, scale, shift, y, each, height, width):  # type: ignore
                 into[n] = zero if value < zero else value
 
 
-@_kernel
+@kernel
 def _pad_as_it_is(x, image, count, y, each, height, width):  # type: ignore[no-untyped-def]
     """A channel of some images into a plane whose borders stay 0."""
     images = len(x) // (height * width)
@@ -46,7 +47,7 @@ def _pad_as_it_is(x, image, count, y, each, height, width):  # type: ignore[no-u
             y[at : at + count] = x[start : start + count]
 
 
-@_kernel
+@kernel
 def spatial(h, norm, weight, outputs, each, height, width, out, behind, sums, deviations, first, last):  # type: ignore[no-untyped-def]
     """3×3 convolution in groups, padded by 1, of the normalised input's positive part, and its moments.
 
@@ -86,7 +87,7 @@ def spatial(h, norm, weight, outputs, each, height, width, out, behind, sums, de
                 _moments(result, area * count, sums[part], deviations[part], o)
 
 
-@_kernel
+@kernel
 def spatial_backward(  # type: ignore[no-untyped-def]
     h, norm, weight, dout, behind, each, height, width, dy, dweight, dshift, dscale, first, last
 ):
@@ -139,7 +140,7 @@ def spatial_backward(  # type: ignore[no-untyped-def]
                     _behind_relu(row, acc[i, p * each : p * each + count], into, norm, c, dshift, dscale)
 
 
-@_kernel
+@kernel
 def _behind_relu(row, dz, into, norm, channel, dshift, dscale):  # type: ignore[no-untyped-def]
     scale, shift, inverse, offset = norm[0, channel], norm[1, channel], norm[2, channel], norm[3, channel]
     zero = row.dtype.type(0)

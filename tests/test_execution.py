@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -199,3 +201,22 @@ print(tuple(model(torch.zeros(2, 3, 32, 32)).shape))
     assert done.stdout == "(2, 10)\n"
     assert "execution 'fast' is not there" in done.stderr
     assert "the slower reference is used" in done.stderr
+
+
+def test_kernels_are_compiled_anew_when_code_that_they_are_made_of_has_changed(tmp_path):
+    code = tmp_path / "condense_core"
+    shutil.copytree(Path(execution.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def answer() -> str:
+        call = [
+            sys.executable,
+            "-c",
+            "from condense_core.kernels import cut; print(cut(16), cut.stats.cache_hits)",
+        ]
+        return subprocess.run(call, capture_output=True, text=True, cwd=tmp_path, check=True).stdout.strip()
+
+    assert answer() == "(32, 1) Counter()"
+    assert answer().startswith("(32, 1) Counter({")  # read again
+    path = code / "microkernels.py"
+    path.write_text(path.read_text().replace("LANES = 16", "LANES = 32"))
+    assert answer() == "(64, 1) Counter()"

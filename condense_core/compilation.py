@@ -1,0 +1,41 @@
+"""How kernels are compiled: on their first call, once for a machine and for the code that they are made of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import config
+
+HERE = Path(__file__).parent
+MADE_OF = (
+    "bookkeeping", "compilation", "inference_kernels", "kernels", "lasso", "microkernels", "small_images",
+)  # fmt: skip
+
+
+def _folder() -> Path:
+    """Where what was compiled of this code is kept.
+
+    numba looks at the file of a kernel alone, and would go on with what it once compiled from others.
+    """
+    code = b"".join((HERE / f"{name}.py").read_bytes() for name in MADE_OF)
+    base = Path(config.CACHE_DIR or HERE / "__pycache__")
+    return base / f"kernels-{hashlib.sha256(code).hexdigest()[:12]}"
+
+
+FOLDER = _folder()
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function on its first call; where its folder cannot be written, numba finds another.
+
+    NaN and infinity keep their meaning, so that a network that diverges is seen to.
+    """
+    before, config.CACHE_DIR = config.CACHE_DIR, str(FOLDER)
+    try:
+        return numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"})(function)
+    finally:
+        config.CACHE_DIR = before
