@@ -56,7 +56,7 @@ class Watch:
     """Counts and running runs of a study, as the run store has them now."""
 
     def __init__(self, store: RunStore, configs: list[RunConfig]):
-        self.store, self.left = store, list(configs)
+        self.left = [(config, store.run(config)) for config in configs]
         self.total, self.began = len(configs), time.monotonic()
         self.finished = 0
         self.epochs_before: int | None = None
@@ -67,14 +67,13 @@ class Watch:
     def look(self) -> tuple[int, list[Live], float | None]:
         """Finished runs, running ones, and an estimate of the seconds that are left."""
         running, waiting, epochs_left = [], [], 0
-        for config in self.left:
-            run = self.store.run(config)
+        for config, run in self.left:
             state = run.status["state"]
             self.grid[config.model.label][config.name] = state
             if state in FINISHED or state == "failed":
                 self.finished += 1
                 continue
-            waiting.append(config)
+            waiting.append((config, run))
             rows = run.epochs() if state in ("running", "stopped") else []
             epochs_left += config.recipe.epochs - len(rows)
             if state == "running":
