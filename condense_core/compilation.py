@@ -29,13 +29,23 @@ def _folder() -> Path:
 FOLDER = _folder()
 
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function on its first call; where its folder cannot be written, numba finds another.
+# NaN and infinity keep their meaning, so that a network that diverges is seen to
+_OPTIONS: Any = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
 
-    NaN and infinity keep their meaning, so that a network that diverges is seen to.
-    """
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function on its first call; where its folder cannot be written, numba finds another."""
     before, config.CACHE_DIR = config.CACHE_DIR, str(FOLDER)
     try:
-        return numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"})(function)
+        return numba.njit(cache=True, **_OPTIONS)(function)
     finally:
         config.CACHE_DIR = before
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """A part of kernels, compiled into each that calls it, and never alone.
+
+    Otherwise every kernel brings a copy, rounded as it was optimised there, and the first that is loaded serves
+    all: a process that compiled them would compute other numbers than one that read them.
+    """
+    return numba.njit(forceinline=True, **_OPTIONS)(function)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compilation import kernel
+from .compilation import inlined, kernel
 from .kernels import TILE, _pack, _panel2, _panel4, _places
 from .microkernels import LANES, arrive, arrived, give_way
 
@@ -23,8 +23,7 @@ PATIENCE = 1000  # looks at a counter before other threads may have the core
 BAND = 1024  # pixels of hidden features that a 3×3 convolution reads at a time
 
 
-@kernel
-def dense_block(  # type: ignore[no-untyped-def]
+def _dense_block(  # type: ignore[no-untyped-def]
     x, height, width, table, numbers, places, each, shared, met, threads, thread, by_rows, first, last
 ):
     """The layers of a block, for the chunks of `each` images from `first` to `last`.
@@ -44,7 +43,7 @@ def dense_block(  # type: ignore[no-untyped-def]
     made = np.max(table[:, REGISTERS] * table[:, TOGETHER])
     pixels = max(TILE, width) + LANES
     z = np.empty(max(NORMALISED + kept * LANES, kept * pixels), x.dtype)
-    y = shared if parts > 1 else np.zeros((hidden, room(each, high, width)), x.dtype)
+    y = shared if parts > 1 else np.zeros((hidden, _room(each, high, width)), x.dtype)
     acc = np.empty(max(4 * quads * pixels, made * y.shape[1]), x.dtype)
     for chunk in range(first, last):
         image = chunk * each
@@ -72,10 +71,12 @@ def dense_block(  # type: ignore[no-untyped-def]
                 _meet(met[chunk], 2 * i + 1, threads)
 
 
-@kernel
 def room(images, rows, width):  # type: ignore[no-untyped-def]
     """Numbers of a plane of padded hidden features, with room for the last block to reach beyond."""
     return images * (rows + 2) * (width + 2) + LANES
+
+
+_room, _block, dense_block = inlined(room), inlined(_dense_block), kernel(_dense_block)
 
 
 @kernel
@@ -84,18 +85,18 @@ def in_threads(  # type: ignore[no-untyped-def]
 ):
     """`dense_block` as each of the threads from `first` to `last` runs it where they share chunks."""
     for thread in range(first, last):
-        dense_block(
+        _block(
             x, height, width, table, numbers, places, each, shared, met, threads, thread, by_rows, 0, len(met)
         )  # fmt: skip
 
 
-@kernel
+@inlined
 def _share_of(units, part, parts):  # type: ignore[no-untyped-def]
     """From which to which of some units one of `parts` goes."""
     return units * part // parts, units * (part + 1) // parts
 
 
-@kernel
+@inlined
 def _meet(met, at, threads):  # type: ignore[no-untyped-def]
     """Wait for the other threads; after a while let those go first that share this one's core."""
     arrive(met, at)
@@ -106,7 +107,7 @@ def _meet(met, at, threads):  # type: ignore[no-untyped-def]
             give_way()
 
 
-@kernel
+@inlined
 def _clear(y, hidden, images, high, wide, row):  # type: ignore[no-untyped-def]
     """A row of padding, above or below the image."""
     for o in range(hidden):
@@ -115,14 +116,14 @@ def _clear(y, hidden, images, high, wide, row):  # type: ignore[no-untyped-def]
             y[o, at : at + wide] = 0
 
 
-@kernel
+@inlined
 def _move_up(y, hidden, high, wide):  # type: ignore[no-untyped-def]
     """The last two rows of a band become the first of the next."""
     for o in range(hidden):
         y[o, : 2 * wide] = y[o, high * wide : (high + 2) * wide]
 
 
-@kernel
+@inlined
 def _pointwise(  # type: ignore[no-untyped-def]
     x, image, images, begin, end, above, high, width, layer, numbers, places, z, acc, y, part, parts
 ):
@@ -172,7 +173,7 @@ def _pointwise(  # type: ignore[no-untyped-def]
                                     into[p] = zero if value < zero else value
 
 
-@kernel
+@inlined
 def _spatial(x, image, images, top, rows, high, width, layer, numbers, y, acc, part, parts):  # type: ignore[no-untyped-def]
     """Rows from `top` on of the 3×3 convolution of y (hidden, plane) into x, from channel `behind` on."""
     behind, groups, registers, together, outputs = (

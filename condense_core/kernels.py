@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .compilation import kernel
+from .compilation import inlined, kernel
 from .microkernels import LANES, dots, panel
 
 BLOCKS = 32  # of a tile
@@ -20,7 +20,7 @@ _panel4, _panel2 = panel(4), panel(2)
 _dots42, _dots24 = dots(4, 2), dots(2, 4)
 
 
-@kernel
+@inlined
 def _moments(row, n, sums, deviations, channel):  # type: ignore[no-untyped-def]
     total = spread = row.dtype.type(0)
     for p in range(n):
@@ -40,29 +40,29 @@ def statistics(x, channels, sums, deviations, first, last):  # type: ignore[no-u
             _moments(x[image, channel], x.shape[2], sums[image], deviations[image], channel)
 
 
-@kernel
 def cut(area):  # type: ignore[no-untyped-def]
     """How many images of `area` pixels a tile holds, and how many tiles an image fills."""
     return max(1, TILE // area), -(-area // TILE)
 
 
-@kernel
-def _tile(tile, images, area):  # type: ignore[no-untyped-def]
+def tile_of(tile, each, cuts, images, area):  # type: ignore[no-untyped-def]
     """The first image of a tile, the first pixel in it, how many images, how many pixels of each."""
-    each, cuts = cut(area)
     image, start = tile // cuts * each, tile % cuts * TILE
     return image, start, min(each, images - image), min(TILE, area - start)
+
+
+_cut, _tile = inlined(cut), inlined(tile_of)
 
 
 @lru_cache(maxsize=64)
 def tile_sizes(images: int, area: int) -> np.ndarray:
     """The pixels of each tile."""
     each, cuts = cut(area)
-    sizes = [_tile(tile, images, area)[2:] for tile in range(-(-images // each) * cuts)]
+    sizes = [tile_of(tile, each, cuts, images, area)[2:] for tile in range(-(-images // each) * cuts)]
     return np.array([count * pixels for count, pixels in sizes])
 
 
-@kernel
+@inlined
 def _pack(x, image, c, start, count, n, scale, shift, z, k):  # type: ignore[no-untyped-def]
     """relu(scale · x + shift) of a channel of a tile into row k of z (blocks, K, LANES), 0 behind it."""
     zero = x.dtype.type(0)
@@ -94,8 +94,9 @@ def pointwise(x, norm, index, weight, rows, out, sums, deviations, first, last):
     acc = np.empty((4 * quads, TILE), x.dtype)
     offsets = np.arange(kept) * LANES
     flat_z, flat_weight, flat_acc = z.reshape(-1), weight.reshape(-1), acc.reshape(-1)
+    each, cuts = _cut(x.shape[2])
     for tile in range(first, last):
-        image, start, count, n = _tile(tile, x.shape[0], x.shape[2])
+        image, start, count, n = _tile(tile, each, cuts, x.shape[0], x.shape[2])
         for g in range(groups):
             for k in range(kept):
                 c = index[g, k]
@@ -132,8 +133,9 @@ def pointwise_backward(  # type: ignore[no-untyped-def]
     offsets_z, offsets_h = np.arange(kept) * LANES, np.arange(outputs) * LANES
     flat_z, flat_h, flat_dz = z.reshape(-1), dh.reshape(-1), dz.reshape(-1)
     flat_weight, flat_dweight = weight.reshape(-1), dweight.reshape(-1)
+    each, cuts = _cut(x.shape[2])
     for tile in range(first, last):
-        image, start, count, n = _tile(tile, x.shape[0], x.shape[2])
+        image, start, count, n = _tile(tile, each, cuts, x.shape[0], x.shape[2])
         blocks = -(-count * n // LANES)
         for g in range(groups):
             for m in range(outputs):
@@ -174,7 +176,7 @@ def pointwise_backward(  # type: ignore[no-untyped-def]
                         )  # fmt: skip
 
 
-@kernel
+@inlined
 def _combine(dy, h, image, o, start, count, n, a, b, d, dh, m):  # type: ignore[no-untyped-def]
     """a·dy + b·h + d of an output of a tile into row m of dh (blocks, M, LANES), 0 behind its pixels."""
     if n % LANES == 0:
@@ -195,7 +197,7 @@ def _combine(dy, h, image, o, start, count, n, a, b, d, dh, m):  # type: ignore[
         dh[q // LANES, m, q % LANES] = dy.dtype.type(0)
 
 
-@kernel
+@inlined
 def _behind_norm(row, dz, into, norm, channel, dshift, dscale, n):  # type: ignore[no-untyped-def]
     scale, shift = norm[0, channel], norm[1, channel]
     inverse, offset, gamma = norm[2, channel], norm[3, channel], norm[4, channel]
@@ -210,13 +212,13 @@ def _behind_norm(row, dz, into, norm, channel, dshift, dscale, n):  # type: igno
     dscale[channel] += scale_sum
 
 
-@kernel
+@inlined
 def _room(images, height, width):  # type: ignore[no-untyped-def]
     """Numbers of a plane of padded images, with room for the last block to reach beyond."""
     return images * (height + 2) * (width + 2) + LANES
 
 
-@kernel
+@inlined
 def _places(inputs, plane, wide):  # type: ignore[no-untyped-def]
     """Where each input's nine taps lie in its padded planes, behind the place of their first."""
     offsets = np.empty(9 * inputs, np.int64)
@@ -227,7 +229,7 @@ def _places(inputs, plane, wide):  # type: ignore[no-untyped-def]
     return offsets
 
 
-@kernel
+@inlined
 def _pad(h, image, c, scale, shift, y, images, height, width):  # type: ignore[no-untyped-def]
     """relu(scale · h + shift) of a channel of some images into a plane whose borders stay 0."""
     wide, zero = width + 2, h.dtype.type(0)
@@ -240,7 +242,7 @@ def _pad(h, image, c, scale, shift, y, images, height, width):  # type: ignore[n
                 into[p] = zero if value < zero else value
 
 
-@kernel
+@inlined
 def _pad_as_it_is(x, image, c, y, images, height, width):  # type: ignore[no-untyped-def]
     """A channel of some images into a plane whose borders stay 0."""
     for s in range(images):
@@ -348,7 +350,7 @@ def spatial_backward(  # type: ignore[no-untyped-def]
                     _behind_relu(row, dz, into, norm, c, dshift, dscale, height, width)
 
 
-@kernel
+@inlined
 def _behind_relu(row, dz, into, norm, channel, dshift, dscale, height, width):  # type: ignore[no-untyped-def]
     scale, shift, inverse, offset = norm[0, channel], norm[1, channel], norm[2, channel], norm[3, channel]
     zero = row.dtype.type(0)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compilation import kernel
+from .compilation import inlined, kernel
 from .kernels import _dots24, _moments, _panel2, _panel4
 from .microkernels import LANES
 
 
-@kernel
+@inlined
 def _places(inputs, plane, wide, each):  # type: ignore[no-untyped-def]
     """Where each input's nine taps lie, behind the place of their first; filled up to fours."""
     offsets = np.zeros(9 * inputs + -9 * inputs % 4, np.int64)
@@ -24,7 +24,7 @@ def _places(inputs, plane, wide, each):  # type: ignore[no-untyped-def]
     return offsets
 
 
-@kernel
+@inlined
 def _pad(x, image, count, scale, shift, y, each, height, width):  # type: ignore[no-untyped-def]
     """relu(scale · x + shift) of a channel of some images into a plane whose borders stay 0."""
     images, zero = len(x) // (height * width), x.dtype.type(0)
@@ -37,7 +37,7 @@ def _pad(x, image, count, scale, shift, y, each, height, width):  # type: ignore
                 into[n] = zero if value < zero else value
 
 
-@kernel
+@inlined
 def _pad_as_it_is(x, image, count, y, each, height, width):  # type: ignore[no-untyped-def]
     """A channel of some images into a plane whose borders stay 0."""
     images = len(x) // (height * width)
@@ -140,7 +140,7 @@ def spatial_backward(  # type: ignore[no-untyped-def]
                     _behind_relu(row, acc[i, p * each : p * each + count], into, norm, c, dshift, dscale)
 
 
-@kernel
+@inlined
 def _behind_relu(row, dz, into, norm, channel, dshift, dscale):  # type: ignore[no-untyped-def]
     scale, shift, inverse, offset = norm[0, channel], norm[1, channel], norm[2, channel], norm[3, channel]
     zero = row.dtype.type(0)
