@@ -207,8 +207,8 @@ def ablate(
         if left:
             outcomes += _train(study, left, store, data_dir, jobs, force, cluster)
         connection.close()
-    if any(outcome.state == "stopped" for outcome in outcomes):
-        return _exit_status(outcomes, study.config.name)  # at once: whoever stops it does not want a report
+    if any(outcome.state in ("stopped", "held") for outcome in outcomes):
+        return _exit_status(outcomes, study.config.name, store)  # without a report of what is not there yet
     return _conclude(study, store, reports, outcomes, sort, as_json)
 
 
@@ -383,10 +383,12 @@ def _conclude(
         for sentence in sentences:
             say(f"- {sentence}")
         say(f"Report: {page} (beside it: its tables as .csv and .parquet, its figures as .svg)")
-    return _exit_status(outcomes, name)
+    return _exit_status(outcomes, name, store)
 
 
-def _exit_status(outcomes: list[Outcome], name: str) -> int:
+def _exit_status(outcomes: list[Outcome], name: str, store: RunStore) -> int:
+    from .study import report_of
+
     states = Counter(outcome.state for outcome in outcomes)
     for outcome in outcomes:
         for note in outcome.notes:
@@ -396,7 +398,7 @@ def _exit_status(outcomes: list[Outcome], name: str) -> int:
     if states["stopped"]:
         say(
             f"Stopped; {states['done']} of {len(outcomes)} runs are done. The same command goes on"
-            + (f"; python -m analysis.report {name} shows what there is." if states["done"] else "."),
+            + (f"; {report_of(name, store)} shows what there is." if states["done"] else "."),
             err=True,
         )
         return 130

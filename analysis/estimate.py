@@ -63,7 +63,7 @@ def _estimates(study: Study, variants: list[Variant]) -> dict[Variant, float]:
     if not variants:
         return {}
     configs = {variant: config for variant, config in study.run_configs() if variant in variants}
-    seconds, images = _seconds_per_image(list(configs.values())), _images(study)
+    seconds, images = _seconds_per_image(list(configs.values()), study.data.train_images), _images(study)
     return {variant: seconds(config) * images for variant, config in configs.items()}
 
 
@@ -76,21 +76,21 @@ def _images(study: Study) -> float:
     return config.epochs * train + EVALUATION_SHARE * (evaluations * validation + data.test_images)
 
 
-def _seconds_per_image(configs: list[RunConfig]) -> Any:
+def _seconds_per_image(configs: list[RunConfig], train_images: int) -> Any:
     """Seconds per training image by MACs: a line through the cheapest and the dearest, timed here."""
 
     def dense_macs(config: RunConfig) -> int:
         return cost_table(config.model, 0).macs
 
     low, high = (pick(configs, key=dense_macs) for pick in (min, max))
-    base = _time_image(low)
+    base = _time_image(low, train_images)
     slope = 0.0
     if dense_macs(high) > dense_macs(low):
-        slope = max(0.0, (_time_image(high) - base) / (dense_macs(high) - dense_macs(low)))
+        slope = max(0.0, (_time_image(high, train_images) - base) / (dense_macs(high) - dense_macs(low)))
     return lambda config: base + slope * (dense_macs(config) - dense_macs(low))
 
 
-def _time_image(config: RunConfig) -> float:
+def _time_image(config: RunConfig, train_images: int) -> float:
     """Median seconds of a training step on noise, per image."""
     import torch
 
@@ -99,7 +99,7 @@ def _time_image(config: RunConfig) -> float:
     from condense_core.training import Trainer
 
     torch.set_num_threads(config.threads)
-    model, batch = config.model, config.recipe.batch_size
+    model, batch = config.model, min(config.recipe.batch_size, train_images)
     count = batch * (TIMED_STEPS + 1)
     pixels = torch.randint(256, (count, 3, model.image_size, model.image_size), dtype=torch.uint8)
     noise = DecodedImages(
@@ -109,7 +109,8 @@ def _time_image(config: RunConfig) -> float:
         Augmentation(0, flip=False),
     )
     classes = tuple(map(str, range(model.num_classes)))
-    recipe = dataclasses.replace(config.recipe, epochs=1, learning_rate=0.0)  # noise must not diverge
+    # noise must not diverge
+    recipe = dataclasses.replace(config.recipe, epochs=1, learning_rate=0.0, batch_size=batch)
     trainer = Trainer(
         dataclasses.replace(config, recipe=recipe),
         Dataset("noise", classes, noise, None, noise),

@@ -46,9 +46,6 @@ class Picture:
     def svg(self) -> str:
         """The figure as SVG, the same bytes for the same figure; its text turns light on a dark page."""
         buffer = io.StringIO()
-        if engine := self.figure.get_layout_engine():
-            engine.execute(self.figure)
-            self.figure.set_layout_engine("none")  # once is enough: saving would do it twice, for half its time
         with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "condense"}):
             self.figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
         svg = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)

@@ -147,10 +147,14 @@ def _show_lines(watch: Watch) -> Iterator[Callable[[Outcome], None]]:
             for live in running:
                 say(f"  {live}", err=True)
 
+    def done(outcome: Outcome) -> None:
+        if outcome.state != "stopped":  # most of those never began
+            say(f"{outcome.state}: {outcome.run}", err=True)
+
     thread = threading.Thread(target=report, daemon=True)
     thread.start()
     try:
-        yield lambda outcome: say(f"{outcome.state}: {outcome.run}", err=True)
+        yield done
     finally:
         ended.set()
         thread.join()

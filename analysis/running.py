@@ -64,8 +64,8 @@ def refuse_changed(configs: Sequence[RunConfig], store: RunStore, data_fingerpri
     if changed := {name: texts for name, texts in found.items() if texts}:
         texts = sorted({text for texts in changed.values() for text in texts})
         raise Changed(
-            f"{len(changed)} of the runs that were begun cannot go on with what is not what they were begun "
-            f"with: {'; '.join(texts)}. With those they go on (any change of a file of condense_core counts); "
+            f"{len(changed)} of the runs were begun with other code, torch or data: {'; '.join(texts)}. "
+            "Undo the change, be it a comment's, and they go on; "
             f"--force begins them anew and keeps what there is ({', '.join(changed)})"
         )
 

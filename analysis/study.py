@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -297,7 +298,7 @@ class Study:
         texts = ", ".join(f"{key} {_plain(before.get(key))}, now {_plain(now[key])}" for key in changed)
         return (
             f"{name} was another study before ({texts}); its list of runs is kept as {kept}: "
-            f"python -m analysis.report {kept}. With --name both have a name of their own"
+            f"{report_of(kept, store)}. With --name both have a name of their own"
         )
 
     def _repr_html_(self) -> str:
@@ -376,6 +377,12 @@ class Study:
             if outcome.state != "done":
                 warnings.warn(f"{outcome.state}: {outcome.run}: {outcome.reason}", stacklevel=2)
         return frames.study_runs(store, self.config.name)
+
+
+def report_of(name: str, store: RunStore) -> str:
+    """The command that reports a study of a store."""
+    where = "" if store.root == Path("runs") else f" --runs {shlex.quote(str(store.root))}"
+    return f"python -m analysis.report {name}{where}"
 
 
 def _plain(value: Any) -> str:
