@@ -29,7 +29,7 @@ def bad_input() -> Iterator[None]:
     """Around the checks before any work: what they raise is told in one line, without a traceback."""
     try:
         yield
-    except BrokenPipeError:
+    except BrokenPipeError:  # who reads has read enough: click ends quietly
         raise
     except (ValueError, OSError) as error:
         raise click.UsageError(one_line(error)) from error
@@ -78,9 +78,6 @@ def main(command: click.Command) -> None:
         if is_first_rank():
             say(f"{command.name}: {one_line(error.format_message())}", err=True)
         sys.exit(2)
-    except BrokenPipeError:  # who reads has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as error:
         say(f"{command.name}: {one_line(error)}", err=True)
         sys.exit(1)

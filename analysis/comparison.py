@@ -81,8 +81,11 @@ class Comparison:
         if self.paired.empty:
             return f"{names}: no variant and seed is done in both, so nothing can be paired."
         found, variants = mean_interval(self.difference.to_numpy()), self.paired.variant.nunique()
+        seeds = self.paired.seed.nunique()
+        of = f"{seeds} seeds" if seeds > 1 else "one seed, which says nothing of others"
         text = (
-            f"{names}: {found.mean:+.2f} points of test error over {variants} common variants ({found.n} pairs"
+            f"{names}: {found.mean:+.2f} points of test error over {variants} common variants "
+            f"({found.n} pairs of {of}"
         )
         if found.low != found.low:
             return f"{text}; without variation there is no interval)."
