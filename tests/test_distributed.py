@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import small_run
+from conftest import small_run as run_in_any_execution
 from PIL import Image
 from test_faults import row
 from torch import nn
@@ -34,6 +34,12 @@ from condense_core.files import write_atomically
 from condense_core.locks import RunHeld
 from condense_core.runs import RunStore
 from condense_core.training import EpochRecord, Result, StageRecord
+
+
+def small_run() -> RunConfig:
+    """A small run in the execution that ranks can do."""
+    return dataclasses.replace(run_in_any_execution(), execution="reference")
+
 
 FORK = multiprocessing.get_context("fork")  # what is loaded here need not be loaded by every rank
 SECONDS = 120  # for what takes a few, on a machine that does other things too
