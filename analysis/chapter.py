@@ -13,7 +13,7 @@ import pandas as pd
 
 from condense_core.config import ModelConfig, RecipeConfig, RunConfig
 from condense_core.damage import damage
-from condense_core.records import LeftOut
+from condense_core.records import LeftOut, runs_of
 from condense_core.runs import Run, RunStore
 from condense_core.settings import from_dict, to_dict
 
@@ -44,7 +44,7 @@ class Chapter:
     @cached_property
     def damaged(self) -> dict[str, str]:
         """The runs of which a file is damaged, and what is wrong with it: the report is of the others."""
-        names = dict.fromkeys(name for variant in self.record["variants"] for name in variant["runs"])
+        names = runs_of(self.record)
         faults = {name: damage(self.store, name) for name in names}
         for fault in filter(None, faults.values()):
             warnings.warn(f"left out: {fault}", LeftOut, stacklevel=2)

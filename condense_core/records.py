@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -116,10 +116,14 @@ def sound(read: Callable[[Source], Found], source: Source) -> Iterator[Found]:
 def check_study(record: Any, path: Path) -> dict[str, Any]:
     """A study's record. Raises ValueError, naming the file, where it is none."""
     check_record(record, STUDY, str(path))
-    for variant in record["variants"]:
-        for name in variant["runs"]:
-            plain_name(name, f"{path}: run")
+    for name in runs_of(record):
+        plain_name(name, f"{path}: run")
     return record
+
+
+def runs_of(study: Mapping[str, Any]) -> list[str]:
+    """The names of a study's runs, each once, in the order of its record."""
+    return list(dict.fromkeys(name for variant in study["variants"] for name in variant["runs"]))
 
 
 def check_benchmark(record: Any, path: Path) -> dict[str, Any]:

@@ -113,7 +113,7 @@ class RunStore:
         kept = None
         with suppress(FileNotFoundError, ValueError):  # there is none, or one that cannot be read
             before = self.read_study(name)
-            if not _runs_of(before) <= _runs_of(study):
+            if not set(records.runs_of(before)) <= set(records.runs_of(study)):
                 kept = self._keep_aside(name, before)
         self.write_study(name, study)
         return kept
@@ -124,7 +124,7 @@ class RunStore:
             if not self._study_file(aside).exists():
                 break
             with suppress(ValueError):
-                if _runs_of(self.read_study(aside)) == _runs_of(study):
+                if set(records.runs_of(self.read_study(aside))) == set(records.runs_of(study)):
                     return aside
         self.write_study(aside, {**study, "name": aside, "settings": {**study["settings"], "name": aside}})
         return aside
@@ -419,10 +419,6 @@ class Run:
         """The last weights of a run that is done, checked against their checksum."""
         path = self.folder / "weights.safetensors"
         return load_arrays(read_checked(path, self.folder, self.result["weights_sha256"]), path)
-
-
-def _runs_of(study: Mapping[str, Any]) -> set[str]:
-    return {run for variant in study["variants"] for run in variant["runs"]}
 
 
 def _settings(config: Any) -> str:

@@ -59,7 +59,6 @@ def interrupt(folder: Path, *signals: int) -> tuple[int, str, str]:
         time.sleep(0.05)
     for number in signals:
         os.killpg(process.pid, number)  # as a terminal or a scheduler does: the workers get it too
-        time.sleep(0.05)
     out, err = process.communicate(timeout=60)
     return process.returncode, out, err
 
@@ -90,9 +89,9 @@ def test_a_study_that_is_killed_alone_leaves_no_worker_that_trains_on(tmp_path):
 
 
 def test_interrupted_twice_it_ends_at_once_and_what_there_is_goes_on(tmp_path):
-    status, _, err = interrupt(tmp_path, signal.SIGINT, signal.SIGINT)
+    status, _, err = interrupt(tmp_path, signal.SIGINT, signal.SIGTERM)  # of two alike one might be lost
     assert status != 0
-    assert "KeyboardInterrupt" in err or status == -signal.SIGINT  # it was ending by itself
+    assert "KeyboardInterrupt" in err
     (run,) = RunStore(tmp_path / "runs").runs()
     for one in checkpoints(run.folder / "checkpoints"):
         one.read()
