@@ -16,11 +16,11 @@ def __getattr__(name: str) -> Any:
     if name in ("frames", "plots", "stats"):
         return importlib.import_module(f".{name}", __name__)
     if name == "Study":
-        from .study import Study
+        from .studies.study import Study
 
         return Study
     if name == "explore":
-        from .explorer import explore
+        from .explorer.widgets import explore
 
         return explore
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

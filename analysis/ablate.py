@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import click
 
-from condense_core.settings import nearest
-from condense_core.untrusted import plain_name
+from condense_core.files.parsing import plain_name
+from condense_core.validation import nearest
 
 from .cli import bad_input, check_writable, is_first_rank, launched_ranks, main, one_line, signals_to
-from .study_config import DEFAULTS, StudyConfig, study_config
+from .studies.config import DEFAULTS, StudyConfig, study_config
 from .text import say
 
 if TYPE_CHECKING:
     from condense_core.config import RunConfig
-    from condense_core.runs import RunStore
+    from condense_core.store.run import RunStore
 
-    from .cluster import Cluster
-    from .running import Outcome, StopSwitch
-    from .study import Study
+    from .engines.ray_cluster import Cluster
+    from .engines.single_run import Outcome, StopSwitch
+    from .studies.study import Study
 
 
 class CommaList(click.ParamType):
@@ -78,7 +78,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """A study's settings from a TOML file, dashes or underscores alike. Raises ValueError or OSError."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such TOML file")
-    from condense_core.untrusted import LARGEST_TOML, parse_toml, read_bytes
+    from condense_core.files.parsing import LARGEST_TOML, parse_toml, read_bytes
 
     try:
         text = read_bytes(path, 4 * LARGEST_TOML).decode()
@@ -166,16 +166,16 @@ def ablate(
     with bad_input():
         settings = (read_toml(toml) if toml else {}) | _given(options)
         if launched_ranks() > 1:
-            from . import ranks
+            from .engines import torchrun
 
-            settings = ranks.suited(settings, jobs, engine)
+            settings = torchrun.suited(settings, jobs, engine)
         config = study_config(**settings)
         plain_name(config.name, "name")
         check_writable(runs, reports)
-        from condense_core.runs import RunStore
+        from condense_core.store.run import RunStore
 
-        from .cluster import chosen
-        from .study import Study, gpu_is_here
+        from .engines.ray_cluster import chosen
+        from .studies.study import Study, gpu_is_here
 
         store = RunStore(runs)
         connection = click.get_current_context().with_resource(ExitStack())
@@ -191,11 +191,11 @@ def ablate(
         return 0
     if launched_ranks() > 1:
         with bad_input():
-            outcomes = ranks.train(study, store, data_dir, rank_timeout, force)
+            outcomes = torchrun.train(study, store, data_dir, rank_timeout, force)
         if not is_first_rank():
             return 0  # whatever became of them, so that torchrun lets rank 0 say it
     else:
-        from .running import part
+        from .engines.single_run import part
 
         with bad_input():
             outcomes, left = part([config for _, config in study.run_configs()], store)
@@ -213,7 +213,7 @@ def ablate(
 
 
 def _print_studies(as_json: bool) -> int:
-    from .study_config import NAMED_STUDIES
+    from .studies.config import NAMED_STUDIES
 
     if as_json:
         studies = {
@@ -234,7 +234,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 def _check_runs(study: Study, store: RunStore, thoroughly: bool) -> None:
     """Raise ValueError where a run that was begun is damaged: nothing may be built on it."""
-    from condense_core.damage import check_run, damage
+    from condense_core.store.integrity import check_run, damage
 
     check = check_run if thoroughly else lambda run: (run.record, run.status)
     names = [config.name for _, config in study.run_configs()]
@@ -248,13 +248,13 @@ def _prepare(
     study: Study, left: list[RunConfig], store: RunStore, data_dir: Path, force: bool, cluster: Cluster | None
 ) -> None:
     """Raise ValueError where runs cannot start or go on; data is decoded once, so that a bad image is named."""
-    from .running import prepare_workers, refuse_changed
+    from .engines.single_run import prepare_workers, refuse_changed
 
     if not cluster:
         prepare_workers()
-    from condense_core.data import load
+    from condense_core.data.datasets import load
 
-    from .progress import decoding
+    from .engines.progress import decoding
 
     with decoding() as progress:
         fingerprint = load(study.config.data_config, data_dir, progress).fingerprint
@@ -265,9 +265,9 @@ def _prepare(
 def _print_plan(
     study: Study, store: RunStore, as_json: bool, jobs: int | None, force: bool, cluster: Cluster | None
 ) -> None:
-    from .estimate import plan
-    from .progress import duration
-    from .running import default_jobs, part, refuse_changed
+    from .engines.progress import duration
+    from .engines.single_run import default_jobs, part, refuse_changed
+    from .studies.estimate import plan
 
     finished, left = part([config for _, config in study.run_configs()], store)
     if not force:
@@ -315,8 +315,8 @@ def _train(
     force: bool,
     cluster: Cluster | None,
 ) -> list[Outcome]:
-    from .progress import show
-    from .running import StopSwitch, default_jobs, execute_all
+    from .engines.progress import show
+    from .engines.single_run import StopSwitch, default_jobs, execute_all
 
     configs = [config for _, config in study.run_configs()]
     stop, at_once = StopSwitch(), ""
@@ -356,8 +356,8 @@ def _conclude(
     study: Study, store: RunStore, reports: Path, outcomes: list[Outcome], sort: str, as_json: bool
 ) -> int:
     """Print what was found, write the report, and return the exit status."""
-    from .chapter import Chapter
     from .report import write_report
+    from .reporting.study_report import Chapter
 
     states = Counter(outcome.state for outcome in outcomes)
     name = study.config.name
@@ -372,7 +372,7 @@ def _conclude(
         plain = {key: json.loads(frame.to_json(orient="records")) for key, frame in tables.items()}
         click.echo(json.dumps(result | plain, indent=1))
     else:
-        from .tables import EFFECT_COLUMNS, SUMMARY_COLUMNS, effect_rows, summary_rows
+        from .reporting.tables import EFFECT_COLUMNS, SUMMARY_COLUMNS, effect_rows, summary_rows
         from .text import print_table
 
         print_table(name, SUMMARY_COLUMNS, summary_rows(summary))
@@ -387,7 +387,7 @@ def _conclude(
 
 
 def _exit_status(outcomes: list[Outcome], name: str, store: RunStore) -> int:
-    from .study import report_of
+    from .studies.study import report_of
 
     states = Counter(outcome.state for outcome in outcomes)
     for outcome in outcomes:

@@ -16,7 +16,7 @@ from .cli import bad_input, check_writable, main
 from .text import say
 
 if TYPE_CHECKING:
-    from .runtimes import Execution, Subject
+    from .timing.runtimes import Execution, Subject
 
 COLUMNS = (
     "model",
@@ -75,7 +75,7 @@ def bench(
         check_writable(runs)
         import torch
 
-        from condense_core.runs import RunStore
+        from condense_core.store.run import RunStore
 
         if threads:
             torch.set_num_threads(threads)
@@ -101,9 +101,9 @@ def _batches(text: str) -> list[int]:
 
 
 def _executions(names: tuple[str, ...]) -> list[Execution]:
-    from condense_core.settings import nearest
+    from condense_core.validation import nearest
 
-    from .runtimes import EXECUTIONS
+    from .timing.runtimes import EXECUTIONS
 
     for name in names:
         if name not in EXECUTIONS:
@@ -122,8 +122,8 @@ def _subject(name: str, store: Any) -> Subject:
     from condense_core.condensation import learned_layers, prune
     from condense_core.stages import layer_stage
 
-    from .runtimes import subject
-    from .targets import find_network
+    from .networks.lookup import find_network
+    from .timing.runtimes import subject
 
     network, image_size = find_network(name, store)
     if isinstance(network, ModelConfig):
@@ -140,9 +140,9 @@ def _measure(
     import torch
 
     from condense_core.machine import processor
-    from condense_core.provenance import environment
+    from condense_core.store.provenance import environment
 
-    from .latency import gemm_gflops
+    from .timing.latency import gemm_gflops
 
     peak = gemm_gflops()
     moment = datetime.now(UTC).isoformat(timespec="seconds")
@@ -171,8 +171,8 @@ def _measure(
 def _time(
     what: Subject, executions: list[Execution], batch: int, repeats: int, folder: Path
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    from .latency import median_of, memory_of, take_turns, ties
-    from .runtimes import build, prepare
+    from .timing.latency import median_of, memory_of, take_turns, ties
+    from .timing.runtimes import build, prepare
 
     calls, memory = {}, {}
     for execution in executions:
@@ -209,7 +209,7 @@ def _time(
 def _take_apart(what: Subject, batch: int, repeats: int, moment: str) -> list[dict[str, Any]]:
     import torch
 
-    from .waterfall import waterfall
+    from .timing.waterfall import waterfall
 
     images = torch.randn(batch, 3, what.image_size, what.image_size, generator=torch.Generator().manual_seed(0))
     frame = waterfall(what, images, repeats)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from condense_core import CondenseNet
-    from condense_core.certificate import Certificate
-    from condense_core.export import Exported
-    from condense_core.plan import Plan
+    from condense_core.deploy.certificate import Certificate
+    from condense_core.deploy.export import Exported
+    from condense_core.deploy.plan import Plan
 
 LAYER_COLUMNS = ("layer", "in", "groups", "kept", "share", "difference")
 
@@ -73,10 +73,10 @@ def condense(
     file is run in its own runtime. The certificate of both stands beside the file: FILE.certificate.json.
     """
     with bad_input():
-        from condense_core.export import check_format
-        from condense_core.runs import RunStore
+        from condense_core.deploy.export import check_format
+        from condense_core.store.run import RunStore
 
-        from .targets import load_network
+        from .networks.lookup import load_network
 
         for target in targets:
             check_format(target)
@@ -84,8 +84,8 @@ def condense(
         store = RunStore(runs)
         model = load_network(run_or_checkpoint, store, **settings).eval()
         real, images_from = real_images(run_or_checkpoint, store, model, data, data_dir, images)
-        from condense_core.certificate import certify
-        from condense_core.deploy import condense as make_small
+        from condense_core.deploy.certificate import certify
+        from condense_core.deploy.condensed import condense as make_small
 
         small = make_small(model)
         for target in targets:
@@ -94,7 +94,7 @@ def condense(
     record = _record(run_or_checkpoint, model, certificate)
     plan = None
     if certificate.holds and (batch or any(target.suffix == ".safetensors" for target in targets)):
-        from condense_core.plan import make_plan
+        from condense_core.deploy.plan import make_plan
 
         plan = make_plan(small, _repeated(real, batch or 1))
         record["plan"] = plan.to_dict()
@@ -114,9 +114,9 @@ def real_images(
 ) -> tuple[Tensor, str]:
     """Normalised images (N, 3, H, W) of the network's size, and where they are from."""
     from condense_core.config import DataConfig
-    from condense_core.data import load
+    from condense_core.data.datasets import load
 
-    from .targets import find_run, is_file_name
+    from .networks.lookup import find_run, is_file_name
 
     size = model.config.image_size
     if data is None and is_file_name(name):
@@ -166,7 +166,7 @@ def _export(
 ) -> list[Exported]:
     import torch
 
-    from condense_core.export import export
+    from condense_core.deploy.export import export
 
     with torch.no_grad():
         reference = model(images)
@@ -179,8 +179,8 @@ def _export(
 
 
 def _record(name: str, model: CondenseNet, certificate: Certificate) -> dict[str, Any]:
-    from condense_core.provenance import environment
-    from condense_core.settings import to_dict
+    from condense_core.store.provenance import environment
+    from condense_core.validation import to_dict
 
     return {
         "source": Path(name).name,
@@ -195,7 +195,7 @@ def _plain(export: Exported) -> dict[str, Any]:
 
 
 def _write_certificate(target: Path, record: dict[str, Any]) -> None:
-    from condense_core.files import write_json
+    from condense_core.files.atomic import write_json
 
     write_json(target.with_name(f"{target.name}.certificate.json"), record)
 

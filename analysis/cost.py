@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from condense_core import CostTable, ModelConfig
-    from condense_core.conventions import Conventions
-    from condense_core.published import Published
+
+    from .networks.conventions import Conventions
+    from .networks.published import Published
 
 ALL_COLUMNS = (
     "model",
@@ -67,10 +68,10 @@ def cost(
         if name is None:
             raise ValueError("name: missing; a preset, a baseline, a run, a checkpoint file, or --all")
         from condense_core import ModelConfig, cost_table
-        from condense_core.conventions import conventions
-        from condense_core.runs import RunStore
+        from condense_core.store.run import RunStore
 
-        from .targets import find_network
+        from .networks.conventions import conventions
+        from .networks.lookup import find_network
 
         network, image_size = find_network(name, RunStore(runs), **settings)
         if stage is not None and not isinstance(network, ModelConfig):
@@ -109,7 +110,7 @@ def to_json(name: str, image_size: int, table: CostTable, counted: Conventions) 
 
 def published_rows(name: str) -> list[Published]:
     """What is printed about a model."""
-    from condense_core.published import PUBLISHED
+    from .networks.published import PUBLISHED
 
     return [row for row in PUBLISHED if row.model == name]
 
@@ -151,8 +152,9 @@ def comparison() -> list[dict[str, Any]]:
     """Every preset and baseline beside what is printed of it; CIFAR-100 costs what its 100 classes cost."""
     import torch
 
-    from condense_core.baselines import BASELINES
     from condense_core.presets import PRESETS
+
+    from .networks.peers import BASELINES
 
     rows = []
     for name, preset in PRESETS.items():

@@ -15,7 +15,7 @@ from .cli import bad_input, check_writable, main
 from .text import inert, say
 
 if TYPE_CHECKING:
-    from .chapter import Chapter
+    from .reporting.study_report import Chapter
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 SAFE_IN_A_DATA_URL = " =:/;,'()[]{}|^~!*+@$?&-._<>"
@@ -42,7 +42,7 @@ def write_page(path: Path, page: str) -> Path:
 
 
 def _write(path: Path, content: bytes) -> None:
-    from condense_core.files import write_atomically
+    from condense_core.files.atomic import write_atomically
 
     write_atomically(path, lambda file: file.write(content))
 
@@ -59,13 +59,13 @@ def render(chapters: list[Chapter], compare: bool = False) -> str:
     """
     from jinja2 import Environment, PackageLoader
 
-    from .comparison import Comparison
+    from .engines.progress import duration
     from .plots import count
-    from .progress import duration
-    from .tables import frame_table
+    from .reporting.comparison import Comparison
+    from .reporting.tables import frame_table
 
     environment = Environment(
-        loader=PackageLoader("analysis", "html"),
+        loader=PackageLoader("analysis", "reporting/templates"),
         autoescape=True,
         finalize=lambda value: inert(value) if type(value) is str else value,
         trim_blocks=True,
@@ -78,7 +78,8 @@ def render(chapters: list[Chapter], compare: bool = False) -> str:
         "data_table": lambda picture: frame_table(f"{picture.title}: data", picture.data),
     }
     texts = {
-        name: files("analysis").joinpath("html", f"report.{name}").read_text("utf-8") for name in ("css", "js")
+        name: files("analysis").joinpath("reporting", "templates", f"report.{name}").read_text("utf-8")
+        for name in ("css", "js")
     }
     return environment.get_template("report.html").render(
         chapters=chapters,
@@ -122,7 +123,7 @@ def report(
 
     A single study's tables (CSV, Parquet) and figures (SVG) are written beside it, unless --out names a file.
     """
-    from condense_core.runs import RunStore
+    from condense_core.store.run import RunStore
 
     with bad_input():
         if bool(studies) == bool(compare):
@@ -134,7 +135,7 @@ def report(
         check_writable(out.parent if out else reports)
         if out and out.is_dir():
             raise ValueError(f"out {str(out)!r}: is a folder; name a file")
-    from .chapter import Chapter
+    from .reporting.study_report import Chapter
 
     chapters = [Chapter(store, name) for name in names]
     if len(chapters) == 1 and not out:

@@ -24,13 +24,13 @@ from parity import official_network
 from torch import nn
 
 from analysis.ablate import CommaList
-from analysis.latency import gemm_gflops, median_of, memory_of, take_turns
-from analysis.runtimes import EXECUTIONS, build, prepare, subject
+from analysis.timing.latency import gemm_gflops, median_of, memory_of, take_turns
+from analysis.timing.runtimes import EXECUTIONS, build, prepare, subject
 from condense_core import PRESETS, CondenseNet, DataConfig, RecipeConfig, RunConfig, Trainer, condense
-from condense_core.data import Dataset, load
+from condense_core.data.datasets import Dataset, load
+from condense_core.data.images import DecodedImages
+from condense_core.deploy.plan import make_plan
 from condense_core.grouping import MaskedConv1x1, live_weights
-from condense_core.images import DecodedImages
-from condense_core.plan import make_plan
 
 DENSE = ("torch", "torch channels_last", "torch.compile", "onnxruntime", "openvino")
 OFFICIAL, OURS = "official converted", "condensed fast"

@@ -25,11 +25,11 @@ import click
 import torch
 from outcome import keep
 
-from analysis import running
-from analysis.running import execute
-from analysis.study import Study
-from analysis.study_config import command
-from condense_core.runs import FINISHED, RunStore
+from analysis.engines import single_run
+from analysis.engines.single_run import execute
+from analysis.studies.config import command
+from analysis.studies.study import Study
+from condense_core.store.run import FINISHED, RunStore
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from faults import Files, full, kill
@@ -54,7 +54,7 @@ DATA = Path("data")
 
 def train(study: Study, store: RunStore, order: random.Random) -> None:
     """Train the study's runs in this process, in some order."""
-    running.CHECKPOINT_SECONDS = 0.05
+    single_run.CHECKPOINT_SECONDS = 0.05
     torch.set_num_threads(1)
     configs = [config for _, config in study.run_configs()]
     for config in order.sample(configs, len(configs)):

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from analysis.ablate import CommaList
 from condense_core import DataConfig, ModelConfig, RecipeConfig, RunConfig, Trainer, load_official
-from condense_core.data import Dataset, load
+from condense_core.data.datasets import Dataset, load
+from condense_core.data.images import Batch, DecodedImages
 from condense_core.grouping import live_weights, masked_layers
-from condense_core.images import Batch, DecodedImages
 from condense_core.official.tensors import official_parts
 
 SAME = 1e-7  # relative: rounding in float64 stays below it, unless a ReLU flips on it; another loss does not

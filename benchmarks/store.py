@@ -25,10 +25,10 @@ from typing import Any
 import click
 from outcome import keep
 
-from analysis.study_config import command, study_config
-from condense_core.files import write_json
-from condense_core.runs import Run, RunStore
-from condense_core.settings import to_dict
+from analysis.studies.config import command, study_config
+from condense_core.files.atomic import write_json
+from condense_core.store.run import Run, RunStore
+from condense_core.validation import to_dict
 
 COPIED = shutil.ignore_patterns("checkpoints", "weights.safetensors", "lock", "holder.json")
 SPREAD = 0.4  # standard deviation of the redrawn errors, percentage points

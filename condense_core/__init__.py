@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import DataConfig, ModelConfig, RecipeConfig, RunConfig
-    from .cost import cost_table
-    from .deploy import condense
-    from .layer_cost import CostTable
+    from .cost.of_config import cost_table
+    from .cost.table import CostTable
+    from .deploy.condensed import condense
+    from .deploy.plan import make_plan
+    from .deploy.saving import load_condensed, save_condensed
     from .model import CondenseNet
     from .official import load_official
-    from .plan import make_plan
     from .presets import PRESETS
-    from .stored import load_condensed, save_condensed
     from .training import Trainer
 
 __version__ = "0.1.0"
@@ -42,14 +42,14 @@ __all__ = [
 _HOMES = {
     "PRESETS": "presets",
     "CondenseNet": "model",
-    "CostTable": "layer_cost",
+    "CostTable": "cost.table",
     "Trainer": "training",
-    "condense": "deploy",
-    "cost_table": "cost",
-    "load_condensed": "stored",
+    "condense": "deploy.condensed",
+    "cost_table": "cost.of_config",
+    "load_condensed": "deploy.saving",
     "load_official": "official",
-    "make_plan": "plan",
-    "save_condensed": "stored",
+    "make_plan": "deploy.plan",
+    "save_condensed": "deploy.saving",
 }
 
 

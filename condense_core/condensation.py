@@ -12,14 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import Criterion
-from .grouping import (
-    LearnedGroupConv,
-    LearnedGroupLinear,
-    Masked,
-    UnstructuredConv,
-    grouped,
-    live_weights,
-)
+from .grouping import LearnedGroupConv, LearnedGroupLinear, Masked, UnstructuredConv, grouped, live_weights
 from .stages import kept_inputs, layer_stage
 
 Learned = LearnedGroupConv | LearnedGroupLinear

@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Literal
 
-from .settings import Checked, identity, nearest, setting
+from .validation import Checked, identity, nearest, setting
 
 Grouping = Literal["learned", "random", "sequential", "unstructured", "none"]
 Pruning = Literal["condensing", "one-shot", "gradual"]

@@ -59,10 +59,10 @@ class DenseBlock(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) → (N, in + layers · growth_rate, H, W)."""
         if self.execution == "fast":
-            from . import execution  # its compiler takes a second to import
+            from .fast import training_block  # its compiler takes a second to import
 
-            if execution.runs_fast(self, x):
-                return execution.run_block(self, x)
+            if training_block.runs_fast(self, x):
+                return training_block.run_block(self, x)
         return super().forward(x)
 
 
@@ -86,10 +86,10 @@ class Transition(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) → (N, out_channels, H / 2, W / 2)."""
         if self.execution == "fast":
-            from . import execution
+            from .fast import training_block
 
-            if execution.pools_fast(self, x):
-                return execution.average_pool(x)
+            if training_block.pools_fast(self, x):
+                return training_block.average_pool(x)
         return super().forward(x)
 
 

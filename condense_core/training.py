@@ -12,20 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import cuda, distributed
-from .condensation import (
-    group_lasso,
-    importance,
-    learned_layers,
-    norms_in_front,
-    prune,
-    scores,
-)
+from .condensation import group_lasso, importance, learned_layers, norms_in_front, prune, scores
 from .config import RunConfig
-from .cost import cost_table
-from .data import Dataset
+from .cost.of_config import cost_table
+from .data.datasets import Dataset
+from .data.images import Batch, Images
+from .distributed import ranks
+from .fast import cuda_graphs
 from .grouping import masked_layers
-from .images import Batch, Images
 from .model import CondenseNet
 from .randomness import derived_seed, generator
 from .stages import layer_stage, stage_of
@@ -127,7 +121,7 @@ def evaluate(model: nn.Module, batches: Iterator[Batch], of_all_ranks: bool = Fa
         sums += torch.stack([loss, *(miss.sum() for miss in missed), count]).double().cpu()
     model.train(training)
     if of_all_ranks:
-        distributed.add_up(sums)
+        ranks.add_up(sums)
     loss_mean, error, top5 = (sums[:3] / sums[3]).tolist()
     return Evaluation(loss_mean, 100 * error, 100 * top5 if classes > 5 else None)
 
@@ -152,7 +146,7 @@ class Trainer:
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset):
-        self.shard = distributed.shard()
+        self.shard = ranks.shard()
         check_ranks(config, self.shard.ranks)
         if len(dataset.classes) > config.model.num_classes:
             raise ValueError(
@@ -166,7 +160,7 @@ class Trainer:
         model = CondenseNet(config.model, config.seed).to(config.device)
         self.model: CondenseNet = model.to(memory_format=torch.channels_last)
         self.model.execution = config.execution
-        self._network = distributed.parallel(self.model)
+        self._network = ranks.parallel(self.model)
         recipe = config.recipe
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
@@ -184,11 +178,11 @@ class Trainer:
         self.stage = -1  # none has begun
         self.training_macs = 0
         self._sums = torch.zeros(4, dtype=torch.float64, device=config.device)
-        self._graphed = cuda.steps_as_graph(config)
+        self._graphed = cuda_graphs.steps_as_graph(config)
         if self._graphed:
             for group in self.optimizer.param_groups:  # a graph reads it where it is
                 group["lr"] = torch.zeros((), device=config.device)
-        self._descend: cuda.Step = self._descend_as_written
+        self._descend: cuda_graphs.Step = self._descend_as_written
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
         """Train to the end, or until `should_stop`; `snapshot` may be taken whenever a record is yielded.
@@ -232,11 +226,11 @@ class Trainer:
         for name, layer in learned_layers(self.model).items():
             momentum = self.optimizer.state[layer.weight]["momentum_buffer"]
             ranked = scores(layer, self.config.recipe.criterion, norms[name], draws)
-            ranked = distributed.of_first_rank(ranked)
+            ranked = ranks.of_first_rank(ranked)
             prune(layer, layer_stage(stage, self.last_stage, layer.condense_factor), momentum, ranked)
         self._macs = cost_table(self.model).macs
         if self._graphed:  # what a stage leaves out is left out of its graphs
-            self._descend = cuda.GraphedStep(self._descend_as_written)
+            self._descend = cuda_graphs.GraphedStep(self._descend_as_written)
 
     def train_on(self, images: Tensor, labels: Tensor) -> Tensor:
         """One step of stochastic gradient descent on a batch, `enter_stages` before it; the loss with lasso.
@@ -272,7 +266,7 @@ class Trainer:
             wrong = (logits.argmax(1) != labels).sum()
             whole, count = self._batch_images(labels), len(labels)
             sums = torch.stack([loss * whole, wrong, lasso * count, torch.full_like(loss, count)])
-            self._sums += distributed.add_up(sums)
+            self._sums += ranks.add_up(sums)
         return (loss + lasso).detach()
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -293,9 +287,9 @@ class Trainer:
         if not weight or self.stage >= self.last_stage:
             return torch.zeros((), device=self.config.device)
         if self.config.execution == "fast":
-            from . import execution
+            from .fast import training_block
 
-            return weight * execution.group_lasso(self.model)
+            return weight * training_block.group_lasso(self.model)
         return weight * group_lasso(self.model)
 
     @property

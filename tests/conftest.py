@@ -12,10 +12,10 @@ import torch
 from filelock import FileLock
 from hypothesis import settings
 
-from analysis.study import Study
+from analysis.studies.study import Study
 from condense_core import DataConfig, ModelConfig, RecipeConfig, RunConfig
-from condense_core.data import Dataset, load
-from condense_core.runs import RunStore
+from condense_core.data.datasets import Dataset, load
+from condense_core.store.run import RunStore
 
 settings.register_profile("condense", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("condense")
@@ -62,7 +62,7 @@ def store(tmp_path) -> RunStore:
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are made but not written as SVG, which takes a second a report and is tested elsewhere."""
-    monkeypatch.setattr("analysis.pictures.Picture.svg", "<svg/>")
+    monkeypatch.setattr("analysis.reporting.figures.Picture.svg", "<svg/>")
 
 
 SMALL_STUDY = {

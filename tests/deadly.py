@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from analysis.running import execute
+from analysis.engines.single_run import execute
 
 
 def deadly(config, store, data_dir, force):

@@ -393,9 +393,9 @@ def configurations(folder: Path) -> Target:
     """Configurations of runs as JSON."""
     from condense_core import RunConfig
     from condense_core.config import DataConfig, RecipeConfig
-    from condense_core.cost import cost_table
+    from condense_core.cost.of_config import cost_table
     from condense_core.presets import PRESETS
-    from condense_core.settings import from_json, to_dict, to_json, to_toml
+    from condense_core.validation import from_json, to_dict, to_json, to_toml
 
     valid = [to_json(RunConfig(model, RecipeConfig(), DataConfig())).encode() for model in PRESETS.values()]
 
@@ -420,7 +420,7 @@ def tomls(folder: Path) -> Target:
     import tomli_w
 
     from analysis.ablate import read_toml
-    from analysis.study_config import DEFAULTS, command, study_config
+    from analysis.studies.config import DEFAULTS, command, study_config
 
     full = {name: list(v) if isinstance(v, tuple) else v for name, v in DEFAULTS.items() if v is not None}
     valid = [
@@ -444,8 +444,8 @@ def condensed(folder: Path) -> Target:
     from test_deploy import lived_in
 
     from condense_core import condense
-    from condense_core.plan import make_plan
-    from condense_core.stored import load_condensed, save_condensed
+    from condense_core.deploy.plan import make_plan
+    from condense_core.deploy.saving import load_condensed, save_condensed
 
     valid, images = [], torch.zeros(1, 3, 8, 8)
     for settings in ({}, {"connectivity": "block", "classifier_pruning": True}):
@@ -472,7 +472,7 @@ def official_state(model: Any, converted: bool = False) -> dict[str, Any]:
     """The state dict that the official code would save of a network of ours that learned its groups."""
     import torch
 
-    from condense_core.deploy import output_order
+    from condense_core.deploy.condensed import output_order
     from condense_core.grouping import MaskedConv1x1, live_weights
     from condense_core.official.tensors import official_parts
 
@@ -585,8 +585,8 @@ def stores(folder: Path) -> Target:
     """Run stores: a run that is done, with its stages, checkpoints, study and benchmark."""
     from conftest import small_run
 
-    from analysis.running import execute
-    from condense_core.runs import RunStore
+    from analysis.engines.single_run import execute
+    from condense_core.store.run import RunStore
 
     store = RunStore(folder / "runs")
     store.create()
@@ -625,11 +625,11 @@ def stores(folder: Path) -> Target:
 def _read_store(store: Any, run: Any, in_full: bool) -> None:
     """All that commands read of a store with one run."""
     from analysis import frames
-    from analysis.chapter import Chapter
-    from analysis.connection_maps import connection_maps
-    from analysis.targets import load_run
-    from condense_core import checkpoints
-    from condense_core.runs import Run
+    from analysis.networks.lookup import load_run
+    from analysis.reporting.connection_maps import connection_maps
+    from analysis.reporting.study_report import Chapter
+    from condense_core.store import checkpoints
+    from condense_core.store.run import Run
 
     with warnings.catch_warnings(record=True) as left_out:
         warnings.simplefilter("always")

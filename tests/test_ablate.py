@@ -18,13 +18,13 @@ from conftest import EXECUTION
 from faults import Files, full
 from PIL import Image
 
-from analysis import running
 from analysis.ablate import ablate
-from analysis.chapter import Chapter
 from analysis.cli import main
+from analysis.engines import single_run
 from analysis.report import report, write_page
-from condense_core import provenance
-from condense_core.runs import RunStore
+from analysis.reporting.study_report import Chapter
+from condense_core.store import provenance
+from condense_core.store.run import RunStore
 
 TINY = ["--stages", "1-1-1", "--growth", "exponential", "--connectivity", "full", "--sizes", ""]
 TINY += ["--seeds", "1", "--epochs", "2", "--train-images", "128", "--jobs", "1"]
@@ -225,13 +225,13 @@ def test_bad_input_is_one_line_and_exit_status_2_and_nothing_is_written(
 
 
 def test_a_failed_run_is_reported_with_its_reason_and_exit_status_1(call, monkeypatch):
-    from analysis import running
+    from analysis.engines import single_run
 
     def fail(configs, *_):
         for config in configs:
-            yield running.Outcome(config.name, "failed", "OSError: disk full")
+            yield single_run.Outcome(config.name, "failed", "OSError: disk full")
 
-    monkeypatch.setattr(running, "execute_all", fail)
+    monkeypatch.setattr(single_run, "execute_all", fail)
     status, _, err = call(*TINY)
     assert status == 1
     assert err.count("OSError: disk full") == 4
@@ -278,7 +278,7 @@ def test_force_begins_runs_of_other_code_anew_and_only_force_does(
         assert "0123456789ab now" in err
     assert f"--force begins them anew and keeps what there is ({left.name})" in err
     assert left.contents() == before
-    monkeypatch.setattr(running, "execute_all", in_this_process)
+    monkeypatch.setattr(single_run, "execute_all", in_this_process)
     status, out, err = call(*TINY, "--force")
     assert status == 0
     assert f"superseded/{left.name}.1" in err
@@ -289,7 +289,7 @@ def test_force_begins_runs_of_other_code_anew_and_only_force_does(
 
 def in_this_process(configs, store, data_dir, jobs, stop, force):
     """`execute_all` without processes, which would not see what a test has patched."""
-    return [running.execute(config, store, data_dir, force=force) for config in configs]
+    return [single_run.execute(config, store, data_dir, force=force) for config in configs]
 
 
 def test_a_disk_that_is_full_for_the_report_is_told_in_one_line_and_the_old_report_stays(call, tmp_path):

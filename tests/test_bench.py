@@ -17,13 +17,13 @@ from test_deploy import lived_in
 
 from analysis import frames, plots
 from analysis.bench import bench
-from analysis.columns import COLUMNS
-from analysis.latency import median_of, memory_of, take_turns, ties
-from analysis.pictures import _times
-from analysis.runtimes import EXECUTIONS, build, prepare, subject
-from analysis.waterfall import waterfall
+from analysis.frames.columns import COLUMNS
+from analysis.reporting.figures import _times
+from analysis.timing.latency import median_of, memory_of, take_turns, ties
+from analysis.timing.runtimes import EXECUTIONS, build, prepare, subject
+from analysis.timing.waterfall import waterfall
 from condense_core import CondenseNet, cost_table
-from condense_core.runs import RunStore
+from condense_core.store.run import RunStore
 
 
 @given(st.lists(st.floats(0.1, 1e3), min_size=6, max_size=60))
@@ -40,7 +40,7 @@ def test_the_interval_of_a_median_holds_the_true_one_about_as_often_as_it_says()
 
 
 def test_calls_take_turns_and_warm_up(monkeypatch):
-    monkeypatch.setattr("analysis.latency.WARM_UP", 0)
+    monkeypatch.setattr("analysis.timing.latency.WARM_UP", 0)
     calls: list[str] = []
     times = take_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
     assert calls == ["a", "a", "b", "b"] * 3
@@ -113,8 +113,8 @@ def call(store, *arguments):
 
 
 def test_times_are_printed_and_kept_where_frames_and_figures_find_them(small_store, tmp_path, monkeypatch):
-    monkeypatch.setattr("analysis.latency.PAUSE", 0)
-    monkeypatch.setattr("analysis.latency.WARM_UP", 0)
+    monkeypatch.setattr("analysis.timing.latency.PAUSE", 0)
+    monkeypatch.setattr("analysis.timing.latency.WARM_UP", 0)
     shutil.copytree(small_store.root, tmp_path / "runs")
     run = small_store.runs()[0].name
     result = call(

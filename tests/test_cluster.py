@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 from conftest import small_run
 
-import analysis.cluster
+import analysis.engines.ray_cluster
 from analysis.ablate import ablate
 from analysis.cli import main
-from analysis.cluster import Cluster, Turn, chosen
-from analysis.running import Outcome, StopSwitch, execute
-from analysis.study import Study
-from condense_core.runs import RunStore
-from condense_core.settings import to_dict
+from analysis.engines.ray_cluster import Cluster, Turn, chosen
+from analysis.engines.single_run import Outcome, StopSwitch, execute
+from analysis.studies.study import Study
+from condense_core.store.run import RunStore
+from condense_core.validation import to_dict
 
 TINY = ["--study", "grouping", "--grouping", "learned", "--sizes", "", "--stages", "1-1-1", "--seeds", "1"]
 TINY += ["--epochs", "2", "--train-images", "128", "--execution", "reference", "--engine", "ray"]
@@ -147,18 +147,18 @@ def test_jobs_limits_the_runs_at_once(cluster, store, monkeypatch, tmp_path):
             file.write("ends\n")
         return Outcome(config.name, "done")
 
-    monkeypatch.setattr(analysis.cluster, "_execute_on_node", noted)
+    monkeypatch.setattr(analysis.engines.ray_cluster, "_execute_on_node", noted)
     list(cluster.execute_all(CONFIGS, store, DATA, 1, StopSwitch()))
     assert (tmp_path / "notes").read_text() == "begins\nends\n" * 3
 
 
 def test_a_node_that_does_not_see_the_run_store_says_so_and_trains_nothing(cluster, store, monkeypatch):
-    execute_on_node = analysis.cluster._execute_on_node
+    execute_on_node = analysis.engines.ray_cluster._execute_on_node
 
     def elsewhere(config, store, *others):
         return execute_on_node(config, RunStore(store.root / "elsewhere"), *others)
 
-    monkeypatch.setattr(analysis.cluster, "_execute_on_node", elsewhere)
+    monkeypatch.setattr(analysis.engines.ray_cluster, "_execute_on_node", elsewhere)
     (outcome,) = cluster.execute_all(CONFIGS[:1], store, DATA, None, StopSwitch())
     assert outcome.state == "failed"
     assert "must be on a file system that all nodes share" in outcome.reason
@@ -167,14 +167,14 @@ def test_a_node_that_does_not_see_the_run_store_says_so_and_trains_nothing(clust
 
 def test_a_run_that_is_held_is_told_after_a_while_and_trained_when_it_is_let_go(cluster, store, monkeypatch):
     after_held = Turn.after_held
-    monkeypatch.setattr(analysis.cluster, "RETRY_SECONDS", 0.1)
-    monkeypatch.setattr(analysis.cluster, "HELD_SECONDS", 0.0)
+    monkeypatch.setattr(analysis.engines.ray_cluster, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(analysis.engines.ray_cluster, "HELD_SECONDS", 0.0)
     with ExitStack() as holder:
         holder.enter_context(store.run(CONFIGS[0]).hold())
         (outcome,) = cluster.execute_all(CONFIGS[:1], store, DATA, None, StopSwitch())
         assert outcome.state == "held"
         assert f"is being trained by process {os.getpid()}" in outcome.reason
-        monkeypatch.setattr(analysis.cluster, "HELD_SECONDS", 60.0)
+        monkeypatch.setattr(analysis.engines.ray_cluster, "HELD_SECONDS", 60.0)
         monkeypatch.setattr(Turn, "after_held", lambda turn: (holder.close(), after_held(turn))[1])
         (outcome,) = cluster.execute_all(CONFIGS[:1], store, DATA, None, StopSwitch())
         assert outcome.state == "done"
@@ -229,11 +229,11 @@ def test_a_run_that_came_further_before_it_died_again_is_tried_again():
 DRIVER = """
 import json, sys
 from pathlib import Path
-from analysis.cluster import chosen
-from analysis.running import StopSwitch
+from analysis.engines.ray_cluster import chosen
+from analysis.engines.single_run import StopSwitch
 from condense_core.config import RunConfig
-from condense_core.runs import RunStore
-from condense_core.settings import from_dict
+from condense_core.store.run import RunStore
+from condense_core.validation import from_dict
 address, root, *configs = sys.argv[1:]
 with chosen("ray", address) as cluster:
     configs = [from_dict(RunConfig, json.loads(config)) for config in configs]
@@ -244,7 +244,7 @@ with chosen("ray", address) as cluster:
 def test_a_driver_that_is_killed_and_started_again_trains_nothing_twice(
     cluster, machines, store, expected, monkeypatch
 ):
-    monkeypatch.setattr(analysis.cluster, "RETRY_SECONDS", 0.5)
+    monkeypatch.setattr(analysis.engines.ray_cluster, "RETRY_SECONDS", 0.5)
     configs = [json.dumps(to_dict(config)) for config in CONFIGS]
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, machines.address, str(store.root), *configs])
     while not (done := list(store.root.glob("*/result.json"))):
@@ -277,7 +277,7 @@ def test_a_worker_that_is_killed_twice_is_reported_and_the_others_go_on(cluster,
             os.kill(os.getpid(), signal.SIGKILL)
         return Outcome(config.name, "done")
 
-    monkeypatch.setattr(analysis.cluster, "_execute_on_node", deadly)
+    monkeypatch.setattr(analysis.engines.ray_cluster, "_execute_on_node", deadly)
     outcomes = {
         outcome.run: outcome for outcome in cluster.execute_all(CONFIGS[:2], store, DATA, None, StopSwitch())
     }

@@ -12,13 +12,13 @@ from conftest import small_run
 from official import CHECKPOINTS, needs_checkpoints
 
 from analysis.condense import condense, photographs
-from analysis.running import execute
-from analysis.targets import load_network
-from condense_core import export
-from condense_core.data import load
-from condense_core.plan import Plan
-from condense_core.runs import RunStore
-from condense_core.stored import load_condensed
+from analysis.engines.single_run import execute
+from analysis.networks.lookup import load_network
+from condense_core.data.datasets import load
+from condense_core.deploy.condensed import export
+from condense_core.deploy.plan import Plan
+from condense_core.deploy.saving import load_condensed
+from condense_core.store.run import RunStore
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ from test_deploy import lived_in
 from test_project import ROOT
 
 from analysis.cost import agreement, comparison, cost
-from analysis.running import execute
+from analysis.engines.single_run import execute
+from analysis.networks.conventions import conventions, count, pruned_to
+from analysis.networks.peers import BASELINES
+from analysis.networks.published import PUBLISHED
 from condense_core import PRESETS, CondenseNet, CostTable, condense, cost_table
-from condense_core.baselines import BASELINES
-from condense_core.conventions import conventions, count, pruned_to
-from condense_core.published import PUBLISHED
-from condense_core.runs import RunStore
+from condense_core.store.run import RunStore
 
 
 def call(*arguments: str) -> dict:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from conftest import small_run
 
-from condense_core import Trainer, cuda
+from condense_core import Trainer
+from condense_core.fast import cuda_graphs
 
 
 @pytest.fixture
@@ -26,9 +27,9 @@ def graphs_on_the_cpu(monkeypatch) -> list[int]:
 
         return replay, result
 
-    monkeypatch.setattr(cuda, "steps_as_graph", lambda config: config.execution == "fast")
-    monkeypatch.setattr(cuda, "capture", capture)
-    monkeypatch.setattr(cuda, "beside", lambda step: step())
+    monkeypatch.setattr(cuda_graphs, "steps_as_graph", lambda config: config.execution == "fast")
+    monkeypatch.setattr(cuda_graphs, "capture", capture)
+    monkeypatch.setattr(cuda_graphs, "beside", lambda step: step())
     return counts
 
 
@@ -44,17 +45,17 @@ def test_captured_steps_train_the_same_network(graphs_on_the_cpu, monkeypatch, d
     captures, replays = graphs_on_the_cpu
     assert captures == 4  # stages
     assert replays == 6 * 3 - 4  # all steps but the first of each stage
-    monkeypatch.setattr(cuda, "steps_as_graph", lambda config: False)
+    monkeypatch.setattr(cuda_graphs, "steps_as_graph", lambda config: False)
     torch.testing.assert_close(graphed, end_of(config, digits), rtol=1e-3, atol=1e-3)
 
 
 def test_steps_are_graphs_on_a_gpu_unless_there_is_dropout():
     run = dataclasses.replace(small_run(), execution="fast", device="cuda")
-    assert cuda.steps_as_graph(run)
-    assert not cuda.steps_as_graph(dataclasses.replace(run, device="cpu"))
-    assert not cuda.steps_as_graph(dataclasses.replace(run, execution="reference"))
+    assert cuda_graphs.steps_as_graph(run)
+    assert not cuda_graphs.steps_as_graph(dataclasses.replace(run, device="cpu"))
+    assert not cuda_graphs.steps_as_graph(dataclasses.replace(run, execution="reference"))
     dropout = dataclasses.replace(run, model=small_run(dropout=0.1).model)
-    assert not cuda.steps_as_graph(dropout)
+    assert not cuda_graphs.steps_as_graph(dropout)
 
 
 @pytest.mark.parametrize("execution", ["reference", "fast"])

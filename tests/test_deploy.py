@@ -13,8 +13,8 @@ from test_settings import model_configs
 from torch import nn
 
 from condense_core import CondenseNet, condense, cost_table
-from condense_core.certificate import certify
 from condense_core.condensation import learned_layers, prune
+from condense_core.deploy.certificate import certify
 from condense_core.grouping import masked_layers
 from condense_core.stages import layer_stage
 

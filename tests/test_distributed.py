@@ -24,15 +24,16 @@ from torch import nn
 
 from analysis import ablate as command
 from analysis.cli import main
-from analysis.ranks import SharedRun
-from analysis.running import execute
-from condense_core import DataConfig, RecipeConfig, RunConfig, Trainer, checkpoints
-from condense_core.batch_norm import SynchronisedBatchNorm2d
-from condense_core.data import load
-from condense_core.distributed import Shard, any_rank, in_step, of_first_rank, parallel, shard
-from condense_core.files import write_atomically
-from condense_core.locks import RunHeld
-from condense_core.runs import RunStore
+from analysis.engines.single_run import execute
+from analysis.engines.torchrun import SharedRun
+from condense_core import DataConfig, RecipeConfig, RunConfig, Trainer
+from condense_core.data.datasets import load
+from condense_core.distributed.batch_norm import SynchronisedBatchNorm2d
+from condense_core.distributed.ranks import Shard, any_rank, in_step, of_first_rank, parallel, shard
+from condense_core.files.atomic import write_atomically
+from condense_core.store import checkpoints
+from condense_core.store.locks import RunHeld
+from condense_core.store.run import RunStore
 from condense_core.training import EpochRecord, Result, StageRecord
 
 

@@ -17,20 +17,11 @@ from hypothesis import strategies as st
 from numba.core.caching import FunctionCache
 from numba.core.dispatcher import Dispatcher
 
-from condense_core import (
-    CondenseNet,
-    ModelConfig,
-    Trainer,
-    bookkeeping,
-    condense,
-    cost_table,
-    execution,
-    inference_kernels,
-    kernels,
-    lasso,
-    small_images,
-)
+from condense_core import CondenseNet, ModelConfig, Trainer, condense, cost_table
 from condense_core.condensation import group_lasso, learned_layers, prune
+from condense_core.fast import group_lasso as lasso
+from condense_core.fast import training_block
+from condense_core.fast.kernels import condensed_block, conv3x3, conv3x3_small, packing
 
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-4}
 
@@ -145,7 +136,7 @@ def test_a_run_stays_close_to_the_reference_and_repeats_itself(digits):
 @pytest.mark.parametrize("settings", [{}, {"permute": False}, {"grouping": "unstructured", "groups": 1}])
 def test_the_lasso_and_its_gradient_are_the_references(settings):
     model, fast = pair(small_model(**settings), stage=2)
-    expected, found = group_lasso(model), execution.group_lasso(fast)
+    expected, found = group_lasso(model), training_block.group_lasso(fast)
     assert difference(found, expected) < 1e-12
     expected.backward()
     found.backward()
@@ -219,7 +210,7 @@ print(tuple(model(torch.zeros(2, 3, 32, 32)).shape))
 
 COMPILE = """
 import numpy as np
-from condense_core.kernels import pool
+from condense_core.fast.kernels.conv3x3 import pool
 
 pool(np.ones((1, 2, 2)), np.empty((1, 1, 1)), 0, 1)
 print(sum(pool.stats.cache_hits.values()))
@@ -228,21 +219,23 @@ print(sum(pool.stats.cache_hits.values()))
 
 def test_kernels_are_compiled_anew_when_code_that_they_are_made_of_has_changed(tmp_path):
     code = tmp_path / "condense_core"
-    shutil.copytree(Path(execution.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(training_block.__file__).parent.parent, code, ignore=shutil.ignore_patterns("__pycache__")
+    )
 
     def hits() -> int:
         call = [sys.executable, "-c", COMPILE]
         return int(subprocess.run(call, capture_output=True, text=True, cwd=tmp_path, check=True).stdout)
 
     assert [hits(), hits()] == [0, 1]
-    path = code / "microkernels.py"
+    path = code / "fast" / "kernels" / "microkernels.py"
     path.write_text(path.read_text().replace("LANES = 16", "LANES = 32"))
     assert hits() == 0
 
 
 def test_kernels_compute_the_same_whether_compiled_now_or_read():
     """A part that two kernels bring along, each rounded in its own way, is the first one's for both."""
-    modules = [bookkeeping, inference_kernels, kernels, lasso, small_images]
+    modules = [packing, condensed_block, conv3x3, lasso, conv3x3_small]
     every = {name: value for module in modules for name, value in vars(module).items()}
     found = {name: value for name, value in every.items() if isinstance(value, Dispatcher)}
     kept = {name for name, value in found.items() if isinstance(value._cache, FunctionCache)}

@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 
 from analysis import Study, frames, plots
-from condense_core.cost import cost_table
-from condense_core.runs import Run, RunStore
+from condense_core.cost.of_config import cost_table
+from condense_core.store.run import Run, RunStore
 
 pytest.importorskip("ipywidgets")
 
-from analysis import explorer as module
-from analysis.explorer import ALL_RUNS, explore
+from analysis.explorer.widgets import ALL_RUNS, explore
+from analysis.explorer.widgets import widgets as module
 
 EVIL = "<script>alert('x')</script>"
 LEARNED, RANDOM, DENSE = (f"{grouping}-exponential-full-k4" for grouping in ("learned", "random", "none"))

@@ -19,10 +19,11 @@ from faults import Files, disks_after_power_cuts, full, kill, write_disk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import running
-from analysis.running import execute
-from condense_core import RecipeConfig, provenance
-from condense_core.runs import Run, RunStore
+from analysis.engines import single_run
+from analysis.engines.single_run import execute
+from condense_core import RecipeConfig
+from condense_core.store import provenance
+from condense_core.store.run import Run, RunStore
 
 DATA = Path("data")
 
@@ -30,7 +31,7 @@ DATA = Path("data")
 @pytest.fixture
 def store(store, monkeypatch) -> RunStore:
     """Runs are saved after every epoch."""
-    monkeypatch.setattr(running, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(single_run, "CHECKPOINT_SECONDS", 0.0)
     return store
 
 
@@ -136,10 +137,10 @@ def whole_run(folder: Path, files: Files) -> RunStore:
 def recorded(tmp_path_factory) -> tuple[Path, list]:
     """A store's root, and all that is done to it until a run in it is done."""
     folder = tmp_path_factory.mktemp("recorded")
-    files, seconds = Files(folder), running.CHECKPOINT_SECONDS
-    running.CHECKPOINT_SECONDS = 0.0
+    files, seconds = Files(folder), single_run.CHECKPOINT_SECONDS
+    single_run.CHECKPOINT_SECONDS = 0.0
     whole_run(folder, files)
-    running.CHECKPOINT_SECONDS = seconds
+    single_run.CHECKPOINT_SECONDS = seconds
     return folder / "runs", files.steps
 
 
@@ -387,7 +388,7 @@ def test_a_finished_run_is_kept_whatever_changed(store, changed, monkeypatch):
     execute(small_run(), store, DATA)
     before = store.run(small_run()).contents()
     changed(code="0123456789ab")
-    monkeypatch.setattr(running, "_train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(single_run, "_train", lambda *_: pytest.fail("trained again"))
     for force in (False, True):
         assert execute(small_run(), store, DATA, force=force).state == "done"
     assert store.run(small_run()).contents() == before

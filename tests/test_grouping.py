@@ -11,13 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from condense_core.condensation import (
-    LASSO_FLOOR,
-    group_lasso,
-    importance,
-    prune,
-    prune_mask,
-)
+from condense_core.condensation import LASSO_FLOOR, group_lasso, importance, prune, prune_mask
 from condense_core.grouping import (
     LearnedGroupConv,
     LearnedGroupLinear,

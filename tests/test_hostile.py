@@ -30,20 +30,20 @@ from test_project import NEEDED, ROOT
 from analysis import frames
 from analysis.ablate import ablate
 from analysis.bench import bench
-from analysis.chapter import Chapter
 from analysis.cli import main
 from analysis.condense import condense as condense_command
 from analysis.cost import cost
+from analysis.engines.single_run import execute
+from analysis.networks.lookup import load_run
 from analysis.report import report, write_report
-from analysis.running import execute
-from analysis.targets import load_run
+from analysis.reporting.study_report import Chapter
 from analysis.text import inert
 from condense_core import ModelConfig, condense, load_official
-from condense_core.damage import check_run
-from condense_core.files import write_json
-from condense_core.records import LeftOut
-from condense_core.runs import Run, RunStore
-from condense_core.stored import load_condensed, save_condensed
+from condense_core.deploy.saving import load_condensed, save_condensed
+from condense_core.files.atomic import write_json
+from condense_core.store.integrity import check_run
+from condense_core.store.run import Run, RunStore
+from condense_core.store.schemas import LeftOut
 
 MB = 1 << 20
 
@@ -637,7 +637,7 @@ def test_an_error_is_one_inert_line(call, command, arguments):
 
 
 def test_tables_progress_and_warnings_are_inert(store, run, call, capsys, without_figures):
-    from analysis.progress import Live
+    from analysis.engines.progress import Live
     from analysis.text import print_table, say
 
     print_table(EVIL, [EVIL, "b"], [[EVIL, "2"]])

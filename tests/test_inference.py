@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from test_deploy import lived_in as lived_in_training
 from torch import nn
 
-from condense_core import condense, execution, inference, threads
-from condense_core.export import export
-from condense_core.plan import CHOICES, Plan, condensed_blocks, make_plan
-from condense_core.stored import load_condensed, save_condensed
+from condense_core import condense
+from condense_core.deploy.export import export
+from condense_core.deploy.plan import CHOICES, Plan, condensed_blocks, make_plan
+from condense_core.deploy.saving import load_condensed, save_condensed
+from condense_core.fast import inference_block, threads, training_block
 
 
 def images(count: int = 2, size: int = 8, dtype=torch.float64) -> torch.Tensor:
@@ -39,9 +40,9 @@ def planned(model, choice: str = "grouped"):
 
 def assert_same(small, model, batch, tolerance=1e-11):
     calls = []
-    run = inference.run
+    run = inference_block.run
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "run", lambda *arguments: calls.append(1) or run(*arguments))
+        patch.setattr(inference_block, "run", lambda *arguments: calls.append(1) or run(*arguments))
         with torch.no_grad():
             found, expected = small(batch), model(batch)
     assert len(calls) == len(condensed_blocks(small)), "the fast execution did not run"
@@ -102,15 +103,15 @@ def test_training_gradients_and_hooks_are_left_to_the_reference():
     network.execution = "fast"
     block = next(iter(condensed_blocks(network).values()))
     x = torch.randn(2, 8, 8, 8)
-    assert inference.program(block, block.choices, x) is None, "its weights take gradients"
+    assert inference_block.program(block, block.choices, x) is None, "its weights take gradients"
     with torch.no_grad():
-        assert inference.program(block, block.choices, x) is not None
-        assert inference.program(block, block.choices, x.half()) is None
+        assert inference_block.program(block, block.choices, x) is not None
+        assert inference_block.program(block, block.choices, x.half()) is None
         handle = block[0].conv1.register_forward_hook(lambda *_: None)
-        assert inference.program(block, block.choices, x) is None
+        assert inference_block.program(block, block.choices, x) is None
         handle.remove()
         block.train()
-        assert inference.program(block, block.choices, x) is None
+        assert inference_block.program(block, block.choices, x) is None
 
 
 def test_changed_weights_are_seen():
@@ -167,7 +168,7 @@ def test_plans_of_other_networks_and_unfit_inputs_are_refused():
 
 
 def test_without_kernels_a_plan_says_so_and_the_network_still_runs(monkeypatch):
-    monkeypatch.setattr(execution, "kernels", None)
+    monkeypatch.setattr(training_block, "kernels", None)
     network = lived_in(small_model())
     small = condense(network)
     plan = make_plan(small, images(dtype=torch.float32), repeats=1)

@@ -14,10 +14,10 @@ import pytest
 from conftest import small_run
 from test_faults import in_a_process
 
-from analysis.running import execute
-from condense_core import locks
-from condense_core.locks import RunHeld, hold
-from condense_core.runs import RunStore
+from analysis.engines.single_run import execute
+from condense_core.store import locks
+from condense_core.store.locks import RunHeld, hold
+from condense_core.store.run import RunStore
 
 HOLDS = """
 import sys, time

@@ -14,7 +14,7 @@ from test_project import ROOT
 from test_training import train
 
 from condense_core import CondenseNet, RecipeConfig, Trainer, condense, cost_table, load_official
-from condense_core.certificate import relative_difference
+from condense_core.deploy.certificate import relative_difference
 from condense_core.training import EpochRecord, evaluate
 
 TINY = {"stages": [1, 1, 1], "growth": [8, 8, 8]}

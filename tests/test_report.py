@@ -23,18 +23,19 @@ import torch
 from click.testing import CliRunner
 from conftest import SMALL_STUDY
 
-from analysis import chapter, frames, plots, stats
+from analysis import frames, plots, stats
 from analysis.ablate import ablate
-from analysis.chapter import Chapter
-from analysis.comparison import Comparison
-from analysis.connection_maps import connection_map
-from analysis.estimate import plan
 from analysis.report import render, report, write_report
-from analysis.study_config import StudyConfig, study_config
+from analysis.reporting import study_report
+from analysis.reporting.comparison import Comparison
+from analysis.reporting.connection_maps import connection_map
+from analysis.reporting.study_report import Chapter
+from analysis.studies.config import StudyConfig, study_config
+from analysis.studies.estimate import plan
 from condense_core import CondenseNet, cost_table
 from condense_core.grouping import MaskedConv1x1
-from condense_core.runs import RunStore
-from condense_core.settings import from_dict
+from condense_core.store.run import RunStore
+from condense_core.validation import from_dict
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +204,7 @@ def test_every_figure_has_alternative_text_and_its_data(page):
 
 
 def test_several_studies_share_a_report_and_two_can_be_compared(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(chapter, "pictures", lambda *_: [])  # which other tests look at
+    monkeypatch.setattr(study_report, "pictures", lambda *_: [])  # which other tests look at
     shutil.copytree(store.root, tmp_path / "runs")
     both = RunStore(tmp_path / "runs")
     record = both.read_study("small")
@@ -310,9 +311,9 @@ WITHOUT_TORCH = """
 import sys
 from pathlib import Path
 from analysis import Study
-from analysis.estimate import plan
+from analysis.studies.estimate import plan
 from analysis.report import report
-from condense_core.runs import RunStore
+from condense_core.store.run import RunStore
 store = RunStore(Path(sys.argv[1]))
 assert {row["state"] for row in plan(Study.named("ablation", **eval(sys.argv[2])), store)} == {"done"}
 report(["small", "--runs", sys.argv[1], "--out", sys.argv[3]], standalone_mode=False)
@@ -344,8 +345,8 @@ def test_of_very_many_runs_all_are_listed_and_what_is_not_done_is_viewed_first(
     copy = RunStore(tmp_path / "runs")
     failed = copy.runs()[-1]
     failed.set_state("failed", "no reason")
-    monkeypatch.setattr(chapter, "MOST_VIEWS", 10)
-    monkeypatch.setattr(chapter, "pictures", lambda *_: [])  # which other tests look at
+    monkeypatch.setattr(study_report, "MOST_VIEWS", 10)
+    monkeypatch.setattr(study_report, "pictures", lambda *_: [])  # which other tests look at
     text = render([Chapter(copy, "small")])
     viewed = re.findall(r'<details class="run" id="study-0-([^"]+)"', text)
     assert len(viewed) == 10

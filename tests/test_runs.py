@@ -10,11 +10,11 @@ import pytest
 import torch
 from conftest import small_run
 
-from analysis import running
-from analysis.running import execute
+from analysis.engines import single_run
+from analysis.engines.single_run import execute
 from condense_core import CondenseNet
-from condense_core.files import write_json
-from condense_core.runs import RunStore
+from condense_core.files.atomic import write_json
+from condense_core.store.run import RunStore
 
 
 def test_a_run_leaves_all_that_the_design_says_in_plain_formats(store):
@@ -40,7 +40,7 @@ def test_a_run_leaves_all_that_the_design_says_in_plain_formats(store):
 def test_a_run_that_is_done_is_not_trained_again(store, monkeypatch):
     config = small_run()
     execute(config, store, Path("data"))
-    monkeypatch.setattr(running, "_train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(single_run, "_train", lambda *_: pytest.fail("trained again"))
     assert execute(config, store, Path("data")).state == "done"
 
 
@@ -62,7 +62,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_files(store, tmp_path, polls
 def test_a_run_that_fails_says_why_and_is_tried_again(store, monkeypatch):
     config = small_run()
     with monkeypatch.context() as patch:
-        patch.setattr(running, "_write_records", lambda *_: 1 / 0)
+        patch.setattr(single_run, "_write_records", lambda *_: 1 / 0)
         outcome = execute(config, store, Path("data"))
     assert (outcome.state, outcome.reason) == ("failed", "ZeroDivisionError: division by zero")
     assert store.run(config).status["reason"] == outcome.reason

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from condense_core import PRESETS, DataConfig, ModelConfig, RecipeConfig, RunConfig
-from condense_core.settings import from_dict, from_json, from_toml, to_dict, to_json, to_toml
+from condense_core.validation import from_dict, from_json, from_toml, to_dict, to_json, to_toml
 
 
 @st.composite

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from analysis.findings import effect_sentence, findings
+from analysis.reporting.findings import effect_sentence, findings
 from analysis.stats import effects, holm_intervals, mean_interval, pareto, summary
 
 samples = st.lists(st.floats(-50, 50), min_size=2, max_size=12).filter(lambda values: np.std(values) > 1e-6)

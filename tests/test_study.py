@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.study import Study, match_cost, width_step
-from analysis.study_config import MATCH_TOLERANCE, NAMED_STUDIES, study_config
+from analysis.studies.config import MATCH_TOLERANCE, NAMED_STUDIES, study_config
+from analysis.studies.study import Study, match_cost, width_step
 from condense_core import PRESETS, ModelConfig, cost_table
 from condense_core.config import growth_rates
 

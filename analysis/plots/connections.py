@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from scipy import stats
 
-from ..stats import CONFIDENCE
+from analysis.stats import CONFIDENCE
+
 from .style import FAINT, TITLES, heat, legend_beside, one_run, series_looks, stage_title, style, thinned
 
 VALUES = {"alive": "Share of connections alive", "mean_weight": "Mean |W|"}

@@ -10,7 +10,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..study_config import level_name
+from analysis.studies.config import level_name
+
 from .style import COLOURS, GREY, TEXT, TITLES, series_looks, style
 
 MOST_INTERACTIONS = 12  # more would be too many rows to read

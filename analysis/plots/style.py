@@ -16,10 +16,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 from scipy import stats
 
+from analysis.stats import CONFIDENCE
+from analysis.text import count
 from condense_core.config import GROUPINGS
-
-from ..stats import CONFIDENCE
-from ..text import count
 
 COLOURS = sns.color_palette("colorblind", 5)
 PALETTE: dict[str, Any] = dict(zip(GROUPINGS, [*COLOURS[:3], COLOURS[4], "0.3"], strict=True))

@@ -10,8 +10,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..frames import FAMILIES
-from ..stats import pareto
+from analysis.frames import FAMILIES
+from analysis.stats import pareto
+
 from .style import (
     GREY,
     LABELS,

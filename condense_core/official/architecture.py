@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..config import ModelConfig
-from ..stages import kept_inputs
+from condense_core.config import ModelConfig
+from condense_core.stages import kept_inputs
+
 from .checkpoint import Checkpoint
 
 IMAGENET_CLASSES = 1000

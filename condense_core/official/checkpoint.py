@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .archive import Refused, checked_file
+from .pickle_guard import Refused, checked_file
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..cost import check_fits
-from ..model import CondenseNet
-from ..settings import nearest
+from condense_core.cost.of_config import check_fits
+from condense_core.model import CondenseNet
+from condense_core.validation import nearest
+
 from .architecture import read_config
 from .checkpoint import Checkpoint, read_checkpoint
 from .tensors import load_tensors, was_trained_on, with_norms_of

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from ..deploy import Index, condense, output_order
-from ..grouping import LearnedGroupLinear, MaskedConv1x1, live_weights, masked_layers
-from ..model import CondenseNet
+from condense_core.deploy.condensed import Index, condense, output_order
+from condense_core.grouping import LearnedGroupLinear, MaskedConv1x1, live_weights, masked_layers
+from condense_core.model import CondenseNet
+
 from .architecture import mask_rows
 from .checkpoint import Checkpoint
 

@@ -1,0 +1,1 @@
+"""Engines that execute the runs of a study: worker processes, Ray, torchrun."""

@@ -1,0 +1,179 @@
+"""Progress of a study, read from the run store: live on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from analysis.text import inert, say
+from condense_core.store.run import FINISHED, RunStore
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from condense_core.config import RunConfig
+
+    from .single_run import Outcome
+
+REFRESH_SECONDS = 0.5
+PLAIN_SECONDS = 30.0
+MARKS = {"new": "·", "running": "▸", "stopped": "▪", "done": "✓", "diverged": "∞", "failed": "✗"}
+LEGEND = "a mark a seed: " + ", ".join(f"{mark} {state}" for state, mark in MARKS.items())
+
+
+@dataclass(frozen=True)
+class Live:
+    """Where one training run stands."""
+
+    name: str
+    epoch: int
+    epochs: int
+    stage: int
+    error_percent: float | None
+    seconds_left: float | None
+
+    def __str__(self) -> str:
+        error = "" if self.error_percent is None else f"error {self.error_percent:5.2f} %"
+        left = "" if self.seconds_left is None else f"{duration(self.seconds_left)} left"
+        return f"{self.name}  epoch {self.epoch}/{self.epochs}  stage {self.stage}  {error}  {left}".rstrip()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 45 s, 12 min, 3 h 20 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class Watch:
+    """Counts and running runs of a study, as the run store has them now."""
+
+    def __init__(self, store: RunStore, configs: list[RunConfig]):
+        self.left = [(config, store.run(config)) for config in configs]
+        self.total, self.began = len(configs), time.monotonic()
+        self.finished = 0
+        self.epochs_before: int | None = None
+        self.grid: dict[str, dict[str, str]] = {}  # state of every run, by variant
+        for config in configs:
+            self.grid.setdefault(config.model.label, {})[config.name] = "new"
+
+    def look(self) -> tuple[int, list[Live], float | None]:
+        """Finished runs, running ones, and an estimate of the seconds that are left."""
+        running, waiting, epochs_left = [], [], 0
+        for config, run in self.left:
+            state = run.status["state"]
+            self.grid[config.model.label][config.name] = state
+            if state in FINISHED or state == "failed":
+                self.finished += 1
+                continue
+            waiting.append((config, run))
+            rows = run.epochs() if state in ("running", "stopped") else []
+            epochs_left += config.recipe.epochs - len(rows)
+            if state == "running":
+                running.append(self._live(config, rows, run.seconds()))
+        self.left = waiting
+        return self.finished, running, self._estimate(epochs_left)
+
+    @staticmethod
+    def _live(config: RunConfig, rows: list[dict], seconds: float) -> Live:
+        last: dict[str, Any] = rows[-1] if rows else {"epoch": 0, "stage": 0, "curve_error_percent": None}
+        epochs = config.recipe.epochs
+        left = seconds / len(rows) * (epochs - len(rows)) if rows else None
+        return Live(config.name, last["epoch"], epochs, last["stage"], last["curve_error_percent"], left)
+
+    def _estimate(self, epochs_left: int) -> float | None:
+        if self.epochs_before is None:
+            self.epochs_before = epochs_left
+        trained = self.epochs_before - epochs_left
+        return (time.monotonic() - self.began) / trained * epochs_left if trained > 0 else None
+
+
+@contextmanager
+def show(store: RunStore, configs: list[RunConfig]) -> Iterator[Callable[[Outcome], None]]:
+    """Show the progress of some runs on stderr; yields what to tell of a run that ended."""
+    watch = Watch(store, configs)
+    shown = _show_live(watch) if sys.stderr.isatty() else _show_lines(watch)
+    with shown as done:
+        yield done
+
+
+@contextmanager
+def _show_live(watch: Watch) -> Iterator[Callable[[Outcome], None]]:
+    from rich.columns import Columns
+    from rich.console import Console, Group
+    from rich.live import Live as LiveDisplay
+    from rich.padding import Padding
+    from rich.progress_bar import ProgressBar
+    from rich.text import Text
+
+    def render() -> RenderableType:
+        finished, running, left = watch.look()
+        head = f"{finished} of {watch.total} runs" + (f", {duration(left)} left" if left is not None else "")
+        lines = [Text(inert(f"  {live}"), no_wrap=True, overflow="ellipsis") for live in running]
+        grid = [
+            Text(f"{''.join(MARKS.get(state, ' ') for state in runs.values())} {inert(variant)}")
+            for variant, runs in watch.grid.items()
+        ]
+        return Group(
+            Text(head, style="bold"),
+            Padding(ProgressBar(watch.total, finished), (0, 0), expand=True),
+            *lines,
+            Columns(grid, padding=(0, 3)),
+            Text(LEGEND, style="dim"),
+        )
+
+    console = Console(stderr=True)
+    rate = 1 / REFRESH_SECONDS
+    with LiveDisplay(get_renderable=render, console=console, refresh_per_second=rate, transient=True):
+        yield lambda outcome: None
+
+
+@contextmanager
+def _show_lines(watch: Watch) -> Iterator[Callable[[Outcome], None]]:
+    ended = threading.Event()
+
+    def report() -> None:
+        while not ended.wait(PLAIN_SECONDS):
+            finished, running, left = watch.look()
+            rest = f", {duration(left)} left" if left is not None else ""
+            say(f"{finished} of {watch.total} runs{rest}", err=True)
+            for live in running:
+                say(f"  {live}", err=True)
+
+    def done(outcome: Outcome) -> None:
+        if outcome.state != "stopped":  # most of those never began
+            say(f"{outcome.state}: {outcome.run}", err=True)
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield done
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def decoding() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal for decoding a folder; nothing appears where nothing is decoded."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    bar = Progress(console=Console(stderr=True), transient=True)
+    task = bar.add_task("decoding images")
+
+    def update(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield update if sys.stderr.isatty() else lambda done, total: None
+    finally:
+        if bar.live.is_started:
+            bar.stop()

@@ -1,0 +1,48 @@
+"""The run store as tidy pandas frames, one function a frame; `COLUMNS` says what each column holds.
+
+Every function takes a run store (its folder or a RunStore), a run, or a list of runs.
+"""
+
+from .columns import COLUMNS
+from .training import (
+    FAMILIES,
+    Source,
+    channels,
+    connections,
+    deaths,
+    epochs,
+    layer_costs,
+    layers,
+    of,
+    parts,
+    published,
+    runs,
+    stage_name,
+    stages,
+    steps,
+    study_runs,
+    times,
+    variant_columns,
+)
+
+__all__ = [
+    "COLUMNS",
+    "FAMILIES",
+    "Source",
+    "channels",
+    "connections",
+    "deaths",
+    "epochs",
+    "layer_costs",
+    "layers",
+    "of",
+    "parts",
+    "published",
+    "runs",
+    "stage_name",
+    "stages",
+    "steps",
+    "study_runs",
+    "times",
+    "variant_columns",
+]

@@ -1,0 +1,1 @@
+"""Networks by name: presets, peers, published figures, and FLOPs under every convention."""

@@ -1,0 +1,151 @@
+"""What "FLOPs" may mean: one network under every convention in use, and what each leaves out."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from condense_core.condensation import learned_layers, prune
+from condense_core.config import ModelConfig
+from condense_core.cost.of_config import cost_table
+from condense_core.cost.table import CostTable
+from condense_core.deploy.condensed import condense
+from condense_core.model import CondenseNet
+from condense_core.stages import layer_stage
+
+EXACT = ("conv", "linear")  # the operators that `macs` counts too
+
+
+@dataclass(frozen=True)
+class Count:
+    """What fvcore and torch count of a network as it is executed, for one image."""
+
+    operators: dict[str, int]  # fvcore's, by operator
+    uncounted: dict[str, int]  # calls of operators that fvcore does not know
+    torch_flops: int  # torch.utils.flop_counter: two per multiply-add of convolutions and matrix products
+
+    @property
+    def total(self) -> int:
+        """The sum that fvcore gives, batch norms and pooling included."""
+        return sum(self.operators.values())
+
+    @property
+    def macs(self) -> int:
+        """The multiply-adds of convolutions and linear layers in it."""
+        return sum(self.operators.get(name, 0) for name in EXACT)
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """A network under every convention: by its masks, as executed (dense), and condensed."""
+
+    table: CostTable
+    masked: Count
+    condensed: Count | None
+
+    def rows(self) -> list[tuple[str, int, str]]:
+        """Name, figure and what it counts."""
+        executed = "masked-dense" if self.condensed else "executed"
+        rows = [
+            (
+                "flops_paper",
+                self.table.flops_paper,
+                "as in the paper: live MACs of convolutions, ReLUs, pooling, classifier",
+            ),
+            ("macs", self.table.macs, "live multiply-adds of convolutions and linear layers"),
+            (
+                f"{executed} macs",
+                self.masked.macs,
+                "the same as executed, where zeros under a mask are multiplied too",
+            ),
+            (
+                f"{executed} fvcore",
+                self.masked.total,
+                "fvcore's total of that: batch norms and pooling besides",
+            ),
+        ]
+        if self.condensed:
+            executed = "condensed"
+            rows += [
+                (
+                    "condensed macs",
+                    self.condensed.macs,
+                    "multiply-adds of the condensed network, counted by fvcore",
+                ),
+                (
+                    "condensed fvcore",
+                    self.condensed.total,
+                    "fvcore's total of that: norms behind a 1x1 are folded into it",
+                ),
+            ]
+        return [
+            *rows,
+            (
+                f"{executed} torch",
+                (self.condensed or self.masked).torch_flops,
+                "torch.utils.flop_counter: two for each multiply-add",
+            ),
+            ("params", self.table.params, "live weights and all other learnable parameters"),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        counts = {"masked": self.masked, "condensed": self.condensed}
+        return {name: figure for name, figure, _ in self.rows()} | {
+            f"fvcore_{name}": {"operators": count.operators, "uncounted": count.uncounted}
+            for name, count in counts.items()
+            if count
+        }
+
+
+def conventions(
+    network: ModelConfig | nn.Module, stage: int | None = None, image_size: int = 32
+) -> Conventions:
+    """Count a live network as its masks are, or a configuration in `stage` (default: the last one)."""
+    table = cost_table(network, stage, image_size)
+    model = pruned_to(network, stage) if isinstance(network, ModelConfig) else network
+    if isinstance(model, CondenseNet):
+        image_size = model.config.image_size
+    try:
+        small = condense(model) if isinstance(model, CondenseNet) else None
+    except ValueError:  # single weights were pruned
+        small = None
+    return Conventions(table, count(model, image_size), count(small, image_size) if small else None)
+
+
+def pruned_to(config: ModelConfig, stage: int | None = None) -> CondenseNet:
+    """An untrained network with the masks of a stage (default: the last one)."""
+    model, last = CondenseNet(config, seed=0), config.last_stage
+    for layer in learned_layers(model).values():
+        prune(layer, layer_stage(last if stage is None else stage, last, layer.condense_factor))
+    return model
+
+
+@torch.no_grad()
+def count(model: nn.Module, image_size: int) -> Count:
+    """Run one image through `model` and let fvcore and torch count."""
+    training, parameter = model.training, next(model.parameters())
+    image = torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch.jit, which fvcore uses, and of its tracer
+            from fvcore.nn import FlopCountAnalysis
+
+            analysis = FlopCountAnalysis(model.eval(), image)
+            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+            operators, uncounted = analysis.by_operator(), analysis.unsupported_ops()
+        with FlopCounterMode(display=False) as counter:
+            model(image)
+    finally:
+        model.train(training)
+    return Count(_plain(operators), _plain(uncounted), counter.get_total_flops())
+
+
+def _plain(counter: Counter[str]) -> dict[str, int]:
+    return {name: int(number) for name, number in sorted(counter.items())}

@@ -1,0 +1,94 @@
+"""What a command line may name: a preset, a baseline, a run of the store or an official checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from condense_core.cost.of_config import check_fits
+from condense_core.presets import PRESETS
+from condense_core.store.run import Run, RunStore
+from condense_core.validation import nearest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from condense_core import CondenseNet, ModelConfig
+
+CHECKPOINT_SUFFIXES = (".tar", ".pth", ".pt", ".ckpt")
+
+
+def find_run(name: str, store: RunStore, others: Sequence[str] = ()) -> Run:
+    """A run by its name, the beginning or the end of it, or its folder. Raises ValueError unless one fits.
+
+    `others` are names that could have been meant besides.
+    """
+    if (Path(name) / "config.json").is_file():
+        return Run(Path(name))
+    runs = {run.name: run for run in store.runs()}
+    if name in runs:
+        return runs[name]
+    fitting = [run for run in runs if run.startswith(name) or run.endswith(name)]
+    if len(fitting) == 1:
+        return runs[fitting[0]]
+    if fitting:
+        raise ValueError(f"run {name!r}: fits {len(fitting)} runs: {', '.join(fitting[:5])}")
+    if others:
+        raise ValueError(f"{name!r}: {nearest(name, [*others, *runs][:60])}")
+    known = nearest(name, runs) if runs else f"{store.root} has no runs"
+    raise ValueError(f"run {name!r}: {known}")
+
+
+def load_run(run: Run) -> CondenseNet:
+    """The network of a run with its last weights, or those of its newest checkpoint where it is not done."""
+    from condense_core import CondenseNet
+
+    if run.result:
+        tensors = run.weights()
+    elif checkpoint := run.load_checkpoint():
+        tensors = {
+            name.removeprefix("model."): tensor
+            for name, tensor in checkpoint[0].items()
+            if name.startswith("model.")
+        }
+    else:
+        raise ValueError(f"run {run.name}: is {run.status['state']} and has no weights yet")
+    config, length = run.config, sum(tensor.nbytes for tensor in tensors.values())
+    check_fits(config.model, length, str(run.folder))
+    model = CondenseNet(config.model, config.seed)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).split("\n\t")[1 if "\n\t" in str(error) else 0]  # the first of many lines
+        raise ValueError(f"{run.folder}: its weights are of another network ({reason})") from error
+    return model
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a name means a checkpoint file, be it there or not."""
+    return Path(name).is_file() or name.endswith(CHECKPOINT_SUFFIXES)
+
+
+def load_network(name: str, store: RunStore, **settings: Any) -> CondenseNet:
+    """The trained network of a run or of an official checkpoint; `settings` are those of `load_official`."""
+    if is_file_name(name):
+        from condense_core import load_official
+
+        return load_official(name, **settings)
+    return load_run(find_run(name, store))
+
+
+def find_network(name: str, store: RunStore, **settings: Any) -> tuple[ModelConfig | nn.Module, int]:
+    """What costs are asked of, and its image size. Raises ValueError or FileNotFoundError with a hint."""
+    from .peers import BASELINES
+
+    if name in PRESETS:
+        return PRESETS[name], PRESETS[name].image_size
+    if name in BASELINES:
+        return BASELINES[name].build(), BASELINES[name].image_size
+    if is_file_name(name):
+        model = load_network(name, store, **settings)
+    else:
+        model = load_run(find_run(name, store, [*PRESETS, *BASELINES]))
+    return model, model.config.image_size

@@ -1,0 +1,283 @@
+"""A study as its report tells it: the question, the answer, every figure and every run."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from analysis import frames, stats
+from analysis.studies.config import StudyConfig, command
+from condense_core.config import ModelConfig, RecipeConfig, RunConfig
+from condense_core.store.integrity import damage
+from condense_core.store.run import Run, RunStore
+from condense_core.store.schemas import LeftOut, runs_of
+from condense_core.validation import from_dict, to_dict
+
+from .connection_maps import connection_maps
+from .figures import Picture, learned_runs, pictures, shown_run
+from .findings import findings, unequal_terms
+from .tables import Table, effect_table, frame_table, number, run_table, setting, summary_table
+
+TOP = ("tradeoff", "effects", "grid", "connections-alive", "life", "macs", "cost")  # what answers first
+MOST_POINTS = 150  # of a small curve
+MOST_VIEWS = 150  # of runs with curves: a thousand would make a page of 5 MB that is slow to open
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One study of a store, read once."""
+
+    store: RunStore
+    name: str
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """The study's settings, question and variants."""
+        return self.store.read_study(self.name)
+
+    @cached_property
+    def damaged(self) -> dict[str, str]:
+        """The runs of which a file is damaged, and what is wrong with it: the report is of the others."""
+        names = runs_of(self.record)
+        faults = {name: damage(self.store, name) for name in names}
+        for fault in filter(None, faults.values()):
+            warnings.warn(f"left out: {fault}", LeftOut, stacklevel=2)
+        return {name: fault for name, fault in faults.items() if fault}
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """`frames.study_runs` without those that are damaged."""
+        return frames.study_runs(self.store, self.name, self.damaged)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """`stats.summary`."""
+        return stats.summary(self.runs)
+
+    @cached_property
+    def effects(self) -> pd.DataFrame:
+        """`stats.effects`."""
+        return stats.effects(self.runs)
+
+    @cached_property
+    def begun(self) -> list[Run]:
+        """Its runs that were begun."""
+        return [Run(self.store.root / name) for name in self.runs.run] if len(self.runs) else []
+
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """Their `Run.record`, which take some kilobytes each."""
+        return [run.record for run in self.begun]
+
+    @cached_property
+    def findings(self) -> list[str]:
+        """The answer in sentences."""
+        found = findings(self.effects, self.summary, stats.interactions(self.runs))
+        return found + unequal_terms(self.runs)
+
+    @cached_property
+    def pictures(self) -> list[Picture]:
+        """Every figure that there is data for."""
+        return pictures(self.store, self.runs, self.summary)
+
+    @property
+    def top(self) -> list[Picture]:
+        """The three figures that show the answer."""
+        by_key = {picture.key: picture for picture in self.pictures}
+        return [by_key[key] for key in TOP if key in by_key][:3]
+
+    @property
+    def more(self) -> list[Picture]:
+        """The other figures."""
+        return [picture for picture in self.pictures if picture not in self.top]
+
+    @cached_property
+    def maps(self) -> dict[str, Any]:
+        """Packed connections of the learned runs, the one that the figures show first; empty without any."""
+        if (shown := shown_run(self.runs)) is None:
+            return {}
+        names = sorted(learned_runs(self.runs).run, key=lambda name: name != shown)
+        return connection_maps(Run(self.store.root / name) for name in names)
+
+    @property
+    def unfinished(self) -> list[dict[str, str]]:
+        """Runs that are not done, with their reasons."""
+        rows = self.runs[self.runs.state != "done"] if len(self.runs) else self.runs
+        return [{"run": row.run, "state": row.state, "reason": row.reason or ""} for row in rows.itertuples()]
+
+    @property
+    def asked(self) -> int:
+        """How many runs the study asks for."""
+        return sum(len(variant["runs"]) for variant in self.record["variants"])
+
+    @cached_property
+    def curves_on(self) -> str:
+        """What the curves are on: validation or test images."""
+        return next((run.epochs()[0]["curves_on"] for run in self.begun if run.epochs()), "validation")
+
+    @property
+    def tables(self) -> list[Table]:
+        """The variants, and the effects where there are any."""
+        tables = [summary_table("Variants", self.summary)]
+        return tables + ([effect_table("Main effects", self.effects)] if len(self.effects) else [])
+
+    @property
+    def command(self) -> str:
+        """The command that asks for the study again; empty where its settings are of another version."""
+        try:
+            return command(from_dict(StudyConfig, self.record["settings"]))
+        except (ValueError, TypeError, KeyError):
+            return ""
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Every setting of the study as text."""
+        return {name: setting(value) for name, value in self.record["settings"].items()}
+
+    @cached_property
+    def environments(self) -> list[dict[str, str]]:
+        """Versions and commits that its runs were trained with, and fingerprints of the data, each once."""
+        found: list[dict[str, str]] = []
+        for record in self.records:
+            row = {name: setting(value) for name, value in record["environment"].items()}
+            row["data fingerprint"] = record["data_fingerprint"]
+            if row not in found:
+                found.append(row)
+        return found
+
+    @cached_property
+    def finished(self) -> str:
+        """When its last run ended, by the store."""
+        times = [run.status["time"] for run in self.begun if "time" in run.status]
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(max(times))) if times else "–"
+
+    @property
+    def seconds(self) -> float:
+        """Time that its runs took to train, added up."""
+        return float(self.runs.seconds.sum()) if len(self.runs) else 0.0
+
+    @cached_property
+    def viewed(self) -> set[str]:
+        """The runs that have a view: all, or of very many those that are not done, and the first seeds."""
+        if len(self.runs) <= MOST_VIEWS:
+            return set(self.runs.run) if len(self.runs) else set()
+        place = self.runs.seed.where(self.runs.state == "done", -1)
+        return set(self.runs.run[place.sort_values(kind="stable").index[:MOST_VIEWS]])
+
+    @property
+    def run_views(self) -> Iterator[RunView]:
+        """The runs that are viewed, each with its settings, curves and stages."""
+        flat = [_flat(record) for record in self.records]
+        varied = [name for name in (flat[0] if flat else {}) if len({str(row.get(name)) for row in flat}) > 1]
+        for run, row in zip(self.begun, flat, strict=True):
+            if run.name in self.viewed:
+                yield RunView(run, {name: setting(row.get(name)) for name in varied})
+
+    @property
+    def run_table(self) -> Table:
+        """Every run in a row."""
+        return run_table("Runs", self.runs)
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    """Model and recipe of a run in one level, from its `Run.record`."""
+    config = from_dict(RunConfig, record["config"])
+    names = [item.name for item in (*fields(ModelConfig), *fields(RecipeConfig))]
+    values = to_dict(config.model) | to_dict(config.recipe) | {"seed": config.seed}
+    return {name: values[name] for name in (*names, "seed")}
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run in a report; `settings` are those in which the runs of the study differ."""
+
+    run: Run
+    settings: dict[str, str]
+
+    @property
+    def state(self) -> str:
+        """Its state."""
+        return str(self.run.status["state"])
+
+    @property
+    def reason(self) -> str:
+        """Why it diverged or failed."""
+        return self.run.status.get("reason") or ""
+
+    @property
+    def error(self) -> str:
+        """Its test error in percent."""
+        return number(self.run.result.get("test_error_percent"))
+
+    @cached_property
+    def stages(self) -> Table:
+        """Its stage records."""
+        return frame_table(f"Stages of {self.run.name}", frames.stages(self.run).drop(columns="run"))
+
+    @cached_property
+    def charts(self) -> list[Chart]:
+        """Small curves of its epochs."""
+        epochs, stages = self.run.epochs(), self.run.stages()
+        marks = [record["epoch"] for record in stages if record["stage"]]
+        if not epochs:
+            return []
+        return [
+            Chart("loss", _lines(epochs, "curve_loss", "train_loss"), marks),
+            Chart("error %", _lines(epochs, "curve_error_percent", "train_error_percent"), marks),
+            Chart("learning rate", _lines(epochs, "learning_rate"), marks),
+            Chart("MACs", [_falling(stages, epochs[-1]["epoch"])], marks),
+        ]
+
+
+Line = list[tuple[float, float]]
+
+
+def _lines(epochs: list[dict[str, Any]], *columns: str) -> list[Line]:
+    every = -(-len(epochs) // MOST_POINTS)
+    thinned = [*epochs[:-1:every], epochs[-1]]
+    return [[(row["epoch"], row[column]) for row in thinned if row[column] is not None] for column in columns]
+
+
+def _falling(stages: list[dict[str, Any]], last_epoch: float) -> Line:
+    """MACs fall at once where a stage begins, and hold until now."""
+    corners: Line = []
+    for record in stages:
+        if corners:
+            corners.append((record["epoch"], corners[-1][1]))
+        corners.append((record["epoch"], record["macs"]))
+    return [*corners, (last_epoch, corners[-1][1])] if corners else []
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A small curve over epochs: the first line drawn through, a second one dashed; `marks`: stages begin."""
+
+    title: str
+    lines: list[Line]
+    marks: list[float]
+    width: int = 440
+    height: int = 180
+
+    @property
+    def top(self) -> float:
+        """The largest value, at the upper edge; the lower edge is 0."""
+        return max((y for line in self.lines for _, y in line), default=0.0) or 1.0
+
+    @property
+    def last(self) -> float:
+        """The last epoch, at the right edge."""
+        return max((x for line in self.lines for x, _ in line), default=0.0) or 1.0
+
+    def x(self, epoch: float) -> str:
+        """Where an epoch stands."""
+        return f"{self.width * epoch / self.last:.0f}"
+
+    def points(self, line: Line) -> str:
+        """A line as SVG has it."""
+        return " ".join(f"{self.x(x)},{self.height * (1 - y / self.top):.0f}" for x, y in line)

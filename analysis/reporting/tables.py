@@ -1,0 +1,196 @@
+"""Tables of a study as rows of short texts, for the terminal and the report."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.studies.config import AXES
+from analysis.text import LEFT_COLUMNS, count
+
+SUMMARY_COLUMNS = (
+    "variant",
+    "role",
+    "MACs",
+    "to base",
+    "params",
+    "training MACs",
+    "test error %",
+    "n",
+    "difference",
+    "95 % interval",
+)
+EFFECT_COLUMNS = (
+    "factor",
+    "level",
+    "against",
+    "difference",
+    "Holm-corrected interval",
+    "p (uncorrected)",
+    "pairs",
+    "shown",
+)
+
+
+class Cell(NamedTuple):
+    """What a table shows, the exact value where that is longer, and whether it differs from the base."""
+
+    text: str
+    value: str | None = None
+    differs: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report; `heads` columns name the row, `base` is the index of a row to set off."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: list[list[Cell]]
+    heads: int = 1
+    base: int | None = None
+
+    @property
+    def left(self) -> list[bool]:
+        """Which columns hold words rather than numbers."""
+        return [
+            name in LEFT_COLUMNS or not _numeric(self.rows, place) for place, name in enumerate(self.columns)
+        ]
+
+
+def _numeric(rows: list[list[Cell]], place: int) -> bool:
+    texts = [row[place].text for row in rows]
+    return any(text[:1].isdigit() or text[:1] in "+-" for text in texts) or all(text == "–" for text in texts)
+
+
+def frame_table(name: str, frame: pd.DataFrame) -> Table:
+    """A frame as it is, numbers short, with their exact values behind them."""
+    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    return Table(name, tuple(str(column).replace("_", " ") for column in frame.columns), rows)
+
+
+def _cell(value: Any) -> Cell:
+    if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return Cell("–", "")
+    if isinstance(value, float | np.floating):
+        exact = float(value)
+        text = f"{exact:.4g}" if abs(exact) < 10_000 else f"{exact:.0f}"
+        return Cell(text, None if float(text) == exact else repr(exact))
+    if isinstance(value, bool | np.bool_):
+        return Cell("yes" if value else "no")
+    return Cell(str(value))
+
+
+EXACT = {
+    "test error %": "error_mean",
+    "difference": "difference",
+    "MACs": "macs",
+    "to base": "residual",
+    "params": "params",
+    "training MACs": "training_macs",
+}
+FIRST = ("test error %", "n", "difference", "95 % interval")  # what a reader of the report looks for
+SHORT_NAMES = {"growth_rate": "k₀", "condense_factor": "C", "groups": "G", "group_lasso": "λ"}
+
+
+def summary_table(name: str, summary: pd.DataFrame) -> Table:
+    """`stats.summary` with a column for every axis that varies; what differs from the base is marked."""
+    columns = ["variant", "role", *FIRST, *(c for c in SUMMARY_COLUMNS[2:] if c not in FIRST)]
+    grouped = summary[summary.grouping != "none"] if len(summary) else summary
+    varied = [axis for axis in (*AXES, "growth_rate") if axis in summary and grouped[axis].nunique() > 1]
+    is_base = list(summary.role == "base") if len(summary) else []
+    base = summary[is_base].iloc[0] if any(is_base) else None
+    rows = []
+    for (_, row), texts in zip(summary.iterrows(), summary_rows(summary), strict=True):
+        named = dict(zip(SUMMARY_COLUMNS, texts, strict=True))
+        cells = [_summary_cell(row, column, named[column]) for column in columns]
+        axes = [Cell(str(row[axis]), differs=base is not None and row[axis] != base[axis]) for axis in varied]
+        rows.append([*cells[:2], *axes, *cells[2:]])
+    headings = ["variant", "role", *(SHORT_NAMES.get(axis, axis) for axis in varied), *columns[2:]]
+    return Table(name, tuple(headings), rows, base=is_base.index(True) if any(is_base) else None)
+
+
+def _summary_cell(row: pd.Series, column: str, text: str) -> Cell:
+    return Cell(text, _exact(row[EXACT[column]]) if column in EXACT and "–" not in text[:1] else None)
+
+
+def _exact(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def effect_table(name: str, effects: pd.DataFrame) -> Table:
+    """`stats.effects` under EFFECT_COLUMNS."""
+    return Table(name, EFFECT_COLUMNS, [[Cell(text) for text in row] for row in effect_rows(effects)], heads=3)
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """A number as text; a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else format(value, form)
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{low:+.2f} to {high:+.2f}" if math.isfinite(low) else "–"
+
+
+def matched_size(row: Any) -> bool:
+    """Whether a variant is a further size of a path's step, of a width that was solved for."""
+    return row.role == "size" and bool(getattr(row, "path", False))
+
+
+def summary_rows(summary: pd.DataFrame) -> list[tuple[str, ...]]:
+    """`stats.summary` under SUMMARY_COLUMNS; differences in percentage points."""
+    return [
+        (
+            row.variant,
+            row.role,
+            count(row.macs) if row.n else "–",
+            f"{100 * row.residual:+.1f} %" if row.role in ("grid", "reference") or matched_size(row) else "–",
+            count(row.params) if row.n else "–",
+            count(row.training_macs) if row.n else "–",
+            f"{number(row.error_mean)} ± {number(row.error_sd)}",
+            f"{row.n}/{row.seeds}",
+            number(row.difference, "+.2f"),
+            _interval(row.difference_low, row.difference_high),
+        )
+        for row in summary.itertuples()
+    ]
+
+
+def effect_rows(effects: pd.DataFrame) -> list[tuple[str, ...]]:
+    """`stats.effects` under EFFECT_COLUMNS; differences in percentage points."""
+    return [
+        (
+            *map(str, (row.factor, row.level, row.against)),
+            number(row.difference, "+.2f"),
+            _interval(row.low, row.high),
+            number(row.p, ".3g"),
+            str(row.pairs),
+            "yes" if row.effect else "no",
+        )
+        for row in effects.itertuples()
+    ]
+
+
+def setting(value: Any) -> str:
+    """A setting as text: lists by commas, a dash for none."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "–"
+    return "–" if value is None else str(value)
+
+
+def run_table(name: str, runs: pd.DataFrame) -> Table:
+    """`frames.study_runs` in short: a row a run with its state and its error."""
+    rows = [
+        [
+            Cell(row.run),
+            Cell(row.state),
+            Cell(number(row.test_error_percent), _exact(row.test_error_percent) if row.state == "done" else ""),
+            Cell(number(row.seconds, ".1f")),
+        ]
+        for row in runs.itertuples()
+    ]
+    return Table(name, ("run", "state", "test error %", "seconds"), rows)

@@ -1,0 +1,1 @@
+"""Studies: variants, seeds, matching costs, settings and what a study will take."""

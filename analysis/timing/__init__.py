@@ -1,0 +1,1 @@
+"""Measured times: latency, runtimes, and where milliseconds go."""

@@ -1,0 +1,176 @@
+"""What runs a network on the CPU: torch and other runtimes, the network dense or condensed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from condense_core import CondenseNet, condense, cost_table
+from condense_core.deploy.export import quiet, write_onnx
+from condense_core.deploy.plan import make_plan
+from condense_core.grouping import MaskedConv1x1, live_weights
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to time: dense, weights that are pruned being zeros, and condensed where that can be.
+
+    `macs` of one image are those of the condensed network, `dense_macs` those of the dense one.
+    """
+
+    name: str
+    dense: nn.Module
+    condensed: CondenseNet | None
+    image_size: int
+    macs: int
+    dense_macs: int
+    params: int
+
+
+def subject(name: str, model: nn.Module, image_size: int) -> Subject:
+    """What is timed of a network, which is put in evaluation mode."""
+    model.eval().requires_grad_(False)
+    condensed = None
+    if isinstance(model, CondenseNet):
+        try:
+            condensed = condense(model)
+        except ValueError:  # single weights are pruned: there is nothing but the dense network
+            condensed = None
+    dense = without_masks(model)
+    cost = cost_table(model, None, image_size)
+    return Subject(
+        name, dense, condensed, image_size, cost.macs, cost_table(dense, None, image_size).macs, cost.params
+    )
+
+
+def without_masks(model: nn.Module) -> nn.Module:
+    """A copy whose masked convolutions are plain ones with zeros: what other runtimes are given."""
+    dense = copy.deepcopy(model)
+    for name, conv in list(dense.named_modules()):
+        if isinstance(conv, MaskedConv1x1):
+            plain = nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False)
+            plain.weight = nn.Parameter(conv.weight * live_weights(conv), requires_grad=False)
+            parent, _, child = name.rpartition(".")
+            setattr(dense.get_submodule(parent), child, plain)
+    return dense.eval()
+
+
+def _eager(model: nn.Module, images: Tensor, folder: Path) -> Call:
+    return lambda: model(images)
+
+
+def _channels_last(model: nn.Module, images: Tensor, folder: Path) -> Call:
+    last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    return lambda: last(images.contiguous(memory_format=torch.channels_last))
+
+
+def _compiled(model: nn.Module, images: Tensor, folder: Path) -> Call:
+    torch._dynamo.reset()
+    compiled = torch.compile(copy.deepcopy(model), dynamic=False)
+    return lambda: compiled(images)
+
+
+def _onnx(model: nn.Module, images: Tensor, folder: Path) -> Path:
+    path = folder / f"{id(model)}.onnx"
+    if not path.is_file():
+        with quiet():
+            write_onnx(model, path, torch.cat([images[:1]] * 2))
+    return path
+
+
+def _onnxruntime(model: nn.Module, images: Tensor, folder: Path) -> Call:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # or it would slow what runs next
+    path = _onnx(model, images, folder)
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    batch = {"images": images.numpy()}
+    return lambda: session.run(None, batch)
+
+
+def _openvino(model: nn.Module, images: Tensor, folder: Path) -> Call:
+    import openvino
+
+    core = openvino.Core()
+    network = core.read_model(str(_onnx(model, images, folder)))
+    network.reshape({"images": list(images.shape)})
+    settings = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",  # as all others compute; by default bfloat16 where there is AMX
+    }
+    compiled = core.compile_model(network, "CPU", settings)
+    batch = [images.numpy()]
+    return lambda: compiled(batch)
+
+
+def _planned(model: Any, images: Tensor, folder: Path) -> Call:
+    small = copy.deepcopy(model)
+    make_plan(small, images)
+    return lambda: small(images)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A way to run a network: the dense or the condensed one, which packages it needs beyond ours."""
+
+    name: str
+    condensed: bool
+    build: Callable[[Any, Tensor, Path], Call]
+    needs: tuple[str, ...] = ()
+    by_default: bool = True
+
+    @property
+    def is_there(self) -> bool:
+        """Whether what it needs is installed."""
+        return all(find_spec(name) for name in self.needs)
+
+
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
+_EXECUTIONS = (
+    Execution("torch", False, _eager),
+    Execution("torch channels_last", False, _channels_last),
+    Execution("torch.compile", False, _compiled, by_default=False),
+    Execution("onnxruntime", False, _onnxruntime, _ONNX),
+    Execution("openvino", False, _openvino, ("onnx", "onnxscript", "openvino")),
+    Execution("condensed torch", True, _eager),
+    Execution("condensed onnxruntime", True, _onnxruntime, _ONNX),
+    Execution("condensed fast", True, _planned),
+)
+EXECUTIONS = {execution.name: execution for execution in _EXECUTIONS}
+"""Every way to run a network, by name."""
+
+
+def prepare(execution: Execution, what: Subject, folder: Path) -> None:
+    """Write the file that the execution reads, if any: what that takes is no part of running it."""
+    model = what.condensed if execution.condensed else what.dense
+    if "onnx" in execution.needs and model is not None:
+        _onnx(model, torch.zeros(1, 3, what.image_size, what.image_size), folder)
+
+
+def build(execution: Execution, what: Subject, batch: int, folder: Path) -> Call:
+    """A call that runs a batch of noise. Raises ValueError where there is no condensed network."""
+    model = what.condensed if execution.condensed else what.dense
+    if model is None:
+        raise ValueError(f"{what.name}: cannot be condensed, so not run as {execution.name!r}")
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randn(batch, 3, what.image_size, what.image_size, generator=draws)
+    with torch.no_grad():
+        call = execution.build(model, images, folder)
+
+    def run() -> object:
+        with torch.no_grad():
+            return call()
+
+    return run

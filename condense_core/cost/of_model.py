@@ -1,0 +1,152 @@
+"""What a live model costs, as its masks are: every layer that an image passes is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from condense_core.grouping import LearnedGroupLinear, MaskedConv1x1
+from condense_core.model import CondenseNet
+
+from .table import CostTable, LayerCost
+
+
+@torch.no_grad()
+def measure(model: nn.Module, image_size: int) -> CostTable:
+    """The cost of a model for an image of `image_size` pixels; a CondenseNet knows its own size."""
+    if isinstance(model, CondenseNet):
+        image_size = model.config.image_size
+    layers: list[LayerCost] = []
+
+    def hook(name: str, count: Count) -> Callable[..., None]:
+        def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            layers.append(count(name, module, inputs[0], output))
+
+        return record
+
+    calls = _FunctionCalls(layers)
+    handles: list[RemovableHandle] = []
+    for name, module in model.named_modules():
+        if count := _handle(module):
+            handles.append(module.register_forward_pre_hook(calls.enter))
+            handles.append(module.register_forward_hook(hook(name, count)))
+            handles.append(module.register_forward_hook(calls.leave))
+    training, parameter = model.training, next(model.parameters())
+    image = torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
+    try:
+        with calls:
+            model.eval()(image)
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    return CostTable(tuple(layers))
+
+
+class _FunctionCalls(TorchFunctionMode):
+    """Counts ReLUs and average pools that a network calls as functions, outside of the layers counted."""
+
+    def __init__(self, layers: list[LayerCost]):
+        super().__init__()
+        self.layers, self.inside = layers, 0
+
+    def enter(self, *_: Any) -> None:
+        """A layer that is counted begins."""
+        self.inside += 1
+
+    def leave(self, *_: Any) -> None:
+        """A layer that was counted ends."""
+        self.inside -= 1
+
+    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        output = function(*arguments, **(named or {}))
+        name = getattr(function, "__name__", "").rstrip("_")
+        if not self.inside and name in FUNCTIONS:
+            self.layers.append(FUNCTIONS[name](f"{name}()", None, arguments[0], output))
+        elif not self.inside and name == "mean" and arguments[0].dim() == 4 and output.dim() >= 2:
+            self.layers.append(_average_pool("mean()", None, arguments[0], output))  # type: ignore[arg-type]
+        return output
+
+
+def _masked(name: str, module: MaskedConv1x1, x: Tensor, y: Tensor) -> LayerCost:
+    weights = int(module.mask.sum()) * module.out_channels // module.groups
+    macs = weights * _numbers(y[:, 0])
+    return _cost(name, "conv1x1", x, y, macs, macs, weights, module.groups)
+
+
+def _convolution(name: str, module: nn.Conv2d, x: Tensor, y: Tensor) -> LayerCost:
+    macs = module.weight.numel() * _numbers(y[:, 0])
+    size = module.kernel_size[0]
+    return _cost(name, f"conv{size}x{size}", x, y, macs, macs, _parameters(module), module.groups)
+
+
+def _linear(name: str, module: nn.Linear, x: Tensor, y: Tensor) -> LayerCost:
+    weights = module.weight.numel()
+    if isinstance(module, LearnedGroupLinear):
+        weights = int(module.mask.sum()) * module.out_features
+    biases = 0 if module.bias is None else module.out_features
+    return _cost(name, "linear", x, y, weights, weights + biases, weights + biases)
+
+
+def _norm(name: str, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
+    return _cost(name, "norm", x, y, 0, 0, _parameters(module))
+
+
+def _relu(name: str, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
+    return _cost(name, "relu", x, y, 0, _numbers(y), 0)
+
+
+def _average_pool(name: str, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
+    height, width = y.shape[2:] if y.dim() == 4 else (1, 1)
+    window = (x.shape[2] // height) * (x.shape[3] // width)
+    return _cost(name, "pool", x, y, 0, _numbers(y) * window, 0)
+
+
+def _numbers(y: Tensor) -> int:
+    """Numbers of an image in a tensor (N, …)."""
+    return y.shape[1:].numel()
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _cost(
+    name: str, operator: str, x: Tensor, y: Tensor, macs: int, flops_paper: int, params: int, groups: int = 1
+) -> LayerCost:
+    size = y.shape[2] if y.dim() == 4 else 1
+    return LayerCost(name, operator, x.shape[1], y.shape[1], groups, size, macs, flops_paper, params)
+
+
+Count = Callable[[str, Any, Tensor, Tensor], LayerCost]
+
+HANDLES: dict[type[nn.Module], Count] = {
+    MaskedConv1x1: _masked,
+    nn.Conv2d: _convolution,
+    nn.Linear: _linear,
+    nn.BatchNorm2d: _norm,
+    nn.ReLU: _relu,
+    nn.ReLU6: _relu,
+    nn.AvgPool2d: _average_pool,
+    nn.AdaptiveAvgPool2d: _average_pool,
+}
+"""How each kind of layer is counted; what is not here costs nothing."""
+
+
+FUNCTIONS: dict[str, Count] = {
+    "relu": _relu,
+    "relu6": _relu,
+    "hardtanh": _relu,
+    "avg_pool2d": _average_pool,
+    "adaptive_avg_pool2d": _average_pool,
+}
+"""The same for what is called as a function; a mean over the pixels is an average pool too."""
+
+
+def _handle(module: nn.Module) -> Count | None:
+    return next((count for kind, count in HANDLES.items() if isinstance(module, kind)), None)

@@ -1,0 +1,1 @@
+"""Condensed networks: physically smaller, with equal outputs, certified, planned, exported and saved."""

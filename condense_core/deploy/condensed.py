@@ -1,0 +1,181 @@
+"""Condensed networks: an index of the surviving inputs in front of a grouped convolution (paper Figure 1).
+
+The groups of a grouped convolution are contiguous, so the permutation that costs nothing in training becomes
+a channel shuffle in front of the 3×3 convolution.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from condense_core.grouping import (
+    LearnedGroupLinear,
+    Masked,
+    MaskedConv1x1,
+    UnstructuredConv,
+    live_weights,
+    masked_layers,
+)
+from condense_core.model import CondenseNet, DenseBlock, DenseLayer, Transition
+
+
+class Index(nn.Module):
+    """Channels in the order in which a grouped convolution reads them: (N, in, …) → (N, len, …)."""
+
+    index: Tensor  # int64 (len,)
+
+    def __init__(self, index: Tensor):
+        super().__init__()
+        self.register_buffer("index", index)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gather along the channels."""
+        return x.index_select(1, self.index)
+
+    def extra_repr(self) -> str:
+        """How many channels it gives."""
+        return f"{len(self.index)} channels"
+
+
+class CondensedBlock(DenseBlock):
+    """A dense block of condensed layers; `choices` has how the fast execution computes each (see `plan`)."""
+
+    choices: tuple[str, ...]
+
+    def __init__(self, layers: Iterable[nn.Module]):
+        nn.Sequential.__init__(self, *layers)
+        self.choices = ("grouped",) * len(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) → (N, in + layers · growth_rate, H, W)."""
+        if self.execution == "fast":
+            from condense_core.fast import inference_block
+
+            if steps := inference_block.program(self, self.choices, x):
+                return inference_block.run(steps, x)
+        return nn.Sequential.forward(self, x)
+
+
+def condense(model: CondenseNet, fold: bool = True) -> CondenseNet:
+    """A physically smaller network with the outputs of `model`, whatever its grouping and stage.
+
+    Batch norms behind 1×1 convolutions are folded into them, and it is in evaluation mode; `fold=False` keeps
+    them, for fine-tuning. Raises ValueError where single weights were pruned or groups keep unequal shares.
+    """
+    if not isinstance(model, CondenseNet):
+        raise TypeError(f"{type(model).__name__}: only a CondenseNet can be condensed")
+    for name, masked in masked_layers(model).items():
+        _check_shares(name, masked)
+    small = copy.deepcopy(model)
+    small.execution = "reference"
+    for place, part in list(small.blocks.named_children()):
+        if isinstance(part, Transition):
+            _condense_sequence(part)
+        else:
+            for layer in part.children():
+                _condense_sequence(layer)  # type: ignore[arg-type]
+            small.blocks.add_module(place, CondensedBlock(part.children()))
+    if isinstance(small.classifier, LearnedGroupLinear):
+        small.classifier = _condense_linear(small.classifier)  # type: ignore[assignment]
+    return fold_norms(small.eval()) if fold else small
+
+
+def fold_norms(model: CondenseNet) -> CondenseNet:
+    """Fold every batch norm that follows a convolution into it, in place: exact in evaluation mode."""
+    for layer in model.modules():
+        if isinstance(layer, DenseLayer) and "norm2" in layer._modules:
+            conv, norm = layer.get_submodule("conv1"), layer.get_submodule("norm2")
+            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
+            layer.conv1 = fuse_conv_bn_eval(conv, norm)
+            del layer.norm2
+    return model
+
+
+def _check_shares(name: str, layer: Masked) -> None:
+    if isinstance(layer, UnstructuredConv):
+        raise ValueError(
+            f"{name}: single weights are pruned (grouping 'unstructured'), which no group can skip"
+        )
+    kept = layer.mask.sum(1)
+    if len(kept.unique()) > 1:
+        raise ValueError(
+            f"{name}: groups keep {kept.tolist()} inputs, but a grouped convolution needs equal shares"
+        )
+
+
+@torch.no_grad()
+def _condense_sequence(layers: DenseLayer | Transition) -> None:
+    """Rebuild a sequence BN → ReLU → masked 1×1 → … as index → BN → ReLU → grouped 1×1 → … → shuffle."""
+    conv = next((child for child in layers if isinstance(child, MaskedConv1x1)), None)
+    if conv is None:
+        return
+    index, order, dense = conv.mask.nonzero()[:, 1], output_order(conv), bool(conv.mask.all())
+    children = OrderedDict[str, nn.Module]()
+    shuffled = dense or order.equal(order.sort().values)
+    for name, child in layers.named_children():
+        if name == "conv2" and not shuffled:
+            children["shuffle"], shuffled = nn.ChannelShuffle(conv.groups), True
+        if dense:
+            children[name] = _dense(conv) if child is conv else child
+        elif name in ("norm1", "norm"):
+            children |= {"index": Index(index), name: _take(child, index)}
+        elif child is conv:
+            children[name] = _grouped(conv, order)
+        else:
+            children[name] = _take(child, order) if name == "norm2" else child
+    if not shuffled:  # a transition: behind the pooling there is less to move
+        children["shuffle"] = nn.ChannelShuffle(conv.groups)
+    layers._modules = dict(children)
+
+
+def output_order(conv: MaskedConv1x1) -> Tensor:
+    """The outputs of a masked convolution group by group, as a grouped convolution has them."""
+    outputs = torch.arange(conv.out_channels, device=conv.weight.device)
+    return outputs.view(-1, conv.groups).t().flatten() if conv.permute else outputs
+
+
+def _grouped(conv: MaskedConv1x1, order: Tensor) -> nn.Conv2d:
+    """The grouped convolution of the weights that survive, outputs in contiguous groups."""
+    live = live_weights(conv)[order].flatten(1)
+    kept = int(live[0].sum())
+    weight = conv.weight[order].flatten(1)[live].view(conv.out_channels, kept, 1, 1)
+    small = nn.Conv2d(kept * conv.groups, conv.out_channels, 1, groups=conv.groups, bias=False)
+    return _with(small, weight=weight)
+
+
+def _dense(conv: MaskedConv1x1) -> nn.Conv2d:
+    """The standard convolution of a layer of which nothing is pruned yet."""
+    return _with(nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False), weight=conv.weight)
+
+
+def _take(norm: nn.Module, index: Tensor) -> nn.BatchNorm2d:
+    """A batch norm of the channels at `index`."""
+    assert isinstance(norm, nn.BatchNorm2d)
+    state = {name: tensor[index] if tensor.dim() else tensor for name, tensor in norm.state_dict().items()}
+    return _with(nn.BatchNorm2d(len(index), norm.eps, norm.momentum), **state).train(norm.training)
+
+
+def _condense_linear(layer: LearnedGroupLinear) -> nn.Module:
+    """The linear layer behind an index of the inputs that survive."""
+    index = layer.mask[0].nonzero()[:, 0]
+    linear = _with(nn.Linear(len(index), layer.out_features), weight=layer.weight[:, index], bias=layer.bias)
+    return (
+        nn.Sequential(OrderedDict(index=Index(index), linear=linear))
+        if len(index) < layer.in_features
+        else linear
+    )
+
+
+def _with(module: Any, **state: Tensor) -> Any:
+    """`module` with a given state, on its device and in its type."""
+    module = module.to(next(iter(state.values())))
+    module.load_state_dict({name: tensor.detach() for name, tensor in state.items()})
+    return module

@@ -1,0 +1,79 @@
+"""Condensed networks as files: weights, configuration and plan in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condense_core.config import ModelConfig
+from condense_core.cost.of_config import check_fits
+from condense_core.files.atomic import write_atomically
+from condense_core.files.parsing import check_record, load_arrays, notes_of, parse_json, read_tensors
+from condense_core.grouping import masked_layers
+from condense_core.model import CondenseNet
+from condense_core.validation import from_dict, to_dict
+
+from .condensed import condense
+from .plan import Plan
+
+FORMAT = "condensed 1"
+
+
+def save_condensed(model: CondenseNet, path: str | Path, plan: Plan | None = None) -> None:
+    """Write a condensed network, with the plan that it runs by."""
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    notes = {"format": FORMAT, "model": json.dumps(to_dict(model.config))}
+    if plan is not None:
+        notes["plan"] = json.dumps(plan.to_dict())
+    content = save(tensors, notes)
+    write_atomically(Path(path), lambda file: file.write(content))
+
+
+def load_condensed(path: str | Path) -> tuple[CondenseNet, Plan | None]:
+    """A network that `save_condensed` wrote, and its plan, by which it runs.
+
+    Raises ValueError where the file is none of these, naming it.
+    """
+    path = Path(path)
+    content = read_tensors(path)
+    tensors, notes = load_arrays(content, path), notes_of(content)
+    if notes.get("format") != FORMAT:
+        raise ValueError(f"{path}: is not a condensed network of this project")
+    try:
+        config = from_dict(ModelConfig, check_record(parse_json(notes["model"], "model"), dict, "model"))
+        check_fits(config, len(content), "file")
+        _check_finite(tensors)
+        model = _rebuilt(config, tensors)
+        plan = Plan.from_dict(parse_json(notes["plan"], "plan")) if "plan" in notes else None
+        if plan is not None:
+            plan.apply(model)
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+    return model, plan
+
+
+def _check_finite(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"{name} has values that are not finite")
+
+
+def _rebuilt(config: ModelConfig, tensors: dict[str, Any]) -> CondenseNet:
+    """The condensed network of such tensors; which inputs its groups read stands in their indices."""
+    model = CondenseNet(config, seed=0)
+    for name, layer in masked_layers(model).items():
+        prefix = name if name == "classifier" else name.rpartition(".")[0]
+        index = tensors.get(f"{prefix}.index.index")
+        mask = torch.zeros_like(layer.mask)
+        layer.mask.copy_(~mask if index is None else mask.scatter_(1, index.view(len(mask), -1), True))
+    fold = not any(name.endswith("norm2.weight") for name in tensors)
+    small = condense(model, fold).eval()
+    small.load_state_dict(tensors)
+    return small

@@ -1,0 +1,62 @@
+"""Whether the files of a run are whole and fit one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from condense_core.config import LEARNED, ModelConfig
+from condense_core.cost.of_config import cost_table
+
+from .run import Run, RunStore
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def check_run(run: Run) -> None:
+    """Read all that reports read of a run. Raises ValueError or OSError, naming the file that is damaged."""
+    run.check_links()
+    config, done = run.config.model, run.status["state"] == "done"
+    epochs, stages = run.epochs(), run.stages()
+    run.seconds()
+    names = [record["stage"] for record in stages]
+    there = {"result.json": run.result, "metrics.jsonl": epochs, "stages/end.json": None in names}
+    if done and not all(there.values()):
+        name = next(name for name, found in there.items() if not found)
+        raise ValueError(f"{run.folder / name}: is missing or empty, though the run is done")
+    if len(set(names)) < len(names) or any(name is not None and name > config.last_stage for name in names):
+        raise ValueError(f"{run.folder / 'stages'}: {names} must be 0 to {config.last_stage} and the end")
+    for record in stages if done else ():
+        check_masks(run.stage_arrays(record), config, run.folder / "stages" / record["tensors"])
+
+
+def damage(store: RunStore, name: str, check: Callable[[Run], Any] = check_run) -> str | None:
+    """What `check` finds wrong with a run of a store that was begun; None where nothing is."""
+    try:
+        run = store.named(name)
+        if run.begun:
+            check(run)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return None
+
+
+def check_masks(arrays: dict[str, np.ndarray], model: ModelConfig, path: Path) -> None:
+    """Raise ValueError unless masks and importances are those of a configuration's layers."""
+    masks = {name.removeprefix("mask."): array for name, array in arrays.items() if name.startswith("mask.")}
+    layers = {
+        layer.name: (layer.groups, layer.in_channels)
+        for layer in cost_table(model, 0).layers
+        if layer.operator == "conv1x1"
+    }
+    if model.grouping in LEARNED and not layers.keys() <= masks.keys():
+        raise ValueError(f"{path}: has no mask of {min(layers.keys() - masks.keys())}")
+    for name, mask in masks.items():
+        importance = arrays.get(f"importance.{name}")
+        shape = layers.get(name, mask.shape)
+        if mask.dtype != bool or mask.ndim != 2 or mask.shape != shape:
+            raise ValueError(f"{path}: mask.{name} must be true or false, of shape {shape}")
+        if importance is None or importance.dtype.kind != "f" or importance.shape != mask.shape:
+            raise ValueError(f"{path}: importance.{name} must be numbers of shape {shape}")

@@ -1,0 +1,74 @@
+"""What a run was computed with, and what of it is no longer the same."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from condense_core.machine import processor
+
+HERE = Path(__file__).parent.parent
+PACKAGES = ("condense", "torch", "torchvision", "numpy")
+
+
+@lru_cache
+def environment() -> dict[str, Any]:
+    """Versions, platform, processor, git commit, and the hash of the code that trains."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
+        **{name: version(name) for name in PACKAGES},
+        "code": _hash("".join(f"{name} {digest}\n" for name, digest in code().items())),
+        **_git(),
+    }
+
+
+@lru_cache
+def code() -> dict[str, str]:
+    """A hash of every file of `condense_core`, by its name."""
+    return {
+        path.relative_to(HERE).as_posix(): _hash(path.read_text(encoding="utf-8"))
+        for path in sorted(HERE.rglob("*.py"))
+    }
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _git() -> dict[str, Any]:
+    def ask(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(HERE), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def changes(record: Mapping[str, Any], data_fingerprint: str | None) -> list[str]:
+    """What is no longer as it was when a run was begun: code, torch, data where they are known."""
+    then, now, found = record["environment"], environment(), []
+    if then.get("code") != now["code"]:
+        files = _changed_files(record.get("code", {}))
+        names = f" ({', '.join(files)})" if files else ""
+        found.append(f"condense_core: {then.get('code', 'unknown')} then, {now['code']} now{names}")
+    if then.get("torch") != now["torch"]:
+        found.append(f"torch: {then.get('torch', 'unknown')} then, {now['torch']} now")
+    if data_fingerprint not in (None, record["data_fingerprint"]):
+        found.append(f"data: {record['data_fingerprint']} then, {data_fingerprint} now")
+    return found
+
+
+def _changed_files(then: Mapping[str, str]) -> list[str]:
+    now = code()
+    return sorted(name for name in {*then, *now} if then.get(name) != now.get(name)) if then else []
