@@ -3,94 +3,29 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from condense_core.files.parsing import plain_name
-from condense_core.validation import nearest
+from condense_core.files.paths import plain_name
 
 from .cli import bad_input, check_writable, is_first_rank, launched_ranks, main, one_line, signals_to
-from .studies.config import DEFAULTS, StudyConfig, study_config
+from .studies.config import study_config
+from .studies.options import read_toml, settings_options
 from .text import say
 
 if TYPE_CHECKING:
     from condense_core.config import RunConfig
-    from condense_core.store.run import RunStore
+    from condense_core.store.store import RunStore
 
+    from .engines.processes import StopSwitch
     from .engines.ray_cluster import Cluster
-    from .engines.single_run import Outcome, StopSwitch
+    from .engines.single_run import Outcome
     from .studies.study import Study
-
-
-class CommaList(click.ParamType):
-    """Values parted by commas (numbers also by dashes, as papers write 14-14-14)."""
-
-    name = "list"
-
-    def __init__(self, kind: type):
-        self.kind = kind
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        """The values as a tuple."""
-        if not isinstance(value, str):
-            return value
-        parts = re.split(r",|(?<=\d)-", value) if self.kind is int else value.split(",")
-        try:
-            return tuple(self.kind(part.strip()) for part in parts if part.strip())
-        except ValueError:
-            wanted = "whole numbers, like 4-4-4" if self.kind is int else "numbers, like 0,1e-5"
-            self.fail(f"{value!r} must be {wanted}")
-
-
-def _option(item: Field[Any], hint: Any) -> Callable[[Any], Any]:
-    """The command line option of a study's setting."""
-    text, dashed = str(hint), item.name.replace("_", "-")
-    default = DEFAULTS.get(item.name)
-    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-    choices = ", ".join(item.metadata["one_of"])
-    explanation = item.metadata["help"] + (f" [{choices}]" if choices else "")
-    if shown is not None:
-        explanation += f"  (default: {shown})"
-    if hint is bool:
-        return click.option(f"--{dashed}/--no-{dashed}", item.name, default=None, help=explanation)
-    kind: Any = float if "float" in text else int if "int" in text else str
-    if text.startswith("tuple["):
-        kind = CommaList(kind)
-    return click.option(f"--{dashed}", item.name, type=kind, metavar="X", default=None, help=explanation)
-
-
-def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """An option for every setting of a study."""
-    hints = get_type_hints(StudyConfig)
-    for item in reversed(fields(StudyConfig)):
-        command = _option(item, hints[item.name])(command)
-    return command
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A study's settings from a TOML file, dashes or underscores alike. Raises ValueError or OSError."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such TOML file")
-    from condense_core.files.parsing import LARGEST_TOML, parse_toml, read_bytes
-
-    try:
-        text = read_bytes(path, 4 * LARGEST_TOML).decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is not TOML ({error})") from error
-    values = parse_toml(text, str(path))
-    known = [item.name for item in fields(StudyConfig)]
-    settings = {key.replace("-", "_"): value for key, value in values.items()}
-    for key in settings:
-        if key not in known:
-            raise ValueError(f"{path}: unknown setting {key!r}: {nearest(key, known)}")
-    return settings
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -172,10 +107,11 @@ def ablate(
         config = study_config(**settings)
         plain_name(config.name, "name")
         check_writable(runs, reports)
-        from condense_core.store.run import RunStore
+        from condense_core.store.store import RunStore
 
+        from .engines.devices import gpu_is_here
         from .engines.ray_cluster import chosen
-        from .studies.study import Study, gpu_is_here
+        from .studies.study import Study
 
         store = RunStore(runs)
         connection = click.get_current_context().with_resource(ExitStack())
@@ -213,7 +149,7 @@ def ablate(
 
 
 def _print_studies(as_json: bool) -> int:
-    from .studies.config import NAMED_STUDIES
+    from .studies.named import NAMED_STUDIES
 
     if as_json:
         studies = {
@@ -248,7 +184,8 @@ def _prepare(
     study: Study, left: list[RunConfig], store: RunStore, data_dir: Path, force: bool, cluster: Cluster | None
 ) -> None:
     """Raise ValueError where runs cannot start or go on; data is decoded once, so that a bad image is named."""
-    from .engines.single_run import prepare_workers, refuse_changed
+    from .engines.processes import prepare_workers
+    from .engines.single_run import refuse_changed
 
     if not cluster:
         prepare_workers()
@@ -265,9 +202,10 @@ def _prepare(
 def _print_plan(
     study: Study, store: RunStore, as_json: bool, jobs: int | None, force: bool, cluster: Cluster | None
 ) -> None:
-    from .engines.progress import duration
-    from .engines.single_run import default_jobs, part, refuse_changed
+    from .engines.processes import default_jobs
+    from .engines.single_run import part, refuse_changed
     from .studies.estimate import plan
+    from .text import duration
 
     finished, left = part([config for _, config in study.run_configs()], store)
     if not force:
@@ -315,8 +253,8 @@ def _train(
     force: bool,
     cluster: Cluster | None,
 ) -> list[Outcome]:
+    from .engines.processes import StopSwitch, default_jobs, execute_all
     from .engines.progress import show
-    from .engines.single_run import StopSwitch, default_jobs, execute_all
 
     configs = [config for _, config in study.run_configs()]
     stop, at_once = StopSwitch(), ""
@@ -356,7 +294,7 @@ def _conclude(
     study: Study, store: RunStore, reports: Path, outcomes: list[Outcome], sort: str, as_json: bool
 ) -> int:
     """Print what was found, write the report, and return the exit status."""
-    from .report import write_report
+    from .reporting.page import write_report
     from .reporting.study_report import Chapter
 
     states = Counter(outcome.state for outcome in outcomes)

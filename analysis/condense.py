@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .cli import bad_input, check_writable, main
+from .networks.sample_images import real_images, repeated
 from .text import say
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def condense(
     """
     with bad_input():
         from condense_core.deploy.export import check_format
-        from condense_core.store.run import RunStore
+        from condense_core.store.store import RunStore
 
         from .networks.lookup import load_network
 
@@ -96,7 +97,7 @@ def condense(
     if certificate.holds and (batch or any(target.suffix == ".safetensors" for target in targets)):
         from condense_core.deploy.plan import make_plan
 
-        plan = make_plan(small, _repeated(real, batch or 1))
+        plan = make_plan(small, repeated(real, batch or 1))
         record["plan"] = plan.to_dict()
     with bad_input():  # a folder that vanished, a full disk
         exported = _export(model, small, real, targets, record, plan) if certificate.holds else []
@@ -109,53 +110,6 @@ def condense(
     return _verdict(certificate, exported, targets, as_json)
 
 
-def real_images(
-    name: str, store: Any, model: CondenseNet, data: str | None, data_dir: Path, count: int
-) -> tuple[Tensor, str]:
-    """Normalised images (N, 3, H, W) of the network's size, and where they are from."""
-    from condense_core.config import DataConfig
-    from condense_core.data.datasets import load
-
-    from .networks.lookup import find_run, is_file_name
-
-    size = model.config.image_size
-    if data is None and is_file_name(name):
-        return photographs(count, size), "crops of scikit-learn's two photographs"
-    config = DataConfig(data) if data else find_run(name, store).config.data
-    if data and config.kind in ("folder", "imagenet"):
-        config = dataclasses.replace(config, data_image_size=size)
-    test = load(config, data_dir).test
-    images = next(test.evaluation_batches())[0][:count]
-    if images.shape[2] != size:
-        raise ValueError(
-            f"data {config.name!r}: its images have {images.shape[2]} pixels, the network's {size}"
-        )
-    return images, f"test images of {config.name}"
-
-
-def photographs(count: int, size: int) -> Tensor:
-    """Crops of two photographs that scikit-learn brings along, normalised: (count, 3, size, size)."""
-    import torch
-    from sklearn.datasets import load_sample_images
-    from torch.nn.functional import interpolate
-
-    photos = [torch.from_numpy(photo.copy()).permute(2, 0, 1) for photo in load_sample_images().images]
-    draws = torch.Generator().manual_seed(0)
-    side = min(min(photo.shape[1:]) for photo in photos) // 2
-    crops = []
-    for place in range(count):
-        photo = photos[place % len(photos)]
-        top, left = (int(torch.randint(edge - side, (), generator=draws)) for edge in photo.shape[1:])
-        crops.append(photo[:, top : top + side, left : left + side])
-    images = interpolate(torch.stack(crops).float() / 255, size, mode="bilinear", antialias=True)
-    return (images - images.mean((0, 2, 3), keepdim=True)) / images.std((0, 2, 3), keepdim=True)
-
-
-def _repeated(images: Tensor, count: int) -> Tensor:
-    """`count` of these images, the same ones again where there are fewer."""
-    return images.repeat(-(-count // len(images)), 1, 1, 1)[:count]
-
-
 def _export(
     model: CondenseNet,
     small: CondenseNet,
@@ -166,13 +120,13 @@ def _export(
 ) -> list[Exported]:
     import torch
 
-    from condense_core.deploy.export import export
+    from condense_core.deploy.export import export_file
 
     with torch.no_grad():
         reference = model(images)
     exported = []
     for target in targets:
-        exported.append(export(small, target, images, reference, plan))
+        exported.append(export_file(small, target, images, reference, plan))
         if exported[-1].holds:
             _write_certificate(target, record | {"export": _plain(exported[-1])})
     return exported

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .cli import bad_input, main
+from .networks.comparison import compare_published, published_rows
 from .text import say
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from condense_core import CostTable, ModelConfig
+    from condense_core import CostTable
 
     from .networks.conventions import Conventions
-    from .networks.published import Published
 
 ALL_COLUMNS = (
     "model",
@@ -68,9 +66,9 @@ def cost(
         if name is None:
             raise ValueError("name: missing; a preset, a baseline, a run, a checkpoint file, or --all")
         from condense_core import ModelConfig, cost_table
-        from condense_core.store.run import RunStore
+        from condense_core.store.store import RunStore
 
-        from .networks.conventions import conventions
+        from .networks.conventions import count_conventions
         from .networks.lookup import find_network
 
         network, image_size = find_network(name, RunStore(runs), **settings)
@@ -78,7 +76,7 @@ def cost(
             raise ValueError(f"stage {stage}: only a preset has stages to choose from; {name!r} is as it is")
         table = cost_table(network, stage, image_size)
         _check_used(network, settings)
-    counted = conventions(network, stage, image_size)
+    counted = count_conventions(network, stage, image_size)
     if as_json:
         click.echo(json.dumps(to_json(name, image_size, table, counted), indent=1))
     else:
@@ -106,13 +104,6 @@ def to_json(name: str, image_size: int, table: CostTable, counted: Conventions) 
         "published": [dataclasses.asdict(row) for row in published_rows(name)],
         "layers": [dataclasses.asdict(layer) for layer in table.layers],
     }
-
-
-def published_rows(name: str) -> list[Published]:
-    """What is printed about a model."""
-    from .networks.published import PUBLISHED
-
-    return [row for row in PUBLISHED if row.model == name]
 
 
 def _print_one(title: str, name: str, table: CostTable, counted: Conventions, per_layer: bool) -> None:
@@ -148,60 +139,10 @@ def _print_one(title: str, name: str, table: CostTable, counted: Conventions, pe
         )
 
 
-def comparison() -> list[dict[str, Any]]:
-    """Every preset and baseline beside what is printed of it; CIFAR-100 costs what its 100 classes cost."""
-    import torch
-
-    from condense_core.presets import PRESETS
-
-    from .networks.peers import BASELINES
-
-    rows = []
-    for name, preset in PRESETS.items():
-        for published in published_rows(name):
-            classes = 100 if published.data == "CIFAR-100" else preset.num_classes
-            rows.append(_compare(name, dataclasses.replace(preset, num_classes=classes), published))
-            if preset.num_classes == 1000:
-                pruned = dataclasses.replace(preset, classifier_pruning=True)
-                rows.append(_compare(f"{name}, classifier pruned", pruned, published))
-    for name, baseline in BASELINES.items():
-        with torch.device("meta"):  # shapes are enough
-            model = baseline.build()
-        rows += [_compare(name, model, published, baseline.image_size) for published in published_rows(name)]
-    return rows
-
-
-def _compare(
-    name: str, network: ModelConfig | nn.Module, published: Published, image_size: int = 32
-) -> dict[str, Any]:
-    from condense_core import ModelConfig, cost_table
-
-    table = cost_table(network, image_size=image_size)
-    flops = table.flops_paper if isinstance(network, ModelConfig) else table.macs
-    return {
-        "name": name,
-        "flops_paper": table.flops_paper,
-        "macs": table.macs,
-        "params": table.params,
-        "flops_agree": agreement(flops / 1e6, published.flops),
-        "params_agree": agreement(table.params / 1e6, published.params),
-        "published": dataclasses.asdict(published),
-    }
-
-
-def agreement(figure: float, printed: float | None) -> str:
-    """'yes' where a figure rounds to what is printed, else the difference in percent; '–' where none is."""
-    if printed is None:
-        return "–"
-    text = f"{printed:g}"
-    digits = len(text.partition(".")[2])
-    return "yes" if round(figure, digits) == printed else f"{100 * (figure / printed - 1):+.1f} %"
-
-
 def _print_all(as_json: bool) -> int:
     from .text import print_table
 
-    rows = comparison()
+    rows = compare_published()
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return 0

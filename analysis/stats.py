@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from .studies.config import AXES
+from .axes import AXES
 
 CONFIDENCE = 0.95
 ERROR = "test_error_percent"

@@ -62,3 +62,11 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         say(text, bold=True)
     for row in rows:
         say(line(row))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 45 s, 12 min, 3 h 20 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -23,7 +23,7 @@ from outcome import keep
 from parity import official_network
 from torch import nn
 
-from analysis.ablate import CommaList
+from analysis.studies.options import CommaList
 from analysis.timing.latency import gemm_gflops, median_of, memory_of, take_turns
 from analysis.timing.runtimes import EXECUTIONS, build, prepare, subject
 from condense_core import PRESETS, CondenseNet, DataConfig, RecipeConfig, RunConfig, Trainer, condense

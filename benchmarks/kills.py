@@ -29,7 +29,8 @@ from analysis.engines import single_run
 from analysis.engines.single_run import execute
 from analysis.studies.config import command
 from analysis.studies.study import Study
-from condense_core.store.run import FINISHED, RunStore
+from condense_core.store.run import FINISHED
+from condense_core.store.store import RunStore
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from faults import Files, full, kill

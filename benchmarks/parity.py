@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from analysis.ablate import CommaList
+from analysis.studies.options import CommaList
 from condense_core import DataConfig, ModelConfig, RecipeConfig, RunConfig, Trainer, load_official
 from condense_core.data.datasets import Dataset, load
 from condense_core.data.images import Batch, DecodedImages

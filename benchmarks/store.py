@@ -27,7 +27,8 @@ from outcome import keep
 
 from analysis.studies.config import command, study_config
 from condense_core.files.atomic import write_json
-from condense_core.store.run import Run, RunStore
+from condense_core.store.run import Run
+from condense_core.store.store import RunStore
 from condense_core.validation import to_dict
 
 COPIED = shutil.ignore_patterns("checkpoints", "weights.safetensors", "lock", "holder.json")

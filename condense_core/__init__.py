@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import DataConfig, ModelConfig, RecipeConfig, RunConfig
-    from .cost.of_config import cost_table
-    from .cost.table import CostTable
+    from .cost import CostTable, cost_table
     from .deploy.condensed import condense
     from .deploy.plan import make_plan
     from .deploy.saving import load_condensed, save_condensed
@@ -42,10 +41,10 @@ __all__ = [
 _HOMES = {
     "PRESETS": "presets",
     "CondenseNet": "model",
-    "CostTable": "cost.table",
+    "CostTable": "cost",
     "Trainer": "training",
     "condense": "deploy.condensed",
-    "cost_table": "cost.of_config",
+    "cost_table": "cost",
     "load_condensed": "deploy.saving",
     "load_official": "official",
     "make_plan": "deploy.plan",

@@ -4,130 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .condensation import group_lasso, importance, learned_layers, norms_in_front, prune, scores
 from .config import RunConfig
-from .cost.of_config import cost_table
+from .cost import cost_table
 from .data.datasets import Dataset
-from .data.images import Batch, Images
+from .data.images import Images
 from .distributed import ranks
+from .evaluation import Evaluation, evaluate
+from .events import Diverged, EpochRecord, Record, Result, Snapshot, StageEntry, StageRecord
 from .fast import cuda_graphs
 from .grouping import masked_layers
 from .model import CondenseNet
 from .randomness import derived_seed, generator
 from .stages import layer_stage, stage_of
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Mean cross-entropy and errors in percent over a split; top-5 only where there are more classes."""
-
-    loss: float
-    error_percent: float
-    top5_error_percent: float | None
-
-
-@dataclass(frozen=True)
-class StageEntry:
-    """A stage is about to begin; nothing is pruned yet, so the trainer's state here can be forked."""
-
-    stage: int
-
-
-@dataclass(frozen=True)
-class StageRecord:
-    """The network at a stage's entry after pruning (or at the end: stage None), on the curves' split.
-
-    `importance` is Σ|W| (groups, in_channels) before the pruning, `masks` what survived it.
-    """
-
-    stage: int | None
-    epoch: float
-    step: int
-    macs: int
-    flops_paper: int
-    params: int
-    before: Evaluation | None
-    after: Evaluation | None
-    masks: dict[str, Tensor]
-    importance: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """Means over an epoch (loss without the lasso), and the curves' split after it."""
-
-    epoch: int
-    step: int
-    stage: int
-    learning_rate: float
-    train_loss: float
-    train_error_percent: float
-    lasso: float
-    curves: Evaluation
-    curves_on: str
-    macs: int
-
-
-@dataclass(frozen=True)
-class Result:
-    """The last weights on the test images, used here for the first and only time."""
-
-    test: Evaluation
-    test_images: int
-    macs: int
-    flops_paper: int
-    params: int
-    training_macs: int
-
-
-class Diverged(Exception):
-    """The loss is not finite; says in which epoch."""
-
-
-Record = StageEntry | StageRecord | EpochRecord | Result
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """All that is needed to go on: tensors by name, and plain numbers."""
-
-    tensors: dict[str, Tensor]
-    numbers: dict[str, Any]
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterator[Batch], of_all_ranks: bool = False) -> Evaluation:
-    """Loss and errors of `model` in evaluation mode; its mode is kept.
-
-    `of_all_ranks`: each rank has other batches, and all of them together are meant.
-    """
-    training = model.training
-    model.eval()
-    sums, classes = torch.zeros(4, dtype=torch.float64), 0
-    for images, labels in batches:
-        logits = model(images)
-        classes = logits.shape[1]
-        missed = [~_hits(logits, labels, k) for k in (1, min(5, classes))]
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        count = torch.full_like(loss, len(labels))
-        sums += torch.stack([loss, *(miss.sum() for miss in missed), count]).double().cpu()
-    model.train(training)
-    if of_all_ranks:
-        ranks.add_up(sums)
-    loss_mean, error, top5 = (sums[:3] / sums[3]).tolist()
-    return Evaluation(loss_mean, 100 * error, 100 * top5 if classes > 5 else None)
-
-
-def _hits(logits: Tensor, labels: Tensor, k: int) -> Tensor:
-    return (logits.topk(k).indices == labels[:, None]).any(1)
 
 
 def check_ranks(config: RunConfig, ranks: int) -> None:

@@ -15,7 +15,7 @@ from hypothesis import settings
 from analysis.studies.study import Study
 from condense_core import DataConfig, ModelConfig, RecipeConfig, RunConfig
 from condense_core.data.datasets import Dataset, load
-from condense_core.store.run import RunStore
+from condense_core.store.store import RunStore
 
 settings.register_profile("condense", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("condense")

@@ -393,7 +393,7 @@ def configurations(folder: Path) -> Target:
     """Configurations of runs as JSON."""
     from condense_core import RunConfig
     from condense_core.config import DataConfig, RecipeConfig
-    from condense_core.cost.of_config import cost_table
+    from condense_core.cost import cost_table
     from condense_core.presets import PRESETS
     from condense_core.validation import from_json, to_dict, to_json, to_toml
 
@@ -419,8 +419,8 @@ def tomls(folder: Path) -> Target:
     """Settings of a study as a TOML file."""
     import tomli_w
 
-    from analysis.ablate import read_toml
     from analysis.studies.config import DEFAULTS, command, study_config
+    from analysis.studies.options import read_toml
 
     full = {name: list(v) if isinstance(v, tuple) else v for name, v in DEFAULTS.items() if v is not None}
     valid = [
@@ -586,7 +586,7 @@ def stores(folder: Path) -> Target:
     from conftest import small_run
 
     from analysis.engines.single_run import execute
-    from condense_core.store.run import RunStore
+    from condense_core.store.store import RunStore
 
     store = RunStore(folder / "runs")
     store.create()

@@ -20,11 +20,12 @@ from PIL import Image
 
 from analysis.ablate import ablate
 from analysis.cli import main
-from analysis.engines import single_run
-from analysis.report import report, write_page
+from analysis.engines import processes, single_run
+from analysis.report import report
+from analysis.reporting.page import write_page
 from analysis.reporting.study_report import Chapter
 from condense_core.store import provenance
-from condense_core.store.run import RunStore
+from condense_core.store.store import RunStore
 
 TINY = ["--stages", "1-1-1", "--growth", "exponential", "--connectivity", "full", "--sizes", ""]
 TINY += ["--seeds", "1", "--epochs", "2", "--train-images", "128", "--jobs", "1"]
@@ -85,7 +86,7 @@ def test_a_dry_run_lists_every_run_and_writes_nothing(call, tmp_path):
 @pytest.fixture
 def no_report(monkeypatch):
     """No report is written, which takes seconds and is tested elsewhere."""
-    monkeypatch.setattr("analysis.report.write_report", lambda chapter, folder: folder / chapter.name)
+    monkeypatch.setattr("analysis.reporting.page.write_report", lambda chapter, folder: folder / chapter.name)
 
 
 def test_a_study_is_run_reported_and_then_skipped(call, trained, monkeypatch, no_report):
@@ -225,13 +226,13 @@ def test_bad_input_is_one_line_and_exit_status_2_and_nothing_is_written(
 
 
 def test_a_failed_run_is_reported_with_its_reason_and_exit_status_1(call, monkeypatch):
-    from analysis.engines import single_run
+    from analysis.engines import processes, single_run
 
     def fail(configs, *_):
         for config in configs:
             yield single_run.Outcome(config.name, "failed", "OSError: disk full")
 
-    monkeypatch.setattr(single_run, "execute_all", fail)
+    monkeypatch.setattr(processes, "execute_all", fail)
     status, _, err = call(*TINY)
     assert status == 1
     assert err.count("OSError: disk full") == 4
@@ -278,7 +279,7 @@ def test_force_begins_runs_of_other_code_anew_and_only_force_does(
         assert "0123456789ab now" in err
     assert f"--force begins them anew and keeps what there is ({left.name})" in err
     assert left.contents() == before
-    monkeypatch.setattr(single_run, "execute_all", in_this_process)
+    monkeypatch.setattr(processes, "execute_all", in_this_process)
     status, out, err = call(*TINY, "--force")
     assert status == 0
     assert f"superseded/{left.name}.1" in err

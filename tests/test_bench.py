@@ -17,13 +17,13 @@ from test_deploy import lived_in
 
 from analysis import frames, plots
 from analysis.bench import bench
-from analysis.frames.columns import COLUMNS
+from analysis.frames import COLUMNS
 from analysis.reporting.figures import _times
 from analysis.timing.latency import median_of, memory_of, take_turns, ties
 from analysis.timing.runtimes import EXECUTIONS, build, prepare, subject
 from analysis.timing.waterfall import waterfall
 from condense_core import CondenseNet, cost_table
-from condense_core.store.run import RunStore
+from condense_core.store.store import RunStore
 
 
 @given(st.lists(st.floats(0.1, 1e3), min_size=6, max_size=60))

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from analysis import frames, stats
-from analysis.report import render
+from analysis.reporting.page import render
 from analysis.reporting.study_report import Chapter
-from condense_core.store.run import RunStore
+from condense_core.store.store import RunStore
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -13,13 +13,14 @@ from official import CHECKPOINTS, needs_checkpoints
 from test_deploy import lived_in
 from test_project import ROOT
 
-from analysis.cost import agreement, comparison, cost
+from analysis.cost import cost
 from analysis.engines.single_run import execute
-from analysis.networks.conventions import conventions, count, pruned_to
+from analysis.networks.comparison import agreement, compare_published
+from analysis.networks.conventions import count, count_conventions, pruned_to
 from analysis.networks.peers import BASELINES
 from analysis.networks.published import PUBLISHED
 from condense_core import PRESETS, CondenseNet, CostTable, condense, cost_table
-from condense_core.store.run import RunStore
+from condense_core.store.store import RunStore
 
 
 def call(*arguments: str) -> dict:
@@ -30,7 +31,7 @@ def call(*arguments: str) -> dict:
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict]:
-    return comparison()
+    return compare_published()
 
 
 def test_every_preset_agrees_with_what_is_printed_or_says_why_not(rows):
@@ -55,7 +56,7 @@ def test_the_networks_of_the_peers_cost_what_their_papers_print(rows):
 
 @pytest.mark.parametrize("name", ["mobilenet-1.0", "shufflenet-2x-g3", "shufflenet-v2-1x", "densenet-121"])
 def test_a_baseline_costs_what_fvcore_counts_of_it(name):
-    counted = conventions(BASELINES[name].build(), image_size=224)
+    counted = count_conventions(BASELINES[name].build(), image_size=224)
     assert counted.table.macs == counted.masked.macs
     assert counted.condensed is None
 
@@ -103,7 +104,7 @@ def test_a_live_masked_network_costs_layer_by_layer_what_fvcore_counts_of_the_co
 
 
 def test_a_masked_network_is_executed_dense():
-    counted = conventions(small_model())
+    counted = count_conventions(small_model())
     dense = cost_table(small_model(), stage=0).macs
     assert (counted.table.macs, counted.masked.macs) == (cost_table(small_model()).macs, dense)
     assert counted.condensed.torch_flops == 2 * counted.condensed.macs
@@ -111,7 +112,7 @@ def test_a_masked_network_is_executed_dense():
 
 
 def test_single_weights_that_were_pruned_have_no_condensed_form():
-    counted = conventions(small_model(grouping="unstructured"))
+    counted = count_conventions(small_model(grouping="unstructured"))
     assert counted.condensed is None
     assert counted.table.macs == cost_table(small_model()).macs
 
@@ -189,5 +190,5 @@ def test_a_stage_of_an_untrained_network_has_that_stages_masks():
 
 def test_the_readme_says_what_is_counted_today():
     text = (ROOT / "README.md").read_text()
-    for name, figure, _ in conventions(PRESETS["condensenet-86"]).rows():
+    for name, figure, _ in count_conventions(PRESETS["condensenet-86"]).rows():
         assert re.search(rf"\| `?{name}`? \| {figure:,} \|", text), name

@@ -14,8 +14,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from condense_core import DataConfig
+from condense_core.data.augmentation import Augmentation, augment
 from condense_core.data.datasets import balanced_subset, describe, load
-from condense_core.data.images import Augmentation, augment
 
 
 @pytest.fixture

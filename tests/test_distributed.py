@@ -28,13 +28,14 @@ from analysis.engines.single_run import execute
 from analysis.engines.torchrun import SharedRun
 from condense_core import DataConfig, RecipeConfig, RunConfig, Trainer
 from condense_core.data.datasets import load
+from condense_core.data.shard import Shard
 from condense_core.distributed.batch_norm import SynchronisedBatchNorm2d
-from condense_core.distributed.ranks import Shard, any_rank, in_step, of_first_rank, parallel, shard
+from condense_core.distributed.ranks import any_rank, in_step, of_first_rank, parallel, shard
+from condense_core.events import EpochRecord, Result, StageRecord
 from condense_core.files.atomic import write_atomically
 from condense_core.store import checkpoints
 from condense_core.store.locks import RunHeld
-from condense_core.store.run import RunStore
-from condense_core.training import EpochRecord, Result, StageRecord
+from condense_core.store.store import RunStore
 
 
 def small_run() -> RunConfig:

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from analysis import Study, frames, plots
-from condense_core.cost.of_config import cost_table
-from condense_core.store.run import Run, RunStore
+from condense_core.cost import cost_table
+from condense_core.store.run import Run
+from condense_core.store.store import RunStore
 
 pytest.importorskip("ipywidgets")
 

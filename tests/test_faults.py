@@ -23,7 +23,8 @@ from analysis.engines import single_run
 from analysis.engines.single_run import execute
 from condense_core import RecipeConfig
 from condense_core.store import provenance
-from condense_core.store.run import Run, RunStore
+from condense_core.store.run import Run
+from condense_core.store.store import RunStore
 
 DATA = Path("data")
 

@@ -15,7 +15,7 @@ from test_deploy import lived_in as lived_in_training
 from torch import nn
 
 from condense_core import condense
-from condense_core.deploy.export import export
+from condense_core.deploy.export import export_file
 from condense_core.deploy.plan import CHOICES, Plan, condensed_blocks, make_plan
 from condense_core.deploy.saving import load_condensed, save_condensed
 from condense_core.fast import inference_block, threads, training_block
@@ -232,7 +232,7 @@ def test_exports_do_not_hold_the_plan(tmp_path):
     small = planned(condense(network))
     batch = images(dtype=torch.float32)
     with torch.no_grad():
-        written = export(small, tmp_path / "small.pt2", batch, network(batch))
+        written = export_file(small, tmp_path / "small.pt2", batch, network(batch))
     assert written.holds
 
 

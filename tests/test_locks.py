@@ -17,7 +17,7 @@ from test_faults import in_a_process
 from analysis.engines.single_run import execute
 from condense_core.store import locks
 from condense_core.store.locks import RunHeld, hold
-from condense_core.store.run import RunStore
+from condense_core.store.store import RunStore
 
 HOLDS = """
 import sys, time

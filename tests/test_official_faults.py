@@ -15,7 +15,8 @@ from test_training import train
 
 from condense_core import CondenseNet, RecipeConfig, Trainer, condense, cost_table, load_official
 from condense_core.deploy.certificate import relative_difference
-from condense_core.training import EpochRecord, evaluate
+from condense_core.evaluation import evaluate
+from condense_core.events import EpochRecord
 
 TINY = {"stages": [1, 1, 1], "growth": [8, 8, 8]}
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

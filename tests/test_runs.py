@@ -14,7 +14,7 @@ from analysis.engines import single_run
 from analysis.engines.single_run import execute
 from condense_core import CondenseNet
 from condense_core.files.atomic import write_json
-from condense_core.store.run import RunStore
+from condense_core.store.store import RunStore
 
 
 def test_a_run_leaves_all_that_the_design_says_in_plain_formats(store):

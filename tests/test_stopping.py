@@ -19,10 +19,11 @@ from deadly import deadly
 from test_faults import in_a_process
 
 from analysis.cli import check_writable
-from analysis.engines import single_run
-from analysis.engines.single_run import StopSwitch, execute, execute_all
+from analysis.engines import processes
+from analysis.engines.processes import StopSwitch, execute_all
+from analysis.engines.single_run import execute
 from condense_core.store.checkpoints import checkpoints
-from condense_core.store.run import RunStore
+from condense_core.store.store import RunStore
 
 DATA = Path("data")
 LONG = """
@@ -104,7 +105,7 @@ def test_interrupted_twice_it_ends_at_once_and_what_there_is_goes_on(tmp_path):
 def test_a_worker_killed_by_the_system_is_retried_once_then_reported_and_jobs_change_no_result(
     store, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(single_run, "_execute_in_worker", deadly)
+    monkeypatch.setattr(processes, "_execute_in_worker", deadly)
     configs = [small_run(seed) for seed in (1, 0, 2)]
     outcomes = {outcome.run: outcome for outcome in execute_all(configs, store, DATA, 2, StopSwitch())}
     again, dead, other = (outcomes[config.name] for config in configs)

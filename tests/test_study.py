@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.studies.config import MATCH_TOLERANCE, NAMED_STUDIES, study_config
-from analysis.studies.study import Study, match_cost, width_step
+from analysis.axes import MATCH_TOLERANCE
+from analysis.studies.config import study_config
+from analysis.studies.matching import match_cost, width_step
+from analysis.studies.named import NAMED_STUDIES
+from analysis.studies.study import Study
 from condense_core import PRESETS, ModelConfig, cost_table
 from condense_core.config import growth_rates
 

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.text import inert, say
-from condense_core.store.run import FINISHED, RunStore
+from analysis.text import duration, inert, say
+from condense_core.store.run import FINISHED
+from condense_core.store.store import RunStore
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -41,14 +42,6 @@ class Live:
         error = "" if self.error_percent is None else f"error {self.error_percent:5.2f} %"
         left = "" if self.seconds_left is None else f"{duration(self.seconds_left)} left"
         return f"{self.name}  epoch {self.epoch}/{self.epochs}  stage {self.stage}  {error}  {left}".rstrip()
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 45 s, 12 min, 3 h 20 min."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class Watch:

@@ -20,15 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from condense_core.config import RunConfig
-from condense_core.store.run import RunStore
+from condense_core.store.store import RunStore
 from condense_core.validation import nearest
 
-from .single_run import ATTEMPTS, Outcome, execute, failed
+from .processes import ATTEMPTS
+from .single_run import Outcome, execute, failed
 
 if TYPE_CHECKING:
     from ray import ObjectRef
 
-    from .single_run import StopSwitch
+    from .processes import StopSwitch
 
 ENGINES = ("processes", "ray")
 TICK_SECONDS = 0.5

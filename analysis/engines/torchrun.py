@@ -16,7 +16,8 @@ from analysis.cli import is_first_rank, launched_ranks, one_line, signals_to
 from analysis.text import say
 from condense_core.config import RunConfig
 from condense_core.store.locks import Hold
-from condense_core.store.run import Run, RunStore
+from condense_core.store.run import Run
+from condense_core.store.store import RunStore
 
 from .single_run import Outcome, execute, load_data, refuse_changed
 

@@ -26,7 +26,8 @@ from analysis import frames, plots
 from analysis.frames.sources import targets
 from analysis.plots.style import stage_title
 from condense_core.config import ModelConfig, RunConfig
-from condense_core.store.run import Run, RunStore
+from condense_core.store.run import Run
+from condense_core.store.store import RunStore
 
 from . import quick_figures
 

@@ -4,26 +4,9 @@ Every function takes a run store (its folder or a RunStore), a run, or a list of
 """
 
 from .columns import COLUMNS
-from .training import (
-    FAMILIES,
-    Source,
-    channels,
-    connections,
-    deaths,
-    epochs,
-    layer_costs,
-    layers,
-    of,
-    parts,
-    published,
-    runs,
-    stage_name,
-    stages,
-    steps,
-    study_runs,
-    times,
-    variant_columns,
-)
+from .costs import FAMILIES, layer_costs, layers, parts, published, times
+from .pruning import channels, connections, deaths
+from .training import Source, epochs, of, runs, stage_name, stages, steps, study_runs, variant_columns
 
 __all__ = [
     "COLUMNS",

@@ -6,22 +6,19 @@ Every function takes a run store (its folder or a RunStore), a run, or a list of
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.text import inert
-from condense_core.config import ModelConfig, RunConfig
-from condense_core.store.run import Run, RunStore
+from condense_core.config import RunConfig
+from condense_core.store.run import Run
 from condense_core.store.schemas import sound
+from condense_core.store.store import RunStore
 from condense_core.validation import from_dict
 
 from .columns import COLUMNS
-from .sources import Target, targets
 
 Source = str | Path | RunStore | Run | Iterable[Run]
 
@@ -79,22 +76,6 @@ def study_runs(source: str | Path | RunStore, study: str, without: Collection[st
         columns |= {"seeds": len(variant["runs"]), "path": record.get("path", False)}
         rows += [row | columns for run in begun for row in sound(_run_row, run)]
     return pd.DataFrame(rows)
-
-
-def times(source: str | Path | RunStore) -> pd.DataFrame:
-    """A row a network, execution and batch size of every benchmark in a store (`analysis.bench`)."""
-    return _benchmarks("times", source)
-
-
-def parts(source: str | Path | RunStore) -> pd.DataFrame:
-    """A row a layer, part and execution of every benchmark in a store that took layers apart."""
-    return _benchmarks("parts", source)
-
-
-def _benchmarks(name: str, source: str | Path | RunStore) -> pd.DataFrame:
-    store = source if isinstance(source, RunStore) else RunStore(Path(source))
-    rows = (row for record in store.benchmarks() for row in record[name])
-    return _frame(name, ({key: _inert(value) for key, value in row.items()} for row in rows))
 
 
 def _inert(value: Any) -> Any:
@@ -176,146 +157,3 @@ def _step_rows(run: Run) -> Iterator[dict[str, Any]]:
             "error_recovered": min((r["curve_error_percent"] for r in later), default=None),
             "epochs_to_recover": min(back, default=None),
         }
-
-
-def connections(source: Source, stage: str | None = None) -> pd.DataFrame:
-    """A row a run, stage, target layer and source layer: what each layer still reads of each earlier one.
-
-    Of one `stage` ('0' … 'C−1', 'end') or of all.
-    """
-    rows = (row for run in of(source) for row in _connection_rows(run, stage))
-    return _frame("connections", rows)
-
-
-def _connection_rows(run: Run, stage: str | None) -> Iterator[dict[str, Any]]:
-    layers = list(targets(run.config.model))
-    for record in run.stages():
-        if stage not in (None, stage_name(record)):
-            continue
-        arrays = run.stage_arrays(record)
-        for layer in layers:
-            if f"mask.{layer.mask}" not in arrays:
-                continue
-            mask = arrays[f"mask.{layer.mask}"]
-            weights = (arrays[f"importance.{layer.mask}"] * mask).sum(0, dtype=float)
-            firsts = [first for _, first, _ in layer.sources]
-            alive = np.add.reduceat(mask.sum(0), firsts).tolist()
-            strength = np.add.reduceat(weights, firsts).tolist()
-            for order, (source, first, last) in enumerate(layer.sources):
-                connections = (last - first) * len(mask)
-                yield {
-                    "run": run.name,
-                    "stage": stage_name(record),
-                    **layer.columns,
-                    "source": source,
-                    "source_position": order,
-                    "distance": len(layer.sources) - order,
-                    "channels": last - first,
-                    "connections": connections,
-                    "alive": alive[order] / connections,
-                    "mean_weight": strength[order] / ((last - first) * layer.outputs),
-                }
-
-
-def channels(source: Source, target: str | None = None) -> pd.DataFrame:
-    """A row a run, target layer, group and input channel, of one `target` or of all: when it died.
-
-    Raises ValueError where a run has no such target.
-    """
-    return _frame("channels", (row for run in of(source) for row in _channel_rows(run, target)))
-
-
-def _channel_rows(run: Run, target: str | None) -> Iterator[dict[str, Any]]:
-    known = [layer.label for layer in targets(run.config.model)]
-    if target not in (None, *known):
-        raise ValueError(f"target {target!r}: run {run.name} has {', '.join(known)}")
-    for layer, died, importance in deaths(run, target):
-        names = [source for source, first, last in layer.sources for _ in range(last - first)]
-        for (group, channel), stage in np.ndenumerate(died):
-            yield {
-                "run": run.name,
-                **layer.columns,
-                "group": group,
-                "channel": channel,
-                "source": names[channel],
-                "died": int(stage),
-                "importance": float(importance[group, channel]),
-            }
-
-
-def deaths(run: Run, target: str | None = None) -> Iterator[tuple[Target, np.ndarray, np.ndarray]]:
-    """Of one target or of all: in which stage each connection died (−1: alive), and its importance then.
-
-    Both arrays are (groups, in_channels); what never was alive died in stage 0.
-    """
-    records = run.stages()
-    arrays = [run.stage_arrays(record) for record in records]
-    stages = np.array([-1 if record["stage"] is None else record["stage"] for record in records])
-    for layer in targets(run.config.model):
-        if target in (None, layer.label) and arrays and f"mask.{layer.mask}" in arrays[0]:
-            alive = np.stack([stage[f"mask.{layer.mask}"] for stage in arrays])
-            importance = np.stack([stage[f"importance.{layer.mask}"] for stage in arrays])
-            first_dead = np.where(alive[-1], len(records) - 1, alive.argmin(0))
-            died = np.where(alive[-1], -1, stages[first_dead]).astype(np.int8)
-            yield layer, died, np.take_along_axis(importance, first_dead[None], 0)[0]
-
-
-def layers(source: Source) -> pd.DataFrame:
-    """A row a run, stage and layer: what each costs in each stage that the run has reached."""
-    return _frame("layers", (row for run in of(source) for row in _layer_rows(run)))
-
-
-def _layer_rows(run: Run) -> Iterator[dict[str, Any]]:
-    config = run.config.model
-    for record in run.stages():
-        stage = config.last_stage if record["stage"] is None else record["stage"]
-        for row in layer_costs(config, stage):
-            yield {"run": run.name, "stage": stage_name(record), **row}
-
-
-@lru_cache(maxsize=256)
-def layer_costs(config: ModelConfig, stage: int) -> list[dict[str, Any]]:
-    """The layers of a configuration in `stage`, as `layers` has them."""
-    from condense_core.cost.of_config import cost_table
-
-    return [
-        {**asdict(layer), "layer": layer.name, "position": place, "block": _block_of(layer.name)}
-        for place, layer in enumerate(cost_table(config, stage).layers)
-    ]
-
-
-def _block_of(name: str) -> str:
-    part = name.removeprefix("blocks.").partition(".")[0]
-    return part if part == "stem" or part.startswith(("block", "transition")) else "head"
-
-
-def published(data: str) -> pd.DataFrame:
-    """What papers print for a data set ('CIFAR-10', 'CIFAR-100', 'ImageNet'), each model once."""
-    from analysis.networks.published import PUBLISHED
-
-    rows = {row.model: row for row in PUBLISHED if row.data == data and row.flops is not None}
-    return _frame(
-        "published",
-        (
-            {
-                "model": row.model,
-                "family": _family(row.model),
-                "data": row.data,
-                "flops": row.flops * 1e6,
-                "params": None if row.params is None else row.params * 1e6,
-                "error_percent": row.error_percent,
-                "source": f"{row.source}, {row.url}",
-            }
-            for row in rows.values()
-            if row.flops is not None
-        ),
-    )
-
-
-FAMILIES = ("CondenseNet", "DenseNet", "MobileNet", "ShuffleNet", "pruned", "other")
-
-
-def _family(model: str) -> str:
-    if model.endswith("-pruned"):
-        return "pruned"
-    return next((family for family in FAMILIES if model.lower().startswith(family.lower())), "other")

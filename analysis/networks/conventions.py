@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from condense_core.condensation import learned_layers, prune
 from condense_core.config import ModelConfig
-from condense_core.cost.of_config import cost_table
+from condense_core.cost import cost_table
 from condense_core.cost.table import CostTable
 from condense_core.deploy.condensed import condense
 from condense_core.model import CondenseNet
@@ -104,7 +104,7 @@ class Conventions:
         }
 
 
-def conventions(
+def count_conventions(
     network: ModelConfig | nn.Module, stage: int | None = None, image_size: int = 32
 ) -> Conventions:
     """Count a live network as its masks are, or a configuration in `stage` (default: the last one)."""

@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.studies.config import level_name
+from analysis.axes import level_name
 
 from .style import COLOURS, GREY, TEXT, TITLES, series_looks, style
 

@@ -14,11 +14,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import frames, plots, stats
+from analysis.axes import MATCH_TOLERANCE
 from analysis.plots.connections import shares_by_distance
 from analysis.plots.cost import cost_parts
-from analysis.studies.config import MATCH_TOLERANCE
 from condense_core.config import LEARNED
-from condense_core.store.run import Run, RunStore
+from condense_core.store.run import Run
+from condense_core.store.store import RunStore
 
 from . import alt_texts
 

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from analysis.studies.config import MATCH_TOLERANCE
+from analysis.axes import MATCH_TOLERANCE
 
 
 def effect_sentence(effect: pd.Series) -> str:

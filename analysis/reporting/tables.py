@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.studies.config import AXES
+from analysis.axes import AXES
 from analysis.text import LEFT_COLUMNS, count
 
 SUMMARY_COLUMNS = (

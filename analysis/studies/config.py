@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
+from analysis.axes import AXES, LEVELS
 from condense_core.config import (
     CONNECTIVITIES,
-    CRITERIA,
     GROUPINGS,
     GROWTH_SCHEDULES,
     MOST_CHANNELS,
-    PRUNINGS,
     DataConfig,
     Execution,
     ModelConfig,
@@ -25,35 +24,7 @@ from condense_core.config import (
 from condense_core.presets import CIFAR_RECIPE, PRESETS, preset_recipe
 from condense_core.validation import Checked, Config, from_dict, nearest, setting, to_dict
 
-AXES = (
-    "grouping",
-    "growth",
-    "connectivity",
-    "groups",
-    "condense_factor",
-    "group_lasso",
-    "pruning",
-    "criterion",
-)
-"""What a study may cross; the first that it varies is the one that its figures lead with."""
-
-MATCH_TOLERANCE = 0.05  # of final MACs: beyond it costs are not called equal
-
-LEVELS: dict[str, tuple[str, ...]] = {
-    "grouping": GROUPINGS,
-    "growth": GROWTH_SCHEDULES,
-    "connectivity": CONNECTIVITIES,
-    "pruning": PRUNINGS,
-    "criterion": CRITERIA,
-}
-"""Levels of the axes that have names, in the paper's order."""
-
-
-def level_name(axis: str, level: Any) -> str:
-    """A level of an axis as a label has it."""
-    if axis == "group_lasso":
-        return f"λ={float(level):g}"
-    return {"groups": "G={}", "condense_factor": "C={}"}.get(axis, "{}").format(level)
+from .named import HELD, NAMED_STUDIES
 
 
 def _inherited(kind: type, name: str) -> Any:
@@ -165,81 +136,6 @@ DEFAULTS: dict[str, Any] = {
     "execution": "fast",
 }
 """The ablation on digits: 21 variants that 2 cores train in minutes, and small enough to differ."""
-
-
-@dataclass(frozen=True)
-class NamedStudy:
-    """A question, where the paper asks it, the axes that it varies, and what else differs from the ablation."""
-
-    question: str
-    paper: str
-    varied: dict[str, Any] = field(default_factory=dict)
-    fixed: dict[str, Any] = field(default_factory=dict)
-
-
-HELD = ("grouping", "reference", "match", "groups_3x3")  # by a study also where a preset says otherwise
-
-_LEARNED = {
-    "grouping": ("learned",),
-    "growth": ("exponential",),
-    "connectivity": ("full",),
-    "reference": False,
-    "sizes": (),
-}
-
-NAMED_STUDIES: dict[str, NamedStudy] = {
-    "ablation": NamedStudy(
-        "What do learned groups, growth and connectivity each contribute at equal cost?", "Sec. 4.3, Figure 6"
-    ),
-    "path": NamedStudy(
-        "What does each step from DenseNet-BC to CondenseNet contribute at equal cost?",
-        "Sec. 4.3, Figure 6",
-        fixed=_LEARNED | {"sizes": (2, 8), "groups_3x3": 1},
-    ),
-    "grouping": NamedStudy(
-        "Do groups that are learned beat groups that are drawn or given?",
-        "Sec. 3.1 argues it",
-        {"grouping": ("learned", "random", "sequential")},
-        {"growth": ("exponential",), "connectivity": ("full",)},
-    ),
-    "growth": NamedStudy(
-        "Does exponential growth beat constant growth at equal cost?",
-        "Sec. 3.3, Figure 6",
-        {"growth": GROWTH_SCHEDULES},
-        _LEARNED,
-    ),
-    "connectivity": NamedStudy(
-        "Does reading every block beat reading one's own at equal cost?",
-        "Sec. 3.3, Figure 6",
-        {"connectivity": CONNECTIVITIES},
-        _LEARNED,
-    ),
-    "pruning": NamedStudy(
-        "Does condensing while training beat pruning a trained network, at equal cost and equal epochs?",
-        "Sec. 4.3, Figure 7 (left)",
-        {"grouping": ("learned", "unstructured"), "pruning": PRUNINGS, "criterion": CRITERIA},
-        _LEARNED,
-    ),
-    "groups": NamedStudy(
-        "How many groups should a learned group convolution have?",
-        "Sec. 4.3, Figure 7 (middle)",
-        {"groups": (1, 2, 4, 8)},
-        _LEARNED,
-    ),
-    "condense-factor": NamedStudy(
-        "How much can be pruned: what error at what cost does each condense factor give?",
-        "Sec. 4.3, Figure 7 (right)",
-        {"condense_factor": (1, 2, 4, 8)},
-        _LEARNED | {"sizes": (2, 8), "match": "width"},
-    ),
-    "lasso": NamedStudy(
-        "Does the group lasso that prepares the pruning help?",
-        "Sec. 3.1, Eq. 2; no figures",
-        {"group_lasso": (0.0, 1e-5, 1e-4, 1e-3)},
-        _LEARNED,
-    ),
-}
-"""The paper's questions by name."""
 
 
 def study_config(**given: Any) -> StudyConfig:

@@ -8,11 +8,12 @@ from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
 from condense_core.config import RunConfig
-from condense_core.cost.of_config import cost_table
+from condense_core.cost import cost_table
 from condense_core.store.run import FINISHED
 
 if TYPE_CHECKING:
-    from condense_core.store.run import Run, RunStore
+    from condense_core.store.run import Run
+    from condense_core.store.store import RunStore
 
     from .study import Study, Variant
 
@@ -94,8 +95,9 @@ def _time_image(config: RunConfig, train_images: int) -> float:
     """Median seconds of a training step on noise, per image."""
     import torch
 
+    from condense_core.data.augmentation import Augmentation, Normalisation
     from condense_core.data.datasets import Dataset
-    from condense_core.data.images import Augmentation, DecodedImages, Normalisation
+    from condense_core.data.images import DecodedImages
     from condense_core.training import Trainer
 
     torch.set_num_threads(config.threads)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import shlex
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,26 +12,22 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.axes import AXES, MATCH_TOLERANCE, level_name
+from analysis.engines.devices import gpu_is_here, resolve_device
 from condense_core.config import LEARNED, WEIGHT_CRITERIA, ModelConfig, RecipeConfig, RunConfig, growth_rates
-from condense_core.cost.of_config import cost_table
+from condense_core.cost import cost_table
 from condense_core.data.summary import Description, describe
-from condense_core.validation import nearest, to_dict
+from condense_core.validation import to_dict
 
-from .config import AXES, MATCH_TOLERANCE, NAMED_STUDIES, StudyConfig, level_name, part_of, study_config
+from .config import StudyConfig, part_of, study_config
+from .matching import match_cost
+from .named import NAMED_STUDIES, PATH
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from condense_core.store.run import RunStore
+    from condense_core.store.store import RunStore
 
-
-PATH: dict[str, dict[str, Any]] = {
-    "DenseNet-BC": {"grouping": "none", "growth": "constant", "connectivity": "block"},
-    "+ learned groups": {"grouping": "learned", "growth": "constant", "connectivity": "block"},
-    "+ exponential growth": {"grouping": "learned", "growth": "exponential", "connectivity": "block"},
-    "+ full connectivity": {"grouping": "learned", "growth": "exponential", "connectivity": "full"},
-}
-"""From DenseNet-BC to CondenseNet, step by step (paper Figure 6)."""
 
 Cell = dict[str, Any]  # a level of every axis
 
@@ -56,56 +49,6 @@ class Variant:
     curve: str | None
 
 
-GPU_FILES = ("nvidiactl", "nvidia0", "nvmap", "dxg", "kfd")  # in /dev: NVIDIA's, Jetson's, WSL's, AMD's
-
-
-def _device(asked: str, has_gpu: Callable[[], bool]) -> str:
-    """'cpu' or 'cuda', as asked or as there is."""
-    if asked not in (valid := ("auto", "cpu", "cuda")):
-        raise ValueError(f"device {asked!r}: {nearest(asked, valid)}")
-    if asked == "cpu" or (asked == "auto" and not has_gpu()):
-        return "cpu"
-    if not has_gpu():
-        raise ValueError("device 'cuda': there is none; valid: auto, cpu")
-    return "cuda"
-
-
-def gpu_is_here() -> bool:
-    """Whether this machine has a GPU; torch, slow to import, is not asked where none can be."""
-    if sys.platform == "linux" and not any(Path("/dev", name).exists() for name in GPU_FILES):
-        return False
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def width_step(model: ModelConfig) -> int:
-    """The smallest step of k0 with which all groups still divide their channels."""
-    return math.lcm(model.groups_3x3, model.groups // math.gcd(model.groups, model.bottleneck))
-
-
-def match_cost(model: ModelConfig, macs: int) -> ModelConfig:
-    """`model` with the k0 whose final MACs come nearest to `macs`, in steps that all groups divide."""
-    step, schedule = width_step(model), model.growth_schedule
-    costed = dataclasses.replace(model, grouping="learned")  # all groupings cost the same: measure one
-
-    def rates(steps: int) -> tuple[int, ...]:
-        return growth_rates(schedule, steps * step, len(model.stages))
-
-    def excess(steps: int) -> int:
-        return cost_table(dataclasses.replace(costed, growth=rates(steps))).macs - macs
-
-    above = 1
-    while excess(above) < 0:
-        above *= 2
-    below = above // 2  # cost grows with k0: halve the bracket
-    while above - below > 1:
-        middle = (below + above) // 2
-        below, above = (middle, above) if excess(middle) < 0 else (below, middle)
-    steps = min((below, above), key=lambda steps: abs(excess(steps)) if steps else math.inf)
-    return dataclasses.replace(model, growth=rates(steps))
-
-
 @dataclass(frozen=True)
 class Study:
     """Variants × seeds on one data set with one recipe."""
@@ -125,7 +68,7 @@ class Study:
 
         `has_gpu` tells of the machines that it is for.
         """
-        study = cls(config, describe(config.data_config), _device(device, has_gpu))
+        study = cls(config, describe(config.data_config), resolve_device(device, has_gpu))
         study.run_configs()  # whatever is wrong with a variant is told here
         study.check_match()
         return study
@@ -346,10 +289,11 @@ class Study:
         old ones. Runs that fail are warned of, with their reasons, and so is what was noted on the way.
         """
         from analysis import frames
+        from analysis.engines.processes import run_all
         from analysis.engines.ray_cluster import chosen
-        from analysis.engines.single_run import part, run_all
+        from analysis.engines.single_run import part
         from condense_core.data.datasets import load
-        from condense_core.store.run import RunStore
+        from condense_core.store.store import RunStore
 
         store, data_dir = RunStore(Path(runs)), Path(data_dir)
         configs = [config for _, config in self.run_configs()]

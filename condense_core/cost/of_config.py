@@ -1,63 +1,19 @@
-"""What a network costs, layer by layer, under two named conventions.
-
-`macs`: multiply-adds of convolutions and linear layers; a masked convolution counts the connections that
-survive. `flops_paper`: what the paper reports and the official code prints (utils.py, measure_layer):
-those of convolutions, one per ReLU element, k² per average-pool output, weights + biases of the linear layer.
-`params`: live weights and all other learnable parameters; the paper counts the same ones.
-
-A configuration is counted from its sizes alone, without torch: a study asks for dozens before it begins.
-`live_cost` measures a model by running it; both give the same table.
-"""
+"""The cost of a configuration, counted from its sizes alone, without torch: a study asks for dozens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from condense_core.config import CLASSIFIER_CONDENSE_FACTOR, LEARNED, ModelConfig
 from condense_core.stages import kept_inputs, layer_stage
 
 from .table import CostTable, LayerCost
 
-if TYPE_CHECKING:
-    from torch import nn
-
-MOST_TIMES = 64  # larger than its file: beyond any condense factor that is in use
-
-
-def cost_table(network: ModelConfig | nn.Module, stage: int | None = None, image_size: int = 32) -> CostTable:
-    """The cost of a configuration in `stage` (default: the last one), or of a live model as its masks are.
-
-    A model other than a CondenseNet is measured at `image_size` pixels. Raises ValueError for a stage
-    that the configuration does not have.
-    """
-    if isinstance(network, ModelConfig):
-        stage = network.last_stage if stage is None else stage
-        if not 0 <= stage <= network.last_stage:
-            raise ValueError(f"stage {stage}: must be 0 to {network.last_stage}")
-        return _cost_of_config(network, stage)
-    from .of_model import measure
-
-    return measure(network, image_size)
-
-
-def check_fits(config: ModelConfig, length: int, where: str) -> None:
-    """Raise ValueError where a network is far larger than a file of `length` bytes can be of.
-
-    A file holds its weights, or of a condensed network at least a part of them. Asked before it is built.
-    """
-    dense = replace(config, grouping="learned") if config.grouping != "none" else config
-    needed = 4 * cost_table(dense, 0).params
-    if needed > MOST_TIMES * length + (1 << 20):
-        raise ValueError(
-            f"{where}: has {length:,} bytes, but the network that it tells of would have {needed:,}"
-        )
-
 
 @lru_cache(maxsize=4096)
-def _cost_of_config(config: ModelConfig, stage: int) -> CostTable:
+def cost_of_config(config: ModelConfig, stage: int) -> CostTable:
+    """Count the layers of a configuration in `stage`."""
     return CostTable(tuple(_layers(config, stage)))
 
 

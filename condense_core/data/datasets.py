@@ -13,19 +13,15 @@ import torch
 from torch import Tensor
 
 from condense_core.config import DataConfig
-from condense_core.distributed.ranks import ALONE, Shard
 from condense_core.randomness import derived_seed, generator
 
-from .folders import LARGE_IMAGE_PIXELS, Progress, check_readable, decode_folder, list_folder
-from .images import (
-    Augmentation,
-    Batch,
-    DecodedImages,
-    Images,
-    Normalisation,
-    StreamedImages,
-    measure_normalisation,
-)
+from .augmentation import Augmentation, Normalisation, measure_normalisation
+from .decoding import Progress, check_readable, decode_folder
+from .folders import list_folder
+from .image_file import LARGE_IMAGE_PIXELS
+from .images import Batch, DecodedImages, Images
+from .shard import ALONE, Shard
+from .streaming import StreamedImages
 from .summary import describe, held_out
 
 SPLIT_SEED = 0  # of the validation split and of subsets: the same for every seed of a study

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from condense_core.condensation import kept_in_stage
-from condense_core.cost.of_config import cost_table
+from condense_core.cost import cost_table
 from condense_core.grouping import Masked, masked_layers
 from condense_core.model import CondenseNet, Transition
 

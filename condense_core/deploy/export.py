@@ -60,7 +60,7 @@ def check_format(path: Path) -> None:
 
 
 @torch.no_grad()
-def export(
+def export_file(
     model: CondenseNet, path: Path, images: Tensor, reference: Tensor, plan: Plan | None = None
 ) -> Exported:
     """Write `model` to `path` for batches of any size, and run the file on `images` beside `reference` logits.

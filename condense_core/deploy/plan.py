@@ -14,7 +14,7 @@ from torch import Tensor
 
 from condense_core.config import EXECUTIONS, Execution
 from condense_core.fast import training_block
-from condense_core.files.parsing import check_record
+from condense_core.files.schema import check_record
 from condense_core.machine import processor
 from condense_core.model import CondenseNet
 
@@ -156,7 +156,7 @@ def make_plan(model: CondenseNet, images: Tensor, repeats: int = 7) -> Plan:
     names = {block: name for name, block in condensed_blocks(model).items()}
     if not names:
         raise ValueError("plan: the network is not condensed; condense(model) gives one that is")
-    if training_block.kernels is not None and not training_block.can_run(images):
+    if training_block.AVAILABLE and not training_block.can_run(images):
         raise ValueError(
             f"plan: images must be float32 or float64 on the CPU, not {images.dtype} on {images.device}"
         )
@@ -166,7 +166,7 @@ def make_plan(model: CondenseNet, images: Tensor, repeats: int = 7) -> Plan:
     layers: list[LayerPlan] = []
     features = model.stem(images)
     for part in model.blocks:
-        if part in names and training_block.kernels is not None:
+        if part in names and training_block.AVAILABLE:
             layers += _measure_block(names[part], part, features, repeats)
         features = part(features)
     plan = Plan(tuple(layers), {}, len(images), (height, width), torch.get_num_threads(), processor())

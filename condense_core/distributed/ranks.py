@@ -18,26 +18,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from condense_core.data.shard import ALONE, Shard
+
 from .batch_norm import synchronise
 
 Value = TypeVar("Value")
 TOLD = "told by rank 0 to all"  # the note of a fault that every rank raises at the same place
 PATIENCE = timedelta(hours=1)  # with ranks that still read their data
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A rank and how many there are."""
-
-    rank: int = 0
-    ranks: int = 1
-
-    def of(self, count: int) -> slice:
-        """The rank's part of a batch of `count` images: none where there are fewer images than ranks."""
-        return slice(count * self.rank // self.ranks, count * (self.rank + 1) // self.ranks)
-
-
-ALONE = Shard()
 
 
 def shard() -> Shard:

@@ -13,30 +13,7 @@ from torch.autograd.function import once_differentiable
 from condense_core.condensation import LASSO_FLOOR
 from condense_core.grouping import LearnedGroupConv
 
-from .kernels.compilation import kernel
-
-
-@kernel
-def _lasso(weight, mask, permute, floor, norms, gradient):  # type: ignore[no-untyped-def]
-    """Σ over groups and live inputs of the norm of weight (O, I), with its gradient; mask and norms (G, I)."""
-    groups, inputs = mask.shape
-    outputs, total = len(weight) // groups, 0.0
-    norms[:] = 0
-    for o in range(len(weight)):
-        g = o % groups if permute else o // outputs
-        for i in range(inputs):
-            norms[g, i] += weight[o, i] * weight[o, i]
-    for g in range(groups):
-        for i in range(inputs):
-            alive = mask[g, i] and norms[g, i] >= floor
-            norm = np.sqrt(max(norms[g, i], floor))
-            total += norm if mask[g, i] else 0.0
-            norms[g, i] = 1 / norm if alive else 0.0
-    for o in range(len(weight)):
-        g = o % groups if permute else o // outputs
-        for i in range(inputs):
-            gradient[o, i] = weight[o, i] * norms[g, i]
-    return total
+from .kernels.lasso import lasso
 
 
 class _Lasso(torch.autograd.Function):
@@ -47,7 +24,7 @@ class _Lasso(torch.autograd.Function):
             weight, mask = layer.weight.detach().numpy(), layer.mask.numpy()
             gradient, norms = np.empty_like(weight), np.empty(mask.shape, weight.dtype)
             flat, into = weight.reshape(len(weight), -1), gradient.reshape(len(weight), -1)
-            total += _lasso(flat, mask, layer.permute, LASSO_FLOOR, norms, into)
+            total += lasso(flat, mask, layer.permute, LASSO_FLOOR, norms, into)
             context.gradients.append(torch.from_numpy(gradient))
         return weights[0].new_tensor(total)
 

@@ -16,13 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from condense_core.memory import NUMBERS, empty
-
+from .layout import NUMBERS, empty
 from .threads import share
-from .training_block import Array, can_run, hooks_of, kernels
+from .training_block import AVAILABLE, Array, can_run, hooks_of
 
-if kernels is not None:
-    from .kernels import condensed_block
+if AVAILABLE:
+    from .kernels import condensed_block, tiles
 
 WORTH_SHARING = 1_000_000  # products: fewer take less time than threads take to begin
 PARTS = {"index", "norm1", "relu1", "dropout", "conv1", "norm2", "shuffle", "relu2", "conv2"}
@@ -192,7 +191,7 @@ def append(steps: Program, out: Tensor) -> None:
     count, _, height, width = out.shape
     small = count * height * width * len(steps.numbers) < WORTH_SHARING
     threads = 1 if small else min(torch.get_num_threads(), height)
-    each = min(kernels.cut(height * width)[0], -(-count // threads))
+    each = min(tiles.cut(height * width)[0], -(-count // threads))
     chunks = -(-count // each)
     features = out.numpy().reshape(count, -1, height * width)
     arrays = features, height, width, steps.table, steps.numbers, steps.places, each

@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condense_core.memory import empty
-
-from .kernels import conv3x3, conv3x3_small
+from .kernels import conv3x3, conv3x3_small, tiles
 
 Array = np.ndarray
 
@@ -59,12 +57,12 @@ class Layout:
     @cached_property
     def of_tiles(self) -> Array:
         """Pixels of each tile of a 1×1 convolution."""
-        return conv3x3.tile_sizes(len(self.of_images), int(self.of_images[0]))
+        return tiles.tile_sizes(len(self.of_images), int(self.of_images[0]))
 
     @cached_property
     def each(self) -> int:
         """Images that a 3×3 convolution works on at a time."""
-        return TOGETHER if self.by_pixel else conv3x3.cut(self.height * self.width)[0]
+        return TOGETHER if self.by_pixel else tiles.cut(self.height * self.width)[0]
 
     @cached_property
     def of_parts(self) -> Array:
@@ -89,3 +87,15 @@ class Layout:
 def layout_of(images: int, height: int, width: int) -> Layout:
     """The layout of a batch; kept, for its sizes are needed in every step."""
     return Layout(images, height, width)
+
+
+NUMBERS = {torch.float32: np.float32, torch.float64: np.float64}
+"""What numpy calls the numbers that kernels know."""
+
+
+def empty(*shape: int, dtype: torch.dtype) -> Tensor:
+    """A tensor of unset numbers, in numpy's memory.
+
+    It keeps small pieces and asks for large pages, where torch's `empty` costs a fault for every 4 KB.
+    """
+    return torch.from_numpy(np.empty(shape, NUMBERS[dtype]))

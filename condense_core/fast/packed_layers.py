@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from condense_core.grouping import MaskedConv1x1, live_weights
 
-from .kernels import packing
+from .kernels import norms, packing
 
 Array = np.ndarray
 
@@ -31,11 +31,11 @@ class Norm:
         With a batch's mean and variance (2, C), which it tracks, or with its own.
         """
         if statistics is not None:
-            packing.track(*statistics, pixels, self.module.momentum, *self.running)
+            norms.track(*statistics, pixels, self.module.momentum, *self.running)
             self.tracked += 1
         mean, variance = self.running if statistics is None else statistics
         norm = np.empty((5, len(self.gamma)), self.gamma.dtype)
-        packing.scale_and_shift(mean, variance, self.module.eps, self.gamma, self.beta, norm)
+        norms.scale_and_shift(mean, variance, self.module.eps, self.gamma, self.beta, norm)
         return norm
 
 

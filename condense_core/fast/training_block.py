@@ -19,18 +19,19 @@ from torch.autograd.function import once_differentiable
 
 from condense_core import condensation
 from condense_core.grouping import LearnedGroupConv
-from condense_core.memory import empty
 
+from .layout import empty
 from .threads import share
 
 try:
     from . import group_lasso as lasso
-    from .kernels import conv3x3 as kernels
-    from .kernels import packing
+    from .kernels import conv1x1, norms, pooling
     from .layout import layout_of
     from .packed_layers import layers_of
+
+    AVAILABLE = True  # whether the kernels can be compiled here
 except (ImportError, RuntimeError) as error:  # no numba, or nowhere to keep what it compiles
-    kernels = None  # type: ignore[assignment]
+    AVAILABLE = False
     warnings.warn(f"execution 'fast' is not there ({error}): the slower reference is used", stacklevel=2)
 
 LAYER = ("norm1", "relu1", "conv1", "norm2", "relu2", "conv2")  # what a layer must consist of
@@ -64,7 +65,7 @@ def parts_of(module: nn.Module) -> Iterator[nn.Module]:
 
 def can_run(x: Tensor) -> bool:
     """Whether the kernels can read `x`: features in memory, in numbers that they know, and nobody traces."""
-    if kernels is None or torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if not AVAILABLE or torch.jit.is_tracing() or torch.compiler.is_compiling():
         return False  # before sizes are asked for, which may be symbols
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and x.dim() == 4 and len(x) > 0
 
@@ -88,7 +89,7 @@ def run_block(block: nn.Module, x: Tensor) -> Tensor:
 def group_lasso(model: nn.Module) -> Tensor:
     """`condensation.group_lasso`: scalar."""
     layers = [module for module in parts_of(model) if isinstance(module, LearnedGroupConv)]
-    if kernels is None or not layers or layers[0].weight.device.type != "cpu":
+    if not AVAILABLE or not layers or layers[0].weight.device.type != "cpu":
         return condensation.group_lasso(model)
     return lasso.group_lasso(layers)
 
@@ -99,7 +100,7 @@ class _Pool(torch.autograd.Function):
         context.shape = x.shape
         out = empty(*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2, dtype=x.dtype)
         planes = x.detach().contiguous().flatten(0, 1).numpy()
-        share(kernels.pool, len(planes), planes, out.flatten(0, 1).numpy())
+        share(pooling.pool, len(planes), planes, out.flatten(0, 1).numpy())
         return out
 
     @staticmethod
@@ -107,7 +108,7 @@ class _Pool(torch.autograd.Function):
     def backward(context: Any, above: Tensor) -> Tensor:
         below = empty(*context.shape, dtype=above.dtype)
         planes = above.contiguous().flatten(0, 1).numpy()
-        share(kernels.pool_backward, len(planes), planes, below.flatten(0, 1).numpy())
+        share(pooling.pool_backward, len(planes), planes, below.flatten(0, 1).numpy())
         return below
 
 
@@ -127,7 +128,7 @@ class _Block(torch.autograd.Function):
         training, statistics = block.training, np.empty((2, total))
         if training:
             moments = _Moments(layout.of_images, channels, features.dtype)
-            share(kernels.statistics, len(features), features, channels, moments.sums, moments.deviations)
+            share(norms.statistics, len(features), features, channels, moments.sums, moments.deviations)
             statistics[:, :channels] = moments.combined()
         for layer in layers:
             conv, spatial = layer.pointwise, layer.spatial
@@ -135,7 +136,7 @@ class _Block(torch.autograd.Function):
             hidden = np.empty((len(features), conv.out_channels, features.shape[2]), features.dtype)
             moments = _Moments(layout.of_tiles, conv.out_channels, features.dtype)
             share(
-                kernels.pointwise, len(layout.of_tiles), features, first, conv.index, conv.packed(), conv.rows,
+                conv1x1.pointwise, len(layout.of_tiles), features, first, conv.index, conv.packed(), conv.rows,
                 hidden, moments.sums, moments.deviations,
             )  # fmt: skip
             second = layer.second(moments.combined() if training else None, layout.pixels)
@@ -173,7 +174,7 @@ class _Block(torch.autograd.Function):
             """Let the gradient of some normalised features through to the raw ones, when it is complete."""
             one = np.ones(end - begin, dtype)
             affine = _through_norm(norm[:, begin:end], one, outer[:, begin:end], layout.pixels)
-            share(kernels.norm_backward, len(features), features, inner, affine, begin, gradient)
+            share(norms.norm_backward, len(features), features, inner, affine, begin, gradient)
 
         for layer in reversed(context.layers):
             first, hidden, second = context.kept.pop()
@@ -190,7 +191,7 @@ class _Block(torch.autograd.Function):
             affine = _through_norm(second, second[4], sums, layout.pixels)
             own, lanes = np.zeros((2, channels)), conv.no_gradient()
             share(
-                kernels.pointwise_backward, len(layout.of_tiles), features, first, conv.padded_index,
+                conv1x1.pointwise_backward, len(layout.of_tiles), features, first, conv.padded_index,
                 conv.exchanged(), conv.rows, hidden, dy, affine, inner, summed=(lanes, own[0], own[1]),
             )  # fmt: skip
             outer[:, :channels] += first[4] * own
@@ -211,11 +212,11 @@ class _Moments:
     def combined(self) -> Array:
         """Mean and biased variance of every channel, in float64: (2, C)."""
         result = np.empty((2, self.sums.shape[1]))
-        packing.combine(self.sums, self.deviations, self.sizes, *result)
+        norms.combine(self.sums, self.deviations, self.sizes, *result)
         return result
 
 
 def _through_norm(norm: Array, gamma: Array, sums: Array, pixels: int) -> Array:
     affine = np.empty((3, len(gamma)), norm.dtype)
-    packing.through_norm(norm, gamma, sums, pixels, affine)
+    norms.through_norm(norm, gamma, sums, pixels, affine)
     return affine

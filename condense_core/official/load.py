@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from condense_core.cost.of_config import check_fits
+from condense_core.cost import check_fits
 from condense_core.model import CondenseNet
 from condense_core.validation import nearest
 

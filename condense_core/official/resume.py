@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from condense_core.cost.of_config import cost_table
+from condense_core.cost import cost_table
 from condense_core.grouping import MaskedConv1x1, live_weights
 from condense_core.model import CondenseNet
 from condense_core.stages import stage_of
@@ -20,7 +20,8 @@ from .load import SETTINGS, network_of
 from .tensors import official_parts
 
 if TYPE_CHECKING:
-    from condense_core.training import Snapshot, Trainer
+    from condense_core.events import Snapshot
+    from condense_core.training import Trainer
 
 
 def official_snapshot(path: str | Path, trainer: Trainer) -> Snapshot:
@@ -28,7 +29,7 @@ def official_snapshot(path: str | Path, trainer: Trainer) -> Snapshot:
 
     Raises ValueError where the network is another one than the trainer's, or nothing is left to go on from.
     """
-    from condense_core.training import Snapshot
+    from condense_core.events import Snapshot
 
     config = trainer.config.model
     known = {name: getattr(config, name) for name in SETTINGS}

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condense_core.config import LEARNED, ModelConfig
-from condense_core.cost.of_config import cost_table
+from condense_core.cost import cost_table
 
-from .run import Run, RunStore
+from .run import Run
+from .store import RunStore
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,17 +17,12 @@ locks/                          who trains what
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-import os
 import time
-import uuid
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from html import escape
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,129 +36,22 @@ from condense_core.files.atomic import (
     write_atomically,
     write_json,
 )
-from condense_core.files.parsing import (
-    check_inside,
-    check_links,
-    check_record,
-    load_arrays,
-    plain_name,
-    read_checked,
-    read_json,
-    read_rows,
-)
+from condense_core.files.parsing import read_json, read_rows
+from condense_core.files.paths import check_inside, check_links, plain_name
+from condense_core.files.schema import check_record
+from condense_core.files.tensors import load_arrays, read_checked
 from condense_core.validation import from_dict, to_dict
 
 from . import checkpoints, locks, provenance, schemas
+from .run_html import _settings
+from .writer import Changed, _save_tensors, finite
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-FORMAT = 1
 FINISHED = ("done", "diverged")
 DIFFERING = ("config.json", "status.json", "timing.jsonl", "notes.jsonl", "error.txt")  # between equal runs
-
-
-class Changed(ValueError):
-    """Code, torch or data are no longer those that an unfinished run was begun with."""
-
-
-def finite(value: Any) -> Any:
-    """`value` with NaN and infinities as None, for strict JSON."""
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-@dataclass(frozen=True)
-class RunStore:
-    """A folder of runs. Raises ValueError where `root` is a folder of something else."""
-
-    root: Path
-
-    def __post_init__(self) -> None:
-        if self.root.exists() and not self.root.is_dir():
-            raise ValueError(f"runs {str(self.root)!r}: is not a folder")
-        if self.root.is_dir() and any(self.root.iterdir()) and not (self.root / "store.json").is_file():
-            raise ValueError(f"runs {str(self.root)!r}: is not a run store (it has files, but no store.json)")
-
-    def create(self) -> None:
-        """Make the folder where it is not there yet. Raises PermissionError where it cannot be written."""
-        make_folder(self.root)
-        if not os.access(self.root, os.W_OK):
-            raise PermissionError(f"runs {str(self.root)!r}: cannot be written")
-        if not (self.root / "store.json").is_file():
-            write_json(self.root / "store.json", {"format": FORMAT})
-        make_folder(self.root / "studies")
-
-    def run(self, config: RunConfig) -> Run:
-        """The run of a configuration, whether it was begun or not."""
-        return self.named(config.name)
-
-    def named(self, name: str) -> Run:
-        """The run of a name. Raises ValueError where that is no plain name or a link out of the store."""
-        return Run(check_inside(self.root / plain_name(name, "run"), self.root))
-
-    def runs(self) -> list[Run]:
-        """Every run that was begun, by name."""
-        return [Run(path.parent) for path in sorted(self.root.glob("*/config.json"))]
-
-    def write_study(self, name: str, study: Mapping[str, Any]) -> None:
-        """Remember which runs belong to a study."""
-        write_json(self._study_file(name), study)
-
-    def keep_study(self, name: str, study: Mapping[str, Any]) -> str | None:
-        """`write_study`, but if the study had runs that it no longer has, that one is kept under another name.
-
-        Returns that name: the study's with a number.
-        """
-        kept = None
-        with suppress(FileNotFoundError, ValueError):  # there is none, or one that cannot be read
-            before = self.read_study(name)
-            if not set(schemas.runs_of(before)) <= set(schemas.runs_of(study)):
-                kept = self._keep_aside(name, before)
-        self.write_study(name, study)
-        return kept
-
-    def _keep_aside(self, name: str, study: Mapping[str, Any]) -> str:
-        for number in count(1):
-            aside = f"{name}.{number}"
-            if not self._study_file(aside).exists():
-                break
-            with suppress(ValueError):
-                if set(schemas.runs_of(self.read_study(aside))) == set(schemas.runs_of(study)):
-                    return aside
-        self.write_study(aside, {**study, "name": aside, "settings": {**study["settings"], "name": aside}})
-        return aside
-
-    def _study_file(self, name: str) -> Path:
-        return self.root / "studies" / f"{plain_name(name, 'study')}.json"
-
-    def read_study(self, name: str) -> dict[str, Any]:
-        """A study's runs and settings. Raises FileNotFoundError, naming those that there are, or ValueError."""
-        path = self._study_file(name)
-        if not path.is_file():
-            known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json"))) or "none"
-            raise FileNotFoundError(f"study {name!r}: not in {self.root} (there: {known})")
-        return dict(schemas.check_study(read_json(check_inside(path, self.root)), path))
-
-    def write_benchmark(self, record: Mapping[str, Any]) -> Path:
-        """Keep measured times beside the runs, under the moment at which they were taken."""
-        make_folder(self.root / "benchmarks")
-        moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-        path = self.root / "benchmarks" / f"{moment}-{uuid.uuid4().hex[:6]}.json"
-        write_json(path, record)
-        return path
-
-    def benchmarks(self) -> list[dict[str, Any]]:
-        """Every benchmark that was kept and can be read, the oldest first; of others a warning tells."""
-        paths = sorted((self.root / "benchmarks").glob("*.json"))
-        return [record for path in paths for record in schemas.sound(self._benchmark, path)]
-
-    def _benchmark(self, path: Path) -> dict[str, Any]:
-        return schemas.check_benchmark(read_json(check_inside(path, self.root)), path)
 
 
 @dataclass(frozen=True)
@@ -428,18 +316,3 @@ class Run:
         """The last weights of a run that is done, checked against their checksum."""
         path = self.folder / "weights.safetensors"
         return load_arrays(read_checked(path, self.folder, self.result["weights_sha256"]), path)
-
-
-def _settings(config: Any) -> str:
-    """The settings of a configuration as one text, without those that are not set."""
-    values = {name: value for name, value in to_dict(config).items() if value is not None}
-    texts = ((name, ", ".join(map(str, v)) if isinstance(v, list) else v) for name, v in values.items())
-    return "; ".join(f"{name} {text}" for name, text in texts)
-
-
-def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    from safetensors.torch import save
-
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    write_atomically(path, lambda file: file.write(content))
-    return hashlib.sha256(content).hexdigest()

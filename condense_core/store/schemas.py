@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from condense_core.files.parsing import Between, check_record, plain_name
+from condense_core.files.paths import plain_name
+from condense_core.files.schema import Between, check_record
 
 Source = TypeVar("Source")
 Found = TypeVar("Found")

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from .compilation import inlined, kernel
-from .conv3x3 import TILE, _pack, _panel2, _panel4, _places
+from .conv3x3 import _places
 from .microkernels import LANES, arrive, arrived, give_way
+from .tiles import TILE, _pack, _panel2, _panel4
 
 # what the table of a block holds of a layer: sizes, and where its arrays begin among all numbers and places
 (

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from .compilation import inlined, kernel
-from .conv3x3 import _dots24, _moments, _panel2, _panel4
 from .microkernels import LANES
+from .tiles import _dots24, _moments, _panel2, _panel4
 
 
 @inlined

@@ -1,0 +1,31 @@
+"""Which device trains: CPU or GPU."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from condense_core.validation import nearest
+
+GPU_FILES = ("nvidiactl", "nvidia0", "nvmap", "dxg", "kfd")  # in /dev: NVIDIA's, Jetson's, WSL's, AMD's
+
+
+def resolve_device(asked: str, has_gpu: Callable[[], bool]) -> str:
+    """'cpu' or 'cuda', as asked or as there is."""
+    if asked not in (valid := ("auto", "cpu", "cuda")):
+        raise ValueError(f"device {asked!r}: {nearest(asked, valid)}")
+    if asked == "cpu" or (asked == "auto" and not has_gpu()):
+        return "cpu"
+    if not has_gpu():
+        raise ValueError("device 'cuda': there is none; valid: auto, cpu")
+    return "cuda"
+
+
+def gpu_is_here() -> bool:
+    """Whether this machine has a GPU; torch, slow to import, is not asked where none can be."""
+    if sys.platform == "linux" and not any(Path("/dev", name).exists() for name in GPU_FILES):
+        return False
+    import torch
+
+    return torch.cuda.is_available()

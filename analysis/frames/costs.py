@@ -1,0 +1,100 @@
+"""Frames of costs and of measured times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from condense_core.config import ModelConfig
+from condense_core.store.run import Run
+from condense_core.store.store import RunStore
+
+from .training import (
+    Source,
+    _frame,
+    _inert,
+    of,
+    stage_name,
+)
+
+
+def times(source: str | Path | RunStore) -> pd.DataFrame:
+    """A row a network, execution and batch size of every benchmark in a store (`analysis.bench`)."""
+    return _benchmarks("times", source)
+
+
+def parts(source: str | Path | RunStore) -> pd.DataFrame:
+    """A row a layer, part and execution of every benchmark in a store that took layers apart."""
+    return _benchmarks("parts", source)
+
+
+def _benchmarks(name: str, source: str | Path | RunStore) -> pd.DataFrame:
+    store = source if isinstance(source, RunStore) else RunStore(Path(source))
+    rows = (row for record in store.benchmarks() for row in record[name])
+    return _frame(name, ({key: _inert(value) for key, value in row.items()} for row in rows))
+
+
+def layers(source: Source) -> pd.DataFrame:
+    """A row a run, stage and layer: what each costs in each stage that the run has reached."""
+    return _frame("layers", (row for run in of(source) for row in _layer_rows(run)))
+
+
+def _layer_rows(run: Run) -> Iterator[dict[str, Any]]:
+    config = run.config.model
+    for record in run.stages():
+        stage = config.last_stage if record["stage"] is None else record["stage"]
+        for row in layer_costs(config, stage):
+            yield {"run": run.name, "stage": stage_name(record), **row}
+
+
+@lru_cache(maxsize=256)
+def layer_costs(config: ModelConfig, stage: int) -> list[dict[str, Any]]:
+    """The layers of a configuration in `stage`, as `layers` has them."""
+    from condense_core.cost import cost_table
+
+    return [
+        {**asdict(layer), "layer": layer.name, "position": place, "block": _block_of(layer.name)}
+        for place, layer in enumerate(cost_table(config, stage).layers)
+    ]
+
+
+def _block_of(name: str) -> str:
+    part = name.removeprefix("blocks.").partition(".")[0]
+    return part if part == "stem" or part.startswith(("block", "transition")) else "head"
+
+
+def published(data: str) -> pd.DataFrame:
+    """What papers print for a data set ('CIFAR-10', 'CIFAR-100', 'ImageNet'), each model once."""
+    from analysis.networks.published import PUBLISHED
+
+    rows = {row.model: row for row in PUBLISHED if row.data == data and row.flops is not None}
+    return _frame(
+        "published",
+        (
+            {
+                "model": row.model,
+                "family": _family(row.model),
+                "data": row.data,
+                "flops": row.flops * 1e6,
+                "params": None if row.params is None else row.params * 1e6,
+                "error_percent": row.error_percent,
+                "source": f"{row.source}, {row.url}",
+            }
+            for row in rows.values()
+            if row.flops is not None
+        ),
+    )
+
+
+FAMILIES = ("CondenseNet", "DenseNet", "MobileNet", "ShuffleNet", "pruned", "other")
+
+
+def _family(model: str) -> str:
+    if model.endswith("-pruned"):
+        return "pruned"
+    return next((family for family in FAMILIES if model.lower().startswith(family.lower())), "other")

@@ -1,0 +1,101 @@
+"""Frames of connections, channels and the stages in which they were pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from condense_core.store.run import Run
+
+from .sources import Target, targets
+from .training import (
+    Source,
+    _frame,
+    of,
+    stage_name,
+)
+
+
+def connections(source: Source, stage: str | None = None) -> pd.DataFrame:
+    """A row a run, stage, target layer and source layer: what each layer still reads of each earlier one.
+
+    Of one `stage` ('0' … 'C−1', 'end') or of all.
+    """
+    rows = (row for run in of(source) for row in _connection_rows(run, stage))
+    return _frame("connections", rows)
+
+
+def _connection_rows(run: Run, stage: str | None) -> Iterator[dict[str, Any]]:
+    layers = list(targets(run.config.model))
+    for record in run.stages():
+        if stage not in (None, stage_name(record)):
+            continue
+        arrays = run.stage_arrays(record)
+        for layer in layers:
+            if f"mask.{layer.mask}" not in arrays:
+                continue
+            mask = arrays[f"mask.{layer.mask}"]
+            weights = (arrays[f"importance.{layer.mask}"] * mask).sum(0, dtype=float)
+            firsts = [first for _, first, _ in layer.sources]
+            alive = np.add.reduceat(mask.sum(0), firsts).tolist()
+            strength = np.add.reduceat(weights, firsts).tolist()
+            for order, (source, first, last) in enumerate(layer.sources):
+                connections = (last - first) * len(mask)
+                yield {
+                    "run": run.name,
+                    "stage": stage_name(record),
+                    **layer.columns,
+                    "source": source,
+                    "source_position": order,
+                    "distance": len(layer.sources) - order,
+                    "channels": last - first,
+                    "connections": connections,
+                    "alive": alive[order] / connections,
+                    "mean_weight": strength[order] / ((last - first) * layer.outputs),
+                }
+
+
+def channels(source: Source, target: str | None = None) -> pd.DataFrame:
+    """A row a run, target layer, group and input channel, of one `target` or of all: when it died.
+
+    Raises ValueError where a run has no such target.
+    """
+    return _frame("channels", (row for run in of(source) for row in _channel_rows(run, target)))
+
+
+def _channel_rows(run: Run, target: str | None) -> Iterator[dict[str, Any]]:
+    known = [layer.label for layer in targets(run.config.model)]
+    if target not in (None, *known):
+        raise ValueError(f"target {target!r}: run {run.name} has {', '.join(known)}")
+    for layer, died, importance in deaths(run, target):
+        names = [source for source, first, last in layer.sources for _ in range(last - first)]
+        for (group, channel), stage in np.ndenumerate(died):
+            yield {
+                "run": run.name,
+                **layer.columns,
+                "group": group,
+                "channel": channel,
+                "source": names[channel],
+                "died": int(stage),
+                "importance": float(importance[group, channel]),
+            }
+
+
+def deaths(run: Run, target: str | None = None) -> Iterator[tuple[Target, np.ndarray, np.ndarray]]:
+    """Of one target or of all: in which stage each connection died (−1: alive), and its importance then.
+
+    Both arrays are (groups, in_channels); what never was alive died in stage 0.
+    """
+    records = run.stages()
+    arrays = [run.stage_arrays(record) for record in records]
+    stages = np.array([-1 if record["stage"] is None else record["stage"] for record in records])
+    for layer in targets(run.config.model):
+        if target in (None, layer.label) and arrays and f"mask.{layer.mask}" in arrays[0]:
+            alive = np.stack([stage[f"mask.{layer.mask}"] for stage in arrays])
+            importance = np.stack([stage[f"importance.{layer.mask}"] for stage in arrays])
+            first_dead = np.where(alive[-1], len(records) - 1, alive.argmin(0))
+            died = np.where(alive[-1], -1, stages[first_dead]).astype(np.int8)
+            yield layer, died, np.take_along_axis(importance, first_dead[None], 0)[0]

@@ -1,0 +1,109 @@
+"""Write the report as one HTML page, with its tables and figures next to it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from analysis.text import inert
+
+if TYPE_CHECKING:
+    from .study_report import Chapter
+
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+SAFE_IN_A_DATA_URL = " =:/;,'()[]{}|^~!*+@$?&-._<>"
+
+
+def write_report(chapter: Chapter, reports: Path) -> Path:
+    """Write `reports/<study>/index.html`, its tables and its figures beside it; returns the page's path."""
+    folder = reports / chapter.name
+    page = render([chapter])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, frame in (("runs", chapter.runs), ("summary", chapter.summary), ("effects", chapter.effects)):
+        _write(folder / f"{name}.csv", frame.map(no_formula).to_csv(index=False).encode())
+        _write(folder / f"{name}.parquet", frame.to_parquet(index=False))
+    for picture in chapter.pictures:
+        _write(folder / f"{picture.key}.svg", picture.svg.encode())
+    return write_page(folder / "index.html", page)
+
+
+def write_page(path: Path, page: str) -> Path:
+    """Write a page whole or not at all; returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, page.encode())
+    return path
+
+
+def _write(path: Path, content: bytes) -> None:
+    from condense_core.files.atomic import write_atomically
+
+    write_atomically(path, lambda file: file.write(content))
+
+
+def no_formula(value: Any) -> Any:
+    """A cell of a CSV file with a quote in front where a spreadsheet would take its text for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+
+
+def render(chapters: list[Chapter], compare: bool = False) -> str:
+    """The page of one or several studies; to `compare`, two of them stand side by side.
+
+    The same store gives the same bytes. Nothing but the page's own style and script may run in it.
+    """
+    from jinja2 import Environment, PackageLoader
+
+    from analysis.plots import count
+    from analysis.text import duration
+
+    from .comparison import Comparison
+    from .tables import frame_table
+
+    environment = Environment(
+        loader=PackageLoader("analysis", "reporting/templates"),
+        autoescape=True,
+        finalize=lambda value: inert(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": count,
+        "duration": duration,
+        "data_url": lambda svg: f"data:image/svg+xml,{quote(svg, safe=SAFE_IN_A_DATA_URL)}",
+        "data_table": lambda picture: frame_table(f"{picture.title}: data", picture.data),
+    }
+    texts = {
+        name: files("analysis").joinpath("reporting", "templates", f"report.{name}").read_text("utf-8")
+        for name in ("css", "js")
+    }
+    return environment.get_template("report.html").render(
+        chapters=chapters,
+        comparison=Comparison(*chapters) if compare else None,
+        title=(" against " if compare else ", ").join(chapter.name for chapter in chapters),
+        maps={f"{place}": chapter.maps for place, chapter in enumerate(chapters) if chapter.maps},
+        policy=policy(texts["css"], texts["js"]),
+        **texts,
+    )
+
+
+def policy(css: str, js: str) -> str:
+    """A Content-Security-Policy that allows this style, this script, pictures of the page, no more."""
+    hashes = {
+        name: f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for name, text in (("style", css), ("script", js))
+    }
+    rules: dict[str, Any] = {
+        "default-src": "'none'",
+        "style-src": hashes["style"],
+        "script-src": hashes["script"],
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in rules.items())
