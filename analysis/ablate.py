@@ -11,21 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from condense_core.files.paths import plain_name
+from condense_core.files import plain_name
 
 from .cli import bad_input, check_writable, is_first_rank, launched_ranks, main, one_line, signals_to
-from .studies.config import study_config
-from .studies.options import read_toml, settings_options
+from .studies import read_toml, settings_options, study_config
 from .text import say
 
 if TYPE_CHECKING:
     from condense_core.config import RunConfig
-    from condense_core.store.store import RunStore
+    from condense_core.store import RunStore
 
-    from .engines.processes import StopSwitch
-    from .engines.ray_cluster import Cluster
-    from .engines.single_run import Outcome
-    from .studies.study import Study
+    from .engines import Cluster, Outcome, StopSwitch
+    from .studies import Study
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -107,11 +104,10 @@ def ablate(
         config = study_config(**settings)
         plain_name(config.name, "name")
         check_writable(runs, reports)
-        from condense_core.store.store import RunStore
+        from condense_core.store import RunStore
 
-        from .engines.devices import gpu_is_here
-        from .engines.ray_cluster import chosen
-        from .studies.study import Study
+        from .engines import chosen, gpu_is_here
+        from .studies import Study
 
         store = RunStore(runs)
         connection = click.get_current_context().with_resource(ExitStack())
@@ -131,7 +127,7 @@ def ablate(
         if not is_first_rank():
             return 0  # whatever became of them, so that torchrun lets rank 0 say it
     else:
-        from .engines.single_run import part
+        from .engines import part
 
         with bad_input():
             outcomes, left = part([config for _, config in study.run_configs()], store)
@@ -149,7 +145,7 @@ def ablate(
 
 
 def _print_studies(as_json: bool) -> int:
-    from .studies.named import NAMED_STUDIES
+    from .studies import NAMED_STUDIES
 
     if as_json:
         studies = {
@@ -170,7 +166,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 def _check_runs(study: Study, store: RunStore, thoroughly: bool) -> None:
     """Raise ValueError where a run that was begun is damaged: nothing may be built on it."""
-    from condense_core.store.integrity import check_run, damage
+    from condense_core.store import check_run, damage
 
     check = check_run if thoroughly else lambda run: (run.record, run.status)
     names = [config.name for _, config in study.run_configs()]
@@ -184,14 +180,13 @@ def _prepare(
     study: Study, left: list[RunConfig], store: RunStore, data_dir: Path, force: bool, cluster: Cluster | None
 ) -> None:
     """Raise ValueError where runs cannot start or go on; data is decoded once, so that a bad image is named."""
-    from .engines.processes import prepare_workers
-    from .engines.single_run import refuse_changed
+    from .engines import prepare_workers, refuse_changed
 
     if not cluster:
         prepare_workers()
-    from condense_core.data.datasets import load
+    from condense_core.data import load
 
-    from .engines.progress import decoding
+    from .engines import decoding
 
     with decoding() as progress:
         fingerprint = load(study.config.data_config, data_dir, progress).fingerprint
@@ -202,9 +197,8 @@ def _prepare(
 def _print_plan(
     study: Study, store: RunStore, as_json: bool, jobs: int | None, force: bool, cluster: Cluster | None
 ) -> None:
-    from .engines.processes import default_jobs
-    from .engines.single_run import part, refuse_changed
-    from .studies.estimate import plan
+    from .engines import default_jobs, part, refuse_changed
+    from .studies import plan
     from .text import duration
 
     finished, left = part([config for _, config in study.run_configs()], store)
@@ -253,8 +247,7 @@ def _train(
     force: bool,
     cluster: Cluster | None,
 ) -> list[Outcome]:
-    from .engines.processes import StopSwitch, default_jobs, execute_all
-    from .engines.progress import show
+    from .engines import StopSwitch, default_jobs, execute_all, show
 
     configs = [config for _, config in study.run_configs()]
     stop, at_once = StopSwitch(), ""
@@ -294,8 +287,7 @@ def _conclude(
     study: Study, store: RunStore, reports: Path, outcomes: list[Outcome], sort: str, as_json: bool
 ) -> int:
     """Print what was found, write the report, and return the exit status."""
-    from .reporting.page import write_report
-    from .reporting.study_report import Chapter
+    from .reporting import Chapter, write_report
 
     states = Counter(outcome.state for outcome in outcomes)
     name = study.config.name
@@ -310,7 +302,7 @@ def _conclude(
         plain = {key: json.loads(frame.to_json(orient="records")) for key, frame in tables.items()}
         click.echo(json.dumps(result | plain, indent=1))
     else:
-        from .reporting.tables import EFFECT_COLUMNS, SUMMARY_COLUMNS, effect_rows, summary_rows
+        from .reporting import EFFECT_COLUMNS, SUMMARY_COLUMNS, effect_rows, summary_rows
         from .text import print_table
 
         print_table(name, SUMMARY_COLUMNS, summary_rows(summary))
@@ -325,7 +317,7 @@ def _conclude(
 
 
 def _exit_status(outcomes: list[Outcome], name: str, store: RunStore) -> int:
-    from .studies.study import report_of
+    from .studies import report_of
 
     states = Counter(outcome.state for outcome in outcomes)
     for outcome in outcomes:

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from condense_core.config import (
-    CONNECTIVITIES,
-    CRITERIA,
-    GROUPINGS,
-    GROWTH_SCHEDULES,
-    PRUNINGS,
-)
+from condense_core.config import CONNECTIVITIES, CRITERIA, GROUPINGS, GROWTH_SCHEDULES, PRUNINGS
 
 AXES = (
     "grouping",

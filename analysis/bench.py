@@ -10,10 +10,10 @@ import click
 
 from .cli import bad_input, check_writable, main
 from .text import say
-from .timing.measure import measure_networks, subject_named
+from .timing import measure_networks, subject_named
 
 if TYPE_CHECKING:
-    from .timing.runtimes import Execution
+    from .timing import Execution
 
 COLUMNS = (
     "model",
@@ -72,7 +72,7 @@ def bench(
         check_writable(runs)
         import torch
 
-        from condense_core.store.store import RunStore
+        from condense_core.store import RunStore
 
         if threads:
             torch.set_num_threads(threads)
@@ -100,7 +100,7 @@ def _batches(text: str) -> list[int]:
 def _executions(names: tuple[str, ...]) -> list[Execution]:
     from condense_core.validation import nearest
 
-    from .timing.runtimes import EXECUTIONS
+    from .timing import EXECUTIONS
 
     for name in names:
         if name not in EXECUTIONS:

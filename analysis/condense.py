@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .cli import bad_input, check_writable, main
-from .networks.sample_images import real_images, repeated
+from .networks import real_images, repeated
 from .text import say
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from condense_core import CondenseNet
-    from condense_core.deploy.certificate import Certificate
-    from condense_core.deploy.export import Exported
-    from condense_core.deploy.plan import Plan
+    from condense_core.deploy import Certificate, Exported, Plan
 
 LAYER_COLUMNS = ("layer", "in", "groups", "kept", "share", "difference")
 
@@ -74,10 +72,10 @@ def condense(
     file is run in its own runtime. The certificate of both stands beside the file: FILE.certificate.json.
     """
     with bad_input():
-        from condense_core.deploy.export import check_format
-        from condense_core.store.store import RunStore
+        from condense_core.deploy import check_format
+        from condense_core.store import RunStore
 
-        from .networks.lookup import load_network
+        from .networks import load_network
 
         for target in targets:
             check_format(target)
@@ -85,8 +83,7 @@ def condense(
         store = RunStore(runs)
         model = load_network(run_or_checkpoint, store, **settings).eval()
         real, images_from = real_images(run_or_checkpoint, store, model, data, data_dir, images)
-        from condense_core.deploy.certificate import certify
-        from condense_core.deploy.condensed import condense as make_small
+        from condense_core.deploy import certify, condense as make_small
 
         small = make_small(model)
         for target in targets:
@@ -95,7 +92,7 @@ def condense(
     record = _record(run_or_checkpoint, model, certificate)
     plan = None
     if certificate.holds and (batch or any(target.suffix == ".safetensors" for target in targets)):
-        from condense_core.deploy.plan import make_plan
+        from condense_core.deploy import make_plan
 
         plan = make_plan(small, repeated(real, batch or 1))
         record["plan"] = plan.to_dict()
@@ -120,7 +117,7 @@ def _export(
 ) -> list[Exported]:
     import torch
 
-    from condense_core.deploy.export import export_file
+    from condense_core.deploy import export_file
 
     with torch.no_grad():
         reference = model(images)
@@ -133,7 +130,7 @@ def _export(
 
 
 def _record(name: str, model: CondenseNet, certificate: Certificate) -> dict[str, Any]:
-    from condense_core.store.provenance import environment
+    from condense_core.store import environment
     from condense_core.validation import to_dict
 
     return {
@@ -149,7 +146,7 @@ def _plain(export: Exported) -> dict[str, Any]:
 
 
 def _write_certificate(target: Path, record: dict[str, Any]) -> None:
-    from condense_core.files.atomic import write_json
+    from condense_core.files import write_json
 
     write_json(target.with_name(f"{target.name}.certificate.json"), record)
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .cli import bad_input, main
-from .networks.comparison import compare_published, published_rows
+from .networks import compare_published, published_rows
 from .text import say
 
 if TYPE_CHECKING:
     from condense_core import CostTable
 
-    from .networks.conventions import Conventions
+    from .networks import Conventions
 
 ALL_COLUMNS = (
     "model",
@@ -66,10 +66,9 @@ def cost(
         if name is None:
             raise ValueError("name: missing; a preset, a baseline, a run, a checkpoint file, or --all")
         from condense_core import ModelConfig, cost_table
-        from condense_core.store.store import RunStore
+        from condense_core.store import RunStore
 
-        from .networks.conventions import count_conventions
-        from .networks.lookup import find_network
+        from .networks import count_conventions, find_network
 
         network, image_size = find_network(name, RunStore(runs), **settings)
         if stage is not None and not isinstance(network, ModelConfig):

@@ -7,11 +7,7 @@ from pathlib import Path
 import click
 
 from .cli import bad_input, check_writable, main
-from .reporting.page import (
-    render,
-    write_page,
-    write_report,
-)
+from .reporting import render, write_page, write_report
 from .text import say
 
 
@@ -30,7 +26,7 @@ def report(
 
     A single study's tables (CSV, Parquet) and figures (SVG) are written beside it, unless --out names a file.
     """
-    from condense_core.store.store import RunStore
+    from condense_core.store import RunStore
 
     with bad_input():
         if bool(studies) == bool(compare):
@@ -42,7 +38,7 @@ def report(
         check_writable(out.parent if out else reports)
         if out and out.is_dir():
             raise ValueError(f"out {str(out)!r}: is a folder; name a file")
-    from .reporting.study_report import Chapter
+    from .reporting import Chapter
 
     chapters = [Chapter(store, name) for name in names]
     if len(chapters) == 1 and not out:

@@ -24,12 +24,12 @@ from parity import official_network
 from torch import nn
 
 from analysis.studies.options import CommaList
+from analysis.timing import EXECUTIONS
 from analysis.timing.latency import gemm_gflops, median_of, memory_of, take_turns
-from analysis.timing.runtimes import EXECUTIONS, build, prepare, subject
+from analysis.timing.runtimes import build, prepare, subject
 from condense_core import PRESETS, CondenseNet, DataConfig, RecipeConfig, RunConfig, Trainer, condense
-from condense_core.data.datasets import Dataset, load
-from condense_core.data.images import DecodedImages
-from condense_core.deploy.plan import make_plan
+from condense_core.data import Dataset, DecodedImages, load
+from condense_core.deploy import make_plan
 from condense_core.grouping import MaskedConv1x1, live_weights
 
 DENSE = ("torch", "torch channels_last", "torch.compile", "onnxruntime", "openvino")

@@ -27,10 +27,8 @@ from outcome import keep
 
 from analysis.engines import single_run
 from analysis.engines.single_run import execute
-from analysis.studies.config import command
-from analysis.studies.study import Study
-from condense_core.store.run import FINISHED
-from condense_core.store.store import RunStore
+from analysis.studies import Study, command
+from condense_core.store import FINISHED, RunStore
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from faults import Files, full, kill

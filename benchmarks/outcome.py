@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from condense_core.machine import processor
-from condense_core.store.provenance import environment
+from condense_core.store import environment
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -26,8 +26,7 @@ from torch import Tensor, nn
 
 from analysis.studies.options import CommaList
 from condense_core import DataConfig, ModelConfig, RecipeConfig, RunConfig, Trainer, load_official
-from condense_core.data.datasets import Dataset, load
-from condense_core.data.images import Batch, DecodedImages
+from condense_core.data import Batch, Dataset, DecodedImages, load
 from condense_core.grouping import live_weights, masked_layers
 from condense_core.official.tensors import official_parts
 

@@ -27,8 +27,7 @@ from training import our_step, print_own_memory, times_in_turn
 from condense_core import PRESETS, CondenseNet, DataConfig
 from condense_core.data.decoding import FileReader
 from condense_core.data.folders import ImageFiles, list_folder
-from condense_core.store import checkpoints
-from condense_core.store.store import RunStore
+from condense_core.store import RunStore, checkpoints
 
 PRESET = "condensenet-74-imagenet-g4"
 BATCHES = (4, 12)  # their difference is what an image takes

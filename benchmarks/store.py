@@ -25,10 +25,9 @@ from typing import Any
 import click
 from outcome import keep
 
-from analysis.studies.config import command, study_config
-from condense_core.files.atomic import write_json
-from condense_core.store.run import Run
-from condense_core.store.store import RunStore
+from analysis.studies import command, study_config
+from condense_core.files import write_json
+from condense_core.store import Run, RunStore
 from condense_core.validation import to_dict
 
 COPIED = shutil.ignore_patterns("checkpoints", "weights.safetensors", "lock", "holder.json")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .data.images import Batch
+from .data import Batch
 from .distributed import ranks
 
 

@@ -13,8 +13,7 @@ from torch import Tensor
 from .condensation import group_lasso, importance, learned_layers, norms_in_front, prune, scores
 from .config import RunConfig
 from .cost import cost_table
-from .data.datasets import Dataset
-from .data.images import Images
+from .data import Dataset, Images
 from .distributed import ranks
 from .evaluation import Evaluation, evaluate
 from .events import Diverged, EpochRecord, Record, Result, Snapshot, StageEntry, StageRecord

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, TypeVar, cast, get_type_hints
 from unicodedata import category
 
-from .files.parsing import parse_json, parse_toml
+from .files import parse_json, parse_toml
 
 Config = TypeVar("Config")
 LARGEST = sys.float_info.max  # of any number: a whole one beyond it would overflow where it is divided

@@ -12,10 +12,10 @@ import torch
 from filelock import FileLock
 from hypothesis import settings
 
-from analysis.studies.study import Study
+from analysis.studies import Study
 from condense_core import DataConfig, ModelConfig, RecipeConfig, RunConfig
-from condense_core.data.datasets import Dataset, load
-from condense_core.store.store import RunStore
+from condense_core.data import Dataset, load
+from condense_core.store import RunStore
 
 settings.register_profile("condense", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("condense")

@@ -419,8 +419,8 @@ def tomls(folder: Path) -> Target:
     """Settings of a study as a TOML file."""
     import tomli_w
 
-    from analysis.studies.config import DEFAULTS, command, study_config
-    from analysis.studies.options import read_toml
+    from analysis.studies import command, read_toml, study_config
+    from analysis.studies.config import DEFAULTS
 
     full = {name: list(v) if isinstance(v, tuple) else v for name, v in DEFAULTS.items() if v is not None}
     valid = [
@@ -444,8 +444,7 @@ def condensed(folder: Path) -> Target:
     from test_deploy import lived_in
 
     from condense_core import condense
-    from condense_core.deploy.plan import make_plan
-    from condense_core.deploy.saving import load_condensed, save_condensed
+    from condense_core.deploy import load_condensed, make_plan, save_condensed
 
     valid, images = [], torch.zeros(1, 3, 8, 8)
     for settings in ({}, {"connectivity": "block", "classifier_pruning": True}):
@@ -472,7 +471,7 @@ def official_state(model: Any, converted: bool = False) -> dict[str, Any]:
     """The state dict that the official code would save of a network of ours that learned its groups."""
     import torch
 
-    from condense_core.deploy.condensed import output_order
+    from condense_core.deploy import output_order
     from condense_core.grouping import MaskedConv1x1, live_weights
     from condense_core.official.tensors import official_parts
 
@@ -586,7 +585,7 @@ def stores(folder: Path) -> Target:
     from conftest import small_run
 
     from analysis.engines.single_run import execute
-    from condense_core.store.store import RunStore
+    from condense_core.store import RunStore
 
     store = RunStore(folder / "runs")
     store.create()
@@ -625,11 +624,10 @@ def stores(folder: Path) -> Target:
 def _read_store(store: Any, run: Any, in_full: bool) -> None:
     """All that commands read of a store with one run."""
     from analysis import frames
-    from analysis.networks.lookup import load_run
+    from analysis.networks import load_run
+    from analysis.reporting import Chapter
     from analysis.reporting.connection_maps import connection_maps
-    from analysis.reporting.study_report import Chapter
-    from condense_core.store import checkpoints
-    from condense_core.store.run import Run
+    from condense_core.store import Run, checkpoints
 
     with warnings.catch_warnings(record=True) as left_out:
         warnings.simplefilter("always")

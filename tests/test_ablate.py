@@ -22,10 +22,8 @@ from analysis.ablate import ablate
 from analysis.cli import main
 from analysis.engines import processes, single_run
 from analysis.report import report
-from analysis.reporting.page import write_page
-from analysis.reporting.study_report import Chapter
-from condense_core.store import provenance
-from condense_core.store.store import RunStore
+from analysis.reporting import Chapter, write_page
+from condense_core.store import RunStore, provenance
 
 TINY = ["--stages", "1-1-1", "--growth", "exponential", "--connectivity", "full", "--sizes", ""]
 TINY += ["--seeds", "1", "--epochs", "2", "--train-images", "128", "--jobs", "1"]

@@ -15,7 +15,7 @@ from PIL import Image
 from analysis.ablate import ablate
 from analysis.cli import main
 from condense_core import DataConfig
-from condense_core.data.datasets import load
+from condense_core.data import load
 
 TINY = ["--stages", "1-1-1", "--growth", "exponential", "--connectivity", "full", "--sizes", "", "--seeds", "1"]
 

@@ -11,19 +11,19 @@ import pytest
 import torch
 from click.testing import CliRunner
 from conftest import small_model
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from test_deploy import lived_in
 
 from analysis import frames, plots
 from analysis.bench import bench
 from analysis.frames import COLUMNS
 from analysis.reporting.figures import _times
+from analysis.timing import EXECUTIONS
 from analysis.timing.latency import median_of, memory_of, take_turns, ties
-from analysis.timing.runtimes import EXECUTIONS, build, prepare, subject
+from analysis.timing.runtimes import build, prepare, subject
 from analysis.timing.waterfall import waterfall
 from condense_core import CondenseNet, cost_table
-from condense_core.store.store import RunStore
+from condense_core.store import RunStore
 
 
 @given(st.lists(st.floats(0.1, 1e3), min_size=6, max_size=60))

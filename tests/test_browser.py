@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from analysis import frames, stats
-from analysis.reporting.page import render
-from analysis.reporting.study_report import Chapter
-from condense_core.store.store import RunStore
+from analysis.reporting import Chapter, render
+from condense_core.store import RunStore
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

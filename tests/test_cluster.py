@@ -20,11 +20,11 @@ from conftest import small_run
 import analysis.engines.ray_cluster
 from analysis.ablate import ablate
 from analysis.cli import main
-from analysis.engines.processes import StopSwitch
-from analysis.engines.ray_cluster import Cluster, Turn, chosen
-from analysis.engines.single_run import Outcome, execute
-from analysis.studies.study import Study
-from condense_core.store.store import RunStore
+from analysis.engines import Cluster, Outcome, StopSwitch, chosen
+from analysis.engines.ray_cluster import Turn
+from analysis.engines.single_run import execute
+from analysis.studies import Study
+from condense_core.store import RunStore
 from condense_core.validation import to_dict
 
 TINY = ["--study", "grouping", "--grouping", "learned", "--sizes", "", "--stages", "1-1-1", "--seeds", "1"]

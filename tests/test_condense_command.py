@@ -13,13 +13,11 @@ from official import CHECKPOINTS, needs_checkpoints
 
 from analysis.condense import condense
 from analysis.engines.single_run import execute
-from analysis.networks.lookup import load_network
+from analysis.networks import load_network
 from analysis.networks.sample_images import photographs
-from condense_core.data.datasets import load
-from condense_core.deploy import export
-from condense_core.deploy.plan import Plan
-from condense_core.deploy.saving import load_condensed
-from condense_core.store.store import RunStore
+from condense_core.data import load
+from condense_core.deploy import Plan, export, load_condensed
+from condense_core.store import RunStore
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,10 @@ from test_project import ROOT
 
 from analysis.cost import cost
 from analysis.engines.single_run import execute
-from analysis.networks.comparison import agreement, compare_published
-from analysis.networks.conventions import count, count_conventions, pruned_to
-from analysis.networks.peers import BASELINES
-from analysis.networks.published import PUBLISHED
+from analysis.networks import BASELINES, PUBLISHED, agreement, compare_published, count_conventions
+from analysis.networks.conventions import count, pruned_to
 from condense_core import PRESETS, CondenseNet, CostTable, condense, cost_table
-from condense_core.store.store import RunStore
+from condense_core.store import RunStore
 
 
 def call(*arguments: str) -> dict:

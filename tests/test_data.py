@@ -14,8 +14,9 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from condense_core import DataConfig
-from condense_core.data.augmentation import Augmentation, augment
-from condense_core.data.datasets import balanced_subset, describe, load
+from condense_core.data import Augmentation, describe, load
+from condense_core.data.augmentation import augment
+from condense_core.data.datasets import balanced_subset
 
 
 @pytest.fixture

@@ -7,14 +7,13 @@ import dataclasses
 import pytest
 import torch
 from conftest import small_model
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from test_settings import model_configs
 from torch import nn
 
 from condense_core import CondenseNet, condense, cost_table
 from condense_core.condensation import learned_layers, prune
-from condense_core.deploy.certificate import certify
+from condense_core.deploy import certify
 from condense_core.grouping import masked_layers
 from condense_core.stages import layer_stage
 

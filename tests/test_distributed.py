@@ -27,15 +27,12 @@ from analysis.cli import main
 from analysis.engines.single_run import execute
 from analysis.engines.torchrun import SharedRun
 from condense_core import DataConfig, RecipeConfig, RunConfig, Trainer
-from condense_core.data.datasets import load
-from condense_core.data.shard import Shard
+from condense_core.data import Shard, load
+from condense_core.distributed import any_rank, in_step, of_first_rank, parallel, shard
 from condense_core.distributed.batch_norm import SynchronisedBatchNorm2d
-from condense_core.distributed.ranks import any_rank, in_step, of_first_rank, parallel, shard
 from condense_core.events import EpochRecord, Result, StageRecord
-from condense_core.files.atomic import write_atomically
-from condense_core.store import checkpoints
-from condense_core.store.locks import RunHeld
-from condense_core.store.store import RunStore
+from condense_core.files import write_atomically
+from condense_core.store import RunHeld, RunStore, checkpoints
 
 
 def small_run() -> RunConfig:

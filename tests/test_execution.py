@@ -12,15 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import small_model, small_run
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from numba.core.caching import FunctionCache
 from numba.core.dispatcher import Dispatcher
 
 from condense_core import CondenseNet, ModelConfig, Trainer, condense, cost_table
 from condense_core.condensation import group_lasso, learned_layers, prune
-from condense_core.fast import group_lasso as lasso
-from condense_core.fast import training_block
+from condense_core.fast import group_lasso as lasso, training_block
 from condense_core.fast.kernels import condensed_block, conv3x3, conv3x3_small, packing
 
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-4}

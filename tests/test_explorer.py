@@ -16,13 +16,12 @@ from PIL import Image
 
 from analysis import Study, frames, plots
 from condense_core.cost import cost_table
-from condense_core.store.run import Run
-from condense_core.store.store import RunStore
+from condense_core.store import Run, RunStore
 
 pytest.importorskip("ipywidgets")
 
-from analysis.explorer.widgets import ALL_RUNS, explore
-from analysis.explorer.widgets import widgets as module
+from analysis.explorer import explore
+from analysis.explorer.widgets import ALL_RUNS, widgets as module
 
 EVIL = "<script>alert('x')</script>"
 LEARNED, RANDOM, DENSE = (f"{grouping}-exponential-full-k4" for grouping in ("learned", "random", "none"))

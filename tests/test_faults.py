@@ -16,15 +16,12 @@ import pytest
 import torch
 from conftest import small_run
 from faults import Files, disks_after_power_cuts, full, kill, write_disk
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from analysis.engines import single_run
 from analysis.engines.single_run import execute
 from condense_core import RecipeConfig
-from condense_core.store import provenance
-from condense_core.store.run import Run
-from condense_core.store.store import RunStore
+from condense_core.store import Run, RunStore, provenance
 
 DATA = Path("data")
 

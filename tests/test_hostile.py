@@ -34,18 +34,14 @@ from analysis.cli import main
 from analysis.condense import condense as condense_command
 from analysis.cost import cost
 from analysis.engines.single_run import execute
-from analysis.networks.lookup import load_run
+from analysis.networks import load_run
 from analysis.report import report
-from analysis.reporting.page import write_report
-from analysis.reporting.study_report import Chapter
+from analysis.reporting import Chapter, write_report
 from analysis.text import inert
 from condense_core import ModelConfig, condense, load_official
-from condense_core.deploy.saving import load_condensed, save_condensed
-from condense_core.files.atomic import write_json
-from condense_core.store.integrity import check_run
-from condense_core.store.run import Run
-from condense_core.store.schemas import LeftOut
-from condense_core.store.store import RunStore
+from condense_core.deploy import load_condensed, save_condensed
+from condense_core.files import write_json
+from condense_core.store import LeftOut, Run, RunStore, check_run
 
 MB = 1 << 20
 

@@ -9,15 +9,13 @@ import threading
 import pytest
 import torch
 from conftest import small_model
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from test_deploy import lived_in as lived_in_training
 from torch import nn
 
 from condense_core import condense
-from condense_core.deploy.export import export_file
-from condense_core.deploy.plan import CHOICES, Plan, condensed_blocks, make_plan
-from condense_core.deploy.saving import load_condensed, save_condensed
+from condense_core.deploy import Plan, export_file, load_condensed, make_plan, save_condensed
+from condense_core.deploy.plan import CHOICES, condensed_blocks
 from condense_core.fast import inference_block, threads, training_block
 
 

@@ -15,9 +15,8 @@ from conftest import small_run
 from test_faults import in_a_process
 
 from analysis.engines.single_run import execute
-from condense_core.store import locks
-from condense_core.store.locks import RunHeld, hold
-from condense_core.store.store import RunStore
+from condense_core.store import RunHeld, RunStore, locks
+from condense_core.store.locks import hold
 
 HOLDS = """
 import sys, time

@@ -10,14 +10,13 @@ from conftest import EXECUTION
 
 from analysis import frames, stats
 from analysis.ablate import ablate
+from analysis.reporting import Chapter, render
 from analysis.reporting.figures import shown_run
 from analysis.reporting.findings import findings
-from analysis.reporting.page import render
-from analysis.reporting.study_report import Chapter
-from analysis.studies.named import NAMED_STUDIES, PATH
-from analysis.studies.study import Study
+from analysis.studies import NAMED_STUDIES, Study
+from analysis.studies.named import PATH
 from condense_core import cost_table
-from condense_core.store.store import RunStore
+from condense_core.store import RunStore
 
 TOY = {"epochs": 3, "train_images": 64, "stages": (1, 1, 1), "match": "width", "seeds": 2, "sizes": ()}
 TOY |= {"execution": EXECUTION}

@@ -21,7 +21,7 @@ from official import (
 from test_deploy import lived_in
 
 from condense_core import DataConfig, RecipeConfig, RunConfig, Trainer, condense, cost_table, load_official
-from condense_core.data.datasets import load
+from condense_core.data import load
 from condense_core.deploy.certificate import relative_difference
 from condense_core.grouping import live_weights, masked_layers
 from condense_core.official import official_snapshot

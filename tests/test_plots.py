@@ -8,12 +8,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis import frames, plots, stats
-from analysis.networks.published import PUBLISHED
+from analysis.networks import PUBLISHED
 from analysis.plots.cost import cost_parts
 from analysis.plots.style import interval_arms
 from analysis.reporting.figures import learned_runs, pictures
 from condense_core import cost_table
-from condense_core.store.run import Run
+from condense_core.store import Run
 
 
 @pytest.fixture(scope="module")

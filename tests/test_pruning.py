@@ -8,8 +8,7 @@ from fractions import Fraction
 import pytest
 import torch
 from conftest import small_model, small_run
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from condense_core import CondenseNet, RecipeConfig, RunConfig, Trainer, cost_table
 from condense_core.condensation import importance, learned_layers, norms_in_front, prune, scores

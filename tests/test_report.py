@@ -26,16 +26,13 @@ from conftest import SMALL_STUDY
 from analysis import frames, plots, stats
 from analysis.ablate import ablate
 from analysis.report import report
-from analysis.reporting import study_report
+from analysis.reporting import Chapter, render, study_report, write_report
 from analysis.reporting.comparison import Comparison
 from analysis.reporting.connection_maps import connection_map
-from analysis.reporting.page import render, write_report
-from analysis.reporting.study_report import Chapter
-from analysis.studies.config import StudyConfig, study_config
-from analysis.studies.estimate import plan
+from analysis.studies import StudyConfig, plan, study_config
 from condense_core import CondenseNet, cost_table
 from condense_core.grouping import MaskedConv1x1
-from condense_core.store.store import RunStore
+from condense_core.store import RunStore
 from condense_core.validation import from_dict
 
 

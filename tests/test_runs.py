@@ -13,8 +13,8 @@ from conftest import small_run
 from analysis.engines import single_run
 from analysis.engines.single_run import execute
 from condense_core import CondenseNet
-from condense_core.files.atomic import write_json
-from condense_core.store.store import RunStore
+from condense_core.files import write_json
+from condense_core.store import RunStore
 
 
 def test_a_run_leaves_all_that_the_design_says_in_plain_formats(store):

@@ -8,8 +8,7 @@ import sys
 
 import pytest
 from conftest import small_model, small_run
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from condense_core import PRESETS, DataConfig, ModelConfig, RecipeConfig, RunConfig
 from condense_core.validation import from_dict, from_json, from_toml, to_dict, to_json, to_toml

@@ -19,11 +19,10 @@ from deadly import deadly
 from test_faults import in_a_process
 
 from analysis.cli import check_writable
-from analysis.engines import processes
-from analysis.engines.processes import StopSwitch, execute_all
+from analysis.engines import StopSwitch, execute_all, processes
 from analysis.engines.single_run import execute
+from condense_core.store import RunStore
 from condense_core.store.checkpoints import checkpoints
-from condense_core.store.store import RunStore
 
 DATA = Path("data")
 LONG = """

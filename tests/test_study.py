@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from analysis.axes import MATCH_TOLERANCE
-from analysis.studies.config import study_config
+from analysis.studies import NAMED_STUDIES, Study, study_config
 from analysis.studies.matching import match_cost, width_step
-from analysis.studies.named import NAMED_STUDIES
-from analysis.studies.study import Study
 from condense_core import PRESETS, ModelConfig, cost_table
 from condense_core.config import growth_rates
 

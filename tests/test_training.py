@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from condense_core import CondenseNet, DataConfig, RecipeConfig, RunConfig, Trainer, cost_table
 from condense_core.condensation import group_lasso
-from condense_core.data.datasets import load
+from condense_core.data import load
 from condense_core.evaluation import evaluate
 from condense_core.events import Diverged, EpochRecord, Result, StageEntry, StageRecord
 from condense_core.grouping import LearnedGroupConv

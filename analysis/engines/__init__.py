@@ -1,1 +1,5 @@
 """Engines that execute the runs of a study: worker processes, Ray, torchrun."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condense_core.config import RunConfig
-from condense_core.store.run import Run
-from condense_core.store.store import RunStore
+from condense_core.store import Run, RunStore
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event

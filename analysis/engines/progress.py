@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.text import duration, inert, say
-from condense_core.store.run import FINISHED
-from condense_core.store.store import RunStore
+from condense_core.store import FINISHED, RunStore
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from condense_core.config import RunConfig
-from condense_core.store.store import RunStore
+from condense_core.store import RunStore
 from condense_core.validation import nearest
 
 from .processes import ATTEMPTS

@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condense_core.config import DataConfig, RunConfig
-from condense_core.store.locks import RunHeld
-from condense_core.store.run import FINISHED, Run
-from condense_core.store.store import RunStore
-from condense_core.store.writer import Changed
+from condense_core.store import FINISHED, Changed, Run, RunHeld, RunStore
 
 if TYPE_CHECKING:
-    from condense_core.data.datasets import Dataset
+    from condense_core.data import Dataset
     from condense_core.events import EpochRecord, Result, StageRecord
-    from condense_core.store.locks import Hold
+    from condense_core.store import Hold
     from condense_core.training import Trainer
 
 
@@ -49,7 +46,7 @@ def never() -> bool:
 
 def refuse_changed(configs: Sequence[RunConfig], store: RunStore, data_fingerprint: str | None) -> None:
     """Raise Changed where runs that were begun cannot go on, naming all that is not what it was."""
-    from condense_core.store.provenance import changes
+    from condense_core.store import changes
 
     begun = [run for config in configs if (run := store.run(config)).begun]
     left = [run for run in begun if run.status["state"] not in FINISHED]
@@ -86,7 +83,7 @@ def execute(
     except RunHeld as error:
         return Outcome(run.name, "held", str(error).removeprefix(f"run {run.name}: "))
     except OSError as error:
-        from condense_core.distributed.ranks import in_step
+        from condense_core.distributed import in_step
 
         if not in_step(error):
             raise
@@ -102,7 +99,7 @@ def _finished(run: Run) -> Outcome | None:
 def _execute_held(
     config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[], bool], force: bool, held: Hold
 ) -> Outcome:
-    from condense_core.distributed.ranks import in_step
+    from condense_core.distributed import in_step
     from condense_core.events import Diverged
 
     noted = [note["time"] for note in run.notes()]
@@ -160,7 +157,7 @@ def _train(
 
 def _write_records(run: Run, trainer: Trainer, should_stop: Callable[[], bool], held: Hold) -> bool:
     """Train and write what comes; whether it came to the end."""
-    from condense_core.distributed.ranks import any_rank
+    from condense_core.distributed import any_rank
     from condense_core.events import EpochRecord, Result, StageEntry, StageRecord
 
     def save(stage: int | None = None) -> None:
@@ -217,7 +214,7 @@ def _stage_row(record: StageRecord) -> tuple[dict[str, Any], dict[str, Any]]:
 @lru_cache(maxsize=1)
 def load_data(config: DataConfig, data_dir: Path) -> Dataset:
     """The data set, decoded once for all runs of a process."""
-    from condense_core.data.datasets import load
+    from condense_core.data import load
 
     return load(config, data_dir)
 

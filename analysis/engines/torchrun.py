@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from analysis.cli import is_first_rank, launched_ranks, one_line, signals_to
 from analysis.text import say
 from condense_core.config import RunConfig
-from condense_core.store.locks import Hold
-from condense_core.store.run import Run
-from condense_core.store.store import RunStore
+from condense_core.store import Hold, Run, RunStore
 
 from .single_run import Outcome, execute, load_data, refuse_changed
 
 if TYPE_CHECKING:
-    from analysis.studies.study import Study
-    from condense_core.distributed.ranks import Ranks
+    from analysis.studies import Study
+    from condense_core.distributed import Ranks
 
 
 def suited(settings: dict[str, Any], jobs: int | None, engine: str) -> dict[str, Any]:
@@ -45,7 +43,7 @@ def train(
     Raises ValueError or OSError where data, settings or store do not do, before any run starts. Ends the
     process where another rank is lost.
     """
-    from condense_core.distributed.ranks import from_first_rank, join
+    from condense_core.distributed import from_first_rank, join
     from condense_core.training import check_ranks
 
     from .progress import show
@@ -98,7 +96,7 @@ def _load_data(study: Study, data_dir: Path, ranks: Ranks) -> str:
 @contextmanager
 def stopping() -> Iterator[Callable[[], bool]]:
     """SIGINT or SIGTERM to any rank: after the same step all of them let the run be saved, and end."""
-    from condense_core.distributed.ranks import any_rank
+    from condense_core.distributed import any_rank
 
     asked = threading.Event()
 
@@ -113,7 +111,7 @@ def stopping() -> Iterator[Callable[[], bool]]:
 
 def _leave(run: Run, ranks: Ranks, error: Exception) -> NoReturn:
     """End this rank, which is out of step with the others: none of them can go on without it."""
-    from condense_core.distributed.ranks import is_silence
+    from condense_core.distributed import is_silence
 
     rank = ranks.shard.rank
     fault = f"{type(error).__name__}: {error}".splitlines()[-1]  # the last one, where a worker's trace is told
@@ -143,7 +141,7 @@ class SharedRun:
         self._run, self.name, self.folder = run, run.name, run.folder
 
     def __getattr__(self, name: str) -> Any:
-        from condense_core.distributed.ranks import from_first_rank
+        from condense_core.distributed import from_first_rank
 
         if not callable(getattr(Run, name)):
             return from_first_rank(lambda: getattr(self._run, name))
@@ -152,7 +150,7 @@ class SharedRun:
     @contextmanager
     def hold(self) -> Iterator[SharedHold]:
         """Rank 0 holds the run for all. Raises RunHeld on all of them."""
-        from condense_core.distributed.ranks import from_first_rank
+        from condense_core.distributed import from_first_rank
 
         with ExitStack() as held:
             holds: list[Hold] = []
@@ -168,7 +166,7 @@ class SharedHold:
 
     def check(self) -> None:
         """Raise RunHeld on all ranks where rank 0 has lost the run."""
-        from condense_core.distributed.ranks import from_first_rank
+        from condense_core.distributed import from_first_rank
 
         from_first_rank(self._check)
 

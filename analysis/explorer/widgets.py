@@ -26,8 +26,7 @@ from analysis import frames, plots
 from analysis.frames.sources import targets
 from analysis.plots.style import stage_title
 from condense_core.config import ModelConfig, RunConfig
-from condense_core.store.run import Run
-from condense_core.store.store import RunStore
+from condense_core.store import Run, RunStore
 
 from . import quick_figures
 

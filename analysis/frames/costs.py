@@ -11,16 +11,9 @@ from typing import Any
 import pandas as pd
 
 from condense_core.config import ModelConfig
-from condense_core.store.run import Run
-from condense_core.store.store import RunStore
+from condense_core.store import Run, RunStore
 
-from .training import (
-    Source,
-    _frame,
-    _inert,
-    of,
-    stage_name,
-)
+from .training import Source, _frame, _inert, of, stage_name
 
 
 def times(source: str | Path | RunStore) -> pd.DataFrame:
@@ -70,7 +63,7 @@ def _block_of(name: str) -> str:
 
 def published(data: str) -> pd.DataFrame:
     """What papers print for a data set ('CIFAR-10', 'CIFAR-100', 'ImageNet'), each model once."""
-    from analysis.networks.published import PUBLISHED
+    from analysis.networks import PUBLISHED
 
     rows = {row.model: row for row in PUBLISHED if row.data == data and row.flops is not None}
     return _frame(

@@ -8,15 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from condense_core.store.run import Run
+from condense_core.store import Run
 
 from .sources import Target, targets
-from .training import (
-    Source,
-    _frame,
-    of,
-    stage_name,
-)
+from .training import Source, _frame, of, stage_name
 
 
 def connections(source: Source, stage: str | None = None) -> pd.DataFrame:

@@ -13,9 +13,7 @@ import pandas as pd
 
 from analysis.text import inert
 from condense_core.config import RunConfig
-from condense_core.store.run import Run
-from condense_core.store.schemas import sound
-from condense_core.store.store import RunStore
+from condense_core.store import Run, RunStore, sound
 from condense_core.validation import from_dict
 
 from .columns import COLUMNS

@@ -1,1 +1,5 @@
 """Networks by name: presets, peers, published figures, and FLOPs under every convention."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from condense_core.cost import check_fits
 from condense_core.presets import PRESETS
-from condense_core.store.run import Run
-from condense_core.store.store import RunStore
+from condense_core.store import Run, RunStore
 from condense_core.validation import nearest
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ def real_images(
 ) -> tuple[Tensor, str]:
     """Normalised images (N, 3, H, W) of the network's size, and where they are from."""
     from condense_core.config import DataConfig
-    from condense_core.data.datasets import load
+    from condense_core.data import load
 
     from .lookup import find_run, is_file_name
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from analysis import frames
-from condense_core.store.run import Run
+from condense_core.store import Run
 
 ALIVE = 255
 BUDGET = 400_000  # characters of all maps of a page

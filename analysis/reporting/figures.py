@@ -18,8 +18,7 @@ from analysis.axes import MATCH_TOLERANCE
 from analysis.plots.connections import shares_by_distance
 from analysis.plots.cost import cost_parts
 from condense_core.config import LEARNED
-from condense_core.store.run import Run
-from condense_core.store.store import RunStore
+from condense_core.store import Run, RunStore
 
 from . import alt_texts
 

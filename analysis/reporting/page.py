@@ -42,7 +42,7 @@ def write_page(path: Path, page: str) -> Path:
 
 
 def _write(path: Path, content: bytes) -> None:
-    from condense_core.files.atomic import write_atomically
+    from condense_core.files import write_atomically
 
     write_atomically(path, lambda file: file.write(content))
 

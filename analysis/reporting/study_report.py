@@ -12,12 +12,9 @@ from typing import Any
 import pandas as pd
 
 from analysis import frames, stats
-from analysis.studies.config import StudyConfig, command
+from analysis.studies import StudyConfig, command
 from condense_core.config import ModelConfig, RecipeConfig, RunConfig
-from condense_core.store.integrity import damage
-from condense_core.store.run import Run
-from condense_core.store.schemas import LeftOut, runs_of
-from condense_core.store.store import RunStore
+from condense_core.store import LeftOut, Run, RunStore, damage, runs_of
 from condense_core.validation import from_dict, to_dict
 
 from .connection_maps import connection_maps

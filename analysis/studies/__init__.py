@@ -1,1 +1,5 @@
 """Studies: variants, seeds, matching costs, settings and what a study will take."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from condense_core.config import RunConfig
 from condense_core.cost import cost_table
-from condense_core.store.run import FINISHED
+from condense_core.store import FINISHED
 
 if TYPE_CHECKING:
-    from condense_core.store.run import Run
-    from condense_core.store.store import RunStore
+    from condense_core.store import Run, RunStore
 
     from .study import Study, Variant
 
@@ -95,9 +94,7 @@ def _time_image(config: RunConfig, train_images: int) -> float:
     """Median seconds of a training step on noise, per image."""
     import torch
 
-    from condense_core.data.augmentation import Augmentation, Normalisation
-    from condense_core.data.datasets import Dataset
-    from condense_core.data.images import DecodedImages
+    from condense_core.data import Augmentation, Dataset, DecodedImages, Normalisation
     from condense_core.training import Trainer
 
     torch.set_num_threads(config.threads)

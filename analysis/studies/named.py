@@ -5,12 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from condense_core.config import (
-    CONNECTIVITIES,
-    CRITERIA,
-    GROWTH_SCHEDULES,
-    PRUNINGS,
-)
+from condense_core.config import CONNECTIVITIES, CRITERIA, GROWTH_SCHEDULES, PRUNINGS
 
 
 @dataclass(frozen=True)

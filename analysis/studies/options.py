@@ -64,7 +64,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """A study's settings from a TOML file, dashes or underscores alike. Raises ValueError or OSError."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such TOML file")
-    from condense_core.files.parsing import LARGEST_TOML, parse_toml, read_bytes
+    from condense_core.files import LARGEST_TOML, parse_toml, read_bytes
 
     try:
         text = read_bytes(path, 4 * LARGEST_TOML).decode()

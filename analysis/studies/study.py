@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.axes import AXES, MATCH_TOLERANCE, level_name
-from analysis.engines.devices import gpu_is_here, resolve_device
+from analysis.engines import gpu_is_here, resolve_device
 from condense_core.config import LEARNED, WEIGHT_CRITERIA, ModelConfig, RecipeConfig, RunConfig, growth_rates
 from condense_core.cost import cost_table
-from condense_core.data.summary import Description, describe
+from condense_core.data import Description, describe
 from condense_core.validation import to_dict
 
 from .config import StudyConfig, part_of, study_config
@@ -26,7 +26,7 @@ from .named import NAMED_STUDIES, PATH
 if TYPE_CHECKING:
     import pandas as pd
 
-    from condense_core.store.store import RunStore
+    from condense_core.store import RunStore
 
 
 Cell = dict[str, Any]  # a level of every axis
@@ -289,11 +289,9 @@ class Study:
         old ones. Runs that fail are warned of, with their reasons, and so is what was noted on the way.
         """
         from analysis import frames
-        from analysis.engines.processes import run_all
-        from analysis.engines.ray_cluster import chosen
-        from analysis.engines.single_run import part
-        from condense_core.data.datasets import load
-        from condense_core.store.store import RunStore
+        from analysis.engines import chosen, part, run_all
+        from condense_core.data import load
+        from condense_core.store import RunStore
 
         store, data_dir = RunStore(Path(runs)), Path(data_dir)
         configs = [config for _, config in self.run_configs()]

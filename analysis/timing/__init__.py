@@ -1,1 +1,5 @@
 """Measured times: latency, runtimes, and where milliseconds go."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def subject_named(name: str, store: Any) -> Subject:
     """The network of a name, to be timed. Raises ValueError if there is none."""
-    from analysis.networks.lookup import find_network
+    from analysis.networks import find_network
     from condense_core import CondenseNet, ModelConfig
     from condense_core.condensation import learned_layers, prune
     from condense_core.stages import layer_stage
@@ -39,7 +39,7 @@ def measure_networks(
     import torch
 
     from condense_core.machine import processor
-    from condense_core.store.provenance import environment
+    from condense_core.store import environment
 
     from .latency import gemm_gflops
 

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from condense_core import CondenseNet, condense, cost_table
-from condense_core.deploy.export import quiet, write_onnx
-from condense_core.deploy.plan import make_plan
+from condense_core.deploy import make_plan, quiet, write_onnx
 from condense_core.grouping import MaskedConv1x1, live_weights
 
 Call = Callable[[], object]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from condense_core import CondenseNet, cost_table
-from condense_core.deploy.plan import make_plan
+from condense_core.deploy import make_plan
 from condense_core.model import DenseLayer
 
 from .runtimes import Subject

@@ -13,18 +13,10 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from condense_core.files.atomic import write_atomically
+from condense_core.files import write_atomically
 
-from .folders import (
-    Folder,
-    ImageFiles,
-)
-from .image_file import (
-    _crop,
-    _open,
-    centre_crop,
-    random_resized_crop,
-)
+from .folders import Folder, ImageFiles
+from .image_file import _crop, _open, centre_crop, random_resized_crop
 
 Progress = Callable[[int, int], None]  # images decoded, of how many
 

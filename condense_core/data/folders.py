@@ -10,9 +10,7 @@ from pathlib import Path
 
 from condense_core.config import DataConfig
 
-from .image_file import (
-    _open,
-)
+from .image_file import _open
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 DEFAULT_IMAGE_SIZE = 224

@@ -14,11 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .augmentation import (
-    Augmentation,
-    Normalisation,
-    augment,
-)
+from .augmentation import Augmentation, Normalisation, augment
 from .shard import ALONE, Shard
 
 Batch = tuple[Tensor, Tensor]  # images float (N, 3, H, W), labels int64 (N,)

@@ -18,9 +18,7 @@ from torch.utils.data import DataLoader
 
 from condense_core.randomness import derived_seed
 
-from .augmentation import (
-    IMAGENET_NORMALISATION,
-)
+from .augmentation import IMAGENET_NORMALISATION
 from .decoding import FileReader, Task
 from .folders import ImageFiles
 from .images import EVALUATION_BATCH, Batch

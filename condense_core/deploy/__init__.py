@@ -1,1 +1,5 @@
 """Condensed networks: physically smaller, with equal outputs, certified, planned, exported and saved."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from condense_core.config import EXECUTIONS, Execution
 from condense_core.fast import training_block
-from condense_core.files.schema import check_record
+from condense_core.files import check_record
 from condense_core.machine import processor
 from condense_core.model import CondenseNet
 

@@ -12,10 +12,7 @@ from torch import Tensor
 
 from condense_core.config import ModelConfig
 from condense_core.cost import check_fits
-from condense_core.files.atomic import write_atomically
-from condense_core.files.parsing import parse_json
-from condense_core.files.schema import check_record
-from condense_core.files.tensors import load_arrays, notes_of, read_tensors
+from condense_core.files import check_record, load_arrays, notes_of, parse_json, read_tensors, write_atomically
 from condense_core.grouping import masked_layers
 from condense_core.model import CondenseNet
 from condense_core.validation import from_dict, to_dict

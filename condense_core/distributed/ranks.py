@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from condense_core.data.shard import ALONE, Shard
+from condense_core.data import ALONE, Shard
 
 from .batch_norm import synchronise
 

@@ -7,9 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .schema import (
-    _short,
-)
+from .schema import _short
 
 PLAIN_NAME = re.compile(r"[^./\\\0][^/\\\0]*")
 

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .parsing import (
-    _open_without_waiting,
-)
+from .parsing import _open_without_waiting
 from .paths import check_inside
 
 LARGEST_HEADER = 8 << 20  # of a safetensors file: some 50,000 tensors

@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import IO, Any
 
-from condense_core.files.parsing import read_bytes
+from condense_core.files import read_bytes
 
 LARGEST_FILE = 2 << 30  # bytes
 LARGEST_PICKLE = 2 << 20  # the names and shapes of some 10,000 tensors

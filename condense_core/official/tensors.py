@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from condense_core.deploy.condensed import Index, condense, output_order
+from condense_core.deploy import Index, condense, output_order
 from condense_core.grouping import LearnedGroupLinear, MaskedConv1x1, live_weights, masked_layers
 from condense_core.model import CondenseNet
 

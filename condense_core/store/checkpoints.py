@@ -14,10 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from condense_core.files.atomic import write_atomically
-from condense_core.files.parsing import parse_json
-from condense_core.files.schema import check_record
-from condense_core.files.tensors import load_arrays, notes_of, read_checked
+from condense_core.files import check_record, load_arrays, notes_of, parse_json, read_checked, write_atomically
 
 from .schemas import NUMBERS
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from condense_core.files.atomic import make_folder, naming
+from condense_core.files import make_folder, naming
 
 BEAT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0  # longer than a network's file system may show an old state

@@ -27,19 +27,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condense_core.config import HOW_COMPUTED, RunConfig
-from condense_core.files.atomic import (
+from condense_core.files import (
     UNFINISHED,
     append_row,
+    check_inside,
+    check_links,
+    check_record,
     flush,
+    load_arrays,
     make_folder,
     move,
+    plain_name,
+    read_checked,
+    read_json,
+    read_rows,
     write_atomically,
     write_json,
 )
-from condense_core.files.parsing import read_json, read_rows
-from condense_core.files.paths import check_inside, check_links, plain_name
-from condense_core.files.schema import check_record
-from condense_core.files.tensors import load_arrays, read_checked
 from condense_core.validation import from_dict, to_dict
 
 from . import checkpoints, locks, provenance, schemas
@@ -181,7 +185,7 @@ class Run:
 
         Raises Changed where code, torch or data are not what they were; by `force` it is begun anew, beside it.
         """
-        from condense_core.distributed.ranks import world_size
+        from condense_core.distributed import world_size
 
         for path in self.folder.rglob(UNFINISHED):
             path.unlink()

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from condense_core.files.paths import plain_name
-from condense_core.files.schema import Between, check_record
+from condense_core.files import Between, check_record, plain_name
 
 Source = TypeVar("Source")
 Found = TypeVar("Found")

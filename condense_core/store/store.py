@@ -13,12 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from condense_core.config import RunConfig
-from condense_core.files.atomic import (
-    make_folder,
-    write_json,
-)
-from condense_core.files.parsing import read_json
-from condense_core.files.paths import check_inside, plain_name
+from condense_core.files import check_inside, make_folder, plain_name, read_json, write_json
 
 from . import schemas
 from .run import Run

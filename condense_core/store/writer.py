@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from condense_core.files.atomic import (
-    write_atomically,
-)
+from condense_core.files import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor

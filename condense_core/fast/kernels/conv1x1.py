@@ -6,16 +6,7 @@ import numpy as np
 
 from .compilation import inlined, kernel
 from .microkernels import LANES
-from .tiles import (
-    BLOCKS,
-    TILE,
-    _cut,
-    _dots42,
-    _moments,
-    _pack,
-    _panel4,
-    _tile,
-)
+from .tiles import BLOCKS, TILE, _cut, _dots42, _moments, _pack, _panel4, _tile
 
 
 @kernel

@@ -11,12 +11,7 @@ import numpy as np
 
 from .compilation import inlined, kernel
 from .microkernels import LANES
-from .tiles import (
-    _dots24,
-    _moments,
-    _panel2,
-    _panel4,
-)
+from .tiles import _dots24, _moments, _panel2, _panel4
 
 
 @inlined

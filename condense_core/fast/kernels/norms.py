@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .compilation import kernel
-from .tiles import (
-    _moments,
-)
+from .tiles import _moments
 
 
 @kernel

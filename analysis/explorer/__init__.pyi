@@ -1,0 +1,1 @@
+from .widgets import explore as explore

@@ -1,0 +1,10 @@
+from .comparison import (
+    agreement as agreement,
+    compare_published as compare_published,
+    published_rows as published_rows,
+)
+from .conventions import Conventions as Conventions, count_conventions as count_conventions
+from .lookup import find_network as find_network, load_network as load_network, load_run as load_run
+from .peers import BASELINES as BASELINES
+from .published import PUBLISHED as PUBLISHED
+from .sample_images import real_images as real_images, repeated as repeated

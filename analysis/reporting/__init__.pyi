@@ -1,0 +1,8 @@
+from .page import render as render, write_page as write_page, write_report as write_report
+from .study_report import Chapter as Chapter
+from .tables import (
+    EFFECT_COLUMNS as EFFECT_COLUMNS,
+    SUMMARY_COLUMNS as SUMMARY_COLUMNS,
+    effect_rows as effect_rows,
+    summary_rows as summary_rows,
+)

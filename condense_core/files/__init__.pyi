@@ -1,0 +1,26 @@
+from .atomic import (
+    UNFINISHED as UNFINISHED,
+    append_row as append_row,
+    flush as flush,
+    make_folder as make_folder,
+    move as move,
+    naming as naming,
+    write_atomically as write_atomically,
+    write_json as write_json,
+)
+from .parsing import (
+    LARGEST_TOML as LARGEST_TOML,
+    parse_json as parse_json,
+    parse_toml as parse_toml,
+    read_bytes as read_bytes,
+    read_json as read_json,
+    read_rows as read_rows,
+)
+from .paths import check_inside as check_inside, check_links as check_links, plain_name as plain_name
+from .schema import Between as Between, check_record as check_record
+from .tensors import (
+    load_arrays as load_arrays,
+    notes_of as notes_of,
+    read_checked as read_checked,
+    read_tensors as read_tensors,
+)
