@@ -14,12 +14,12 @@ ablate: $(READY)  ## train the ablation on digits (5 minutes on 2 cores), print 
 	$(BIN)/python -m analysis.ablate $(ARGS)
 
 test: $(READY) lint  ## lint, type-check and test (all but what needs a browser)
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --ignore tests/test_browser.py
-	@echo "Not run: tests/test_browser.py, the report in Chromium (make browser)"
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --ignore tests/reporting/test_browser.py
+	@echo "Not run: tests/reporting/test_browser.py, the report in Chromium (make browser)"
 
 browser: $(READY) $(AXE)  ## test the report in Chromium (which must be there: apt-get install chromium)
 	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "Chromium is needed: apt-get install chromium"; exit 1; }
-	$(BIN)/pytest tests/test_browser.py
+	$(BIN)/pytest tests/reporting/test_browser.py
 
 $(AXE):
 	npm install --silent --no-save --prefix .browser axe-core@4.14.1

@@ -31,7 +31,7 @@ from analysis.studies import Study, command
 from condense_core.store import FINISHED, RunStore
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from faults import Files, full, kill
+from helpers.faults import Files, full, kill
 
 SETTINGS = {
     "name": "soak",

@@ -35,7 +35,7 @@ soak.add_command(kills)
 @click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout; nothing is kept")
 def fuzz(inputs: int, first: int, targets: tuple[str, ...], as_json: bool) -> int:
     """Damaged and hostile files: no traceback, no hang, nothing written, memory within bounds."""
-    from fuzzing import TARGETS, fuzz as read_all
+    from helpers.fuzzing import TARGETS, fuzz as read_all
 
     rows: list[dict[str, Any]] = []
     for name in targets or TARGETS:

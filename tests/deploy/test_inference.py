@@ -1,0 +1,253 @@
+"""Condensed networks in the fast execution, their plans and their files."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import threading
+
+import pytest
+import torch
+from helpers.networks import lived_in as lived_in_training
+from helpers.runs import small_model
+from hypothesis import given, settings, strategies as st
+from torch import nn
+
+from condense_core import condense
+from condense_core.deploy import Plan, export_file, load_condensed, make_plan, save_condensed
+from condense_core.deploy.plan import CHOICES, condensed_blocks
+from condense_core.fast import inference_block, threads, training_block
+
+
+def images(count: int = 2, size: int = 8, dtype=torch.float64) -> torch.Tensor:
+    return torch.randn(count, 3, size, size, dtype=dtype, generator=torch.Generator().manual_seed(count))
+
+
+def lived_in(*arguments):
+    return lived_in_training(*arguments).eval()
+
+
+def planned(model, choice: str = "grouped"):
+    """`model` as a plan leaves it that chose one execution for all layers."""
+    for block in condensed_blocks(model).values():
+        block.choices = (choice,) * len(block)
+    model.eval().requires_grad_(False)
+    model.execution = "fast"
+    return model
+
+
+def assert_same(small, model, batch, tolerance=1e-11):
+    calls = []
+    run = inference_block.run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference_block, "run", lambda *arguments: calls.append(1) or run(*arguments))
+        with torch.no_grad():
+            found, expected = small(batch), model(batch)
+    assert len(calls) == len(condensed_blocks(small)), "the fast execution did not run"
+    assert (found - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+@settings(max_examples=12)
+@given(
+    grouping=st.sampled_from(["learned", "random", "sequential", "none"]),
+    connectivity=st.sampled_from(["full", "block"]),
+    stage=st.integers(0, 3),
+    choice=st.sampled_from(list(CHOICES)),
+    growth=st.sampled_from([(4, 8, 16), (6, 6, 10)]),
+    groups_3x3=st.sampled_from([1, 2]),
+    permute=st.booleans(),
+    fold=st.booleans(),
+    count=st.integers(1, 5),
+    size=st.sampled_from([(8, 8), (9, 13), (17, 8), (40, 36), (4, 70)]),
+    workers=st.integers(1, 3),
+)
+def test_any_condensed_network_on_any_images_gives_the_references_numbers(
+    stage, choice, fold, count, size, workers, **model
+):
+    groups, factor = (1, 1) if model["grouping"] == "none" else (2, 4)
+    torch.set_num_threads(workers)
+    network = lived_in(small_model(groups=groups, condense_factor=factor, **model), stage).double()
+    draws = torch.Generator().manual_seed(count)
+    batch = torch.randn(count, 3, *size, dtype=torch.float64, generator=draws)
+    assert_same(planned(condense(network, fold), choice), network, batch)
+
+
+def test_many_channels_and_large_images_are_worked_through_in_pieces():
+    torch.set_num_threads(2)
+    network = lived_in(small_model(stages=(2,), growth=(96,), groups=4, image_size=128, stem_stride=1)).double()
+    assert_same(planned(condense(network)), network, images(1, 128))
+
+
+def test_float32_and_repetition():
+    torch.set_num_threads(2)
+    network = lived_in(small_model())
+    small = planned(condense(network))
+    batch = images(3, dtype=torch.float32)
+    assert_same(small, network, batch, tolerance=1e-5)
+    assert small(batch).equal(small(batch))
+
+
+def test_what_is_not_a_number_stays_one():
+    small = planned(condense(lived_in(small_model()).double()))
+    batch = images(2)
+    batch[1] = float("nan")
+    found = small(batch)
+    assert found[0].isfinite().all()
+    assert found[1].isnan().all()
+
+
+def test_training_gradients_and_hooks_are_left_to_the_reference():
+    network = condense(lived_in(small_model()))
+    network.execution = "fast"
+    block = next(iter(condensed_blocks(network).values()))
+    x = torch.randn(2, 8, 8, 8)
+    assert inference_block.program(block, block.choices, x) is None, "its weights take gradients"
+    with torch.no_grad():
+        assert inference_block.program(block, block.choices, x) is not None
+        assert inference_block.program(block, block.choices, x.half()) is None
+        handle = block[0].conv1.register_forward_hook(lambda *_: None)
+        assert inference_block.program(block, block.choices, x) is None
+        handle.remove()
+        block.train()
+        assert inference_block.program(block, block.choices, x) is None
+
+
+def test_changed_weights_are_seen():
+    network = lived_in(small_model()).double()
+    small = planned(condense(network))
+    batch = images()
+    before = small(batch)
+    for module in small.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.mul_(1.1)
+    changed = copy.deepcopy(small)
+    changed.execution = "reference"
+    assert not small(batch).equal(before)
+    assert_same(small, changed, batch)
+
+
+def test_a_plan_measures_every_layer_and_its_network_runs_by_the_best(tmp_path):
+    network = lived_in(small_model()).double()
+    small = condense(network)
+    plan = make_plan(small, images(), repeats=1)
+    assert [layer.name for layer in plan.layers] == [
+        f"blocks.block{block}.{place}" for block, layers in ((1, 1), (2, 2), (3, 1)) for place in range(layers)
+    ]
+    assert all(set(layer.milliseconds) == set(CHOICES) for layer in plan.layers)
+    assert [layer.chosen for layer in plan.layers] == [
+        choice for block in condensed_blocks(small).values() for choice in block.choices
+    ]
+    assert small.execution == plan.execution
+    assert Plan.from_dict(plan.to_dict()) == plan
+    text = str(plan)
+    assert all(layer.name in text for layer in plan.layers)
+    assert f"it runs by '{plan.execution}'" in text
+    if plan.execution == "fast":
+        assert_same(small, network, images(3))
+
+
+def test_a_slower_whole_is_left_to_torch():
+    small = condense(lived_in(small_model()))
+    plan = make_plan(small, images(dtype=torch.float32), repeats=1)
+    slower = dataclasses.replace(plan, network={"fast": 2.0, "reference": 1.0})
+    assert slower.apply(small).execution == "reference"
+    assert dataclasses.replace(plan, network={"fast": 1.0, "reference": 2.0}).apply(small).execution == "fast"
+
+
+def test_plans_of_other_networks_and_unfit_inputs_are_refused():
+    small = condense(lived_in(small_model()))
+    plan = make_plan(small, images(dtype=torch.float32), repeats=1)
+    with pytest.raises(ValueError, match=r"block3\.0 \(4\), but the network has .* \(3\)"):
+        plan.apply(condense(lived_in(small_model(stages=(1, 1, 1)))))
+    with pytest.raises(ValueError, match="not condensed"):
+        make_plan(lived_in(small_model()), images())
+    with pytest.raises(ValueError, match="float16"):
+        make_plan(small, images().half())
+
+
+def test_without_kernels_a_plan_says_so_and_the_network_still_runs(monkeypatch):
+    monkeypatch.setattr(training_block, "kernels", None)
+    network = lived_in(small_model())
+    small = condense(network)
+    plan = make_plan(small, images(dtype=torch.float32), repeats=1)
+    assert "need numba" in str(plan)
+    assert small.execution == "reference"
+    batch = images(dtype=torch.float32)
+    assert torch.allclose(small(batch), network(batch), atol=1e-4)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 3])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"connectivity": "block"},
+        {"grouping": "none", "groups": 1, "condense_factor": 1},
+        {"classifier_pruning": True},
+    ],
+)
+def test_a_condensed_network_and_its_plan_are_saved_and_loaded(tmp_path, stage, settings):
+    small = condense(lived_in(small_model(**settings), stage))
+    batch = images(dtype=torch.float32)
+    plan = make_plan(small, batch, repeats=1)
+    save_condensed(small, tmp_path / "small.safetensors", plan)
+    again, found = load_condensed(tmp_path / "small.safetensors")
+    assert found == plan
+    assert found.is_of_here
+    assert again.execution == small.execution
+    assert again(batch).equal(small(batch))
+    save_condensed(
+        condense(lived_in(small_model(**settings), stage), fold=False), tmp_path / "plain.safetensors"
+    )
+    again, found = load_condensed(tmp_path / "plain.safetensors")
+    assert found is None
+    assert torch.allclose(again(batch), small(batch), atol=1e-4)
+
+
+def test_other_files_are_refused_by_name(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match=r"x\.safetensors: is not a condensed network"):
+        load_condensed(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"x\.safetensors"):
+        load_condensed(path)
+    small = condense(lived_in(small_model()))
+    save_condensed(small, path)
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        notes = file.metadata()
+    save_file({"classifier.bias": torch.zeros(3)}, path, notes)
+    with pytest.raises(ValueError, match=r"x\.safetensors"):
+        load_condensed(path)
+
+
+def test_exports_do_not_hold_the_plan(tmp_path):
+    network = lived_in(small_model())
+    small = planned(condense(network))
+    batch = images(dtype=torch.float32)
+    with torch.no_grad():
+        written = export_file(small, tmp_path / "small.pt2", batch, network(batch))
+    assert written.holds
+
+
+def test_all_threads_work_at_the_same_time_and_errors_come_out():
+    torch.set_num_threads(3)
+    for run in (threads._in_pool, threads._in_team) if threads._parallel() else (threads._in_pool,):
+        barrier, seen = threading.Barrier(3, timeout=20), []
+
+        def task(thread: int, barrier=barrier, seen=seen) -> None:
+            barrier.wait()
+            seen.append(thread)
+
+        run(task, 3)
+        assert sorted(seen) == [0, 1, 2]
+
+        def fault(thread: int) -> None:
+            raise KeyError(thread)
+
+        with pytest.raises(KeyError):
+            run(fault, 3)

@@ -1,0 +1,26 @@
+"""Networks as training leaves them, without training."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from condense_core import CondenseNet
+from condense_core.condensation import learned_layers, prune
+from condense_core.stages import layer_stage
+
+
+def lived_in(config, stage: int | None = None, seed: int = 0) -> CondenseNet:
+    """A network with batch statistics as training leaves them, pruned to `stage` (default: the last)."""
+    draws = torch.Generator().manual_seed(seed)
+    model = CondenseNet(config, seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.5, generator=draws)
+            module.running_var.uniform_(0.5, 2, generator=draws)
+            module.weight.data.normal_(1, 0.3, generator=draws)
+            module.bias.data.normal_(0, 0.3, generator=draws)
+    last = config.last_stage
+    for layer in learned_layers(model).values():
+        prune(layer, layer_stage(last if stage is None else min(stage, last), last, layer.condense_factor))
+    return model
