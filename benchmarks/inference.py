@@ -1,10 +1,10 @@
-"""Condensed networks on the CPU beside the official converted network and the runtimes of the dense one.
+"""Time condensed networks on the CPU, the official converted network, and the dense one in every runtime.
 
     python benchmarks/inference.py --official DIR --preset condensenet-86 --batch 1,8,64
 
-The masks are learned: the network is trained through all stages, on scikit-learn's digits enlarged to its image
-size. The official network gets the same weights and masks, and is converted by the official code. All take
-turns; times are medians, for one image.
+The masks are learned: the network is trained through all stages on scikit-learn's digits, enlarged to its
+image size. The official network gets the same weights and masks, and the official code converts it. All of
+them take turns; times are medians per image.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from outcome import keep
 from parity import official_network
+from save_result import save_result
 from torch import nn
 
 from analysis.studies.options import CommaList
@@ -38,7 +38,7 @@ WITH_WEIGHTS = nn.Conv2d | nn.BatchNorm2d | nn.Linear | MaskedConv1x1
 
 
 def trained(preset: str, steps: int, batch: int) -> CondenseNet:
-    """The network of a preset after some steps through all its stages."""
+    """Train the network of a preset for some steps through all its stages."""
     config = dataclasses.replace(PRESETS[preset], num_classes=10, classifier_pruning=False)
     data = load(DataConfig("digits"))
 
@@ -59,7 +59,7 @@ def trained(preset: str, steps: int, batch: int) -> CondenseNet:
 
 
 def official_converted(model: CondenseNet, folder: Path) -> nn.Module:
-    """The official network with the weights and masks of `model`, converted by the official code."""
+    """Give the official network the weights and masks of `model`, and convert it by the official code."""
     official = official_network(folder, model.config, repaired=False).float().eval()
     pairs = [[m for m in network.modules() if isinstance(m, WITH_WEIGHTS)] for network in (official, model)]
     for theirs, ours in zip(*pairs, strict=True):
@@ -81,11 +81,11 @@ def official_converted(model: CondenseNet, folder: Path) -> nn.Module:
 @click.option("--official", "folder", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="condensenet-86")
 @click.option("--batch", "batches", type=CommaList(int), default="1,8,64")
-@click.option("--steps", default=200, help="of training, through all stages")
+@click.option("--steps", default=200, help="training steps, through all stages")
 @click.option("--training-batch", default=8)
 @click.option("--threads", default=2)
 @click.option("--repeats", type=click.IntRange(6), default=9)
-@click.option("--compiled", is_flag=True, help="with torch.compile, which takes minutes to compile")
+@click.option("--compiled", is_flag=True, help="include torch.compile, which takes minutes to compile")
 def inference(
     folder: Path,
     preset: str,
@@ -96,7 +96,7 @@ def inference(
     repeats: int,
     compiled: bool,
 ) -> None:
-    """Measure, print a table, keep the result."""
+    """Measure, print a table and save the result."""
     torch.set_num_threads(threads)
     model = trained(preset, steps, training_batch)
     model.execution = "reference"
@@ -105,12 +105,12 @@ def inference(
     names = [name for name in DENSE if EXECUTIONS[name].is_there and (compiled or name != "torch.compile")]
     rows = []
     for batch in batches:
-        with tempfile.TemporaryDirectory() as place:
+        with tempfile.TemporaryDirectory() as exports:
             calls, memory = {}, {}
             for name in [*names, "condensed torch", OURS]:
-                prepare(EXECUTIONS[name], what, Path(place))
+                prepare(EXECUTIONS[name], what, Path(exports))
                 calls[name], memory[name] = memory_of(
-                    partial(build, EXECUTIONS[name], what, batch, Path(place))
+                    partial(build, EXECUTIONS[name], what, batch, Path(exports))
                 )
             images = torch.randn(batch, 3, what.image_size, what.image_size)
 
@@ -132,9 +132,9 @@ def inference(
             }
             row |= {"against_ours": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high}
             rows.append(row | {"peak_memory": memory.get(name)})
-            click.echo(f"batch {batch:<4}{name:<24}{spent.median:9.2f} ms an image{ratio.median:8.2f} x ours")
+            click.echo(f"batch {batch:<4}{name:<24}{spent.median:9.2f} ms per image{ratio.median:8.2f} x ours")
         fastest = min(names, key=lambda name: float(np.median(times[name])))
-        click.echo(f"batch {batch}: fastest of the dense: {fastest}")
+        click.echo(f"batch {batch}: fastest dense runtime: {fastest}")
     plans = [
         make_plan(condense(model), torch.randn(batch, 3, what.image_size, what.image_size)) for batch in batches
     ]
@@ -144,7 +144,7 @@ def inference(
         for layer in plan.layers
     ]
     slowest = min(row["dense"] / row[row["chosen"]] for row in layers)
-    click.echo(f"layers: our dense execution takes at least {slowest:.2f} x the chosen one")
+    click.echo(f"layers: our dense execution takes at least {slowest:.2f} x as long as the chosen one")
     settings = {"preset": preset, "steps": steps, "training_batch": training_batch, "threads": threads}
     settings |= {
         "repeats": repeats,
@@ -152,7 +152,7 @@ def inference(
         "dense_macs": what.dense_macs,
         "peak_gflops": gemm_gflops(),
     }
-    keep(f"inference-{preset}", {folder: "DIR"}, settings=settings, rows=rows, layers=layers)
+    save_result(f"inference-{preset}", {folder: "DIR"}, settings=settings, rows=rows, layers=layers)
 
 
 if __name__ == "__main__":

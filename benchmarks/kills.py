@@ -1,10 +1,11 @@
-"""Kill a study again and again, and see that its store ends as that of an undisturbed one.
+"""Kill a study again and again, and check that its store ends like that of an undisturbed study.
 
 python benchmarks/soak.py kills [--kills 200]
 
-12 runs train in a process that is killed after a random time or in the middle of a random write; between two
-kills files are damaged as crashes and bad disks do it. Every tenth kill hits `python -m analysis.ablate` with
-its worker processes. At the end the runs go on to their end, and every file must equal the undisturbed store's.
+12 runs train in a process that is killed after a random time or in the middle of a random write. Between two
+kills files are damaged as crashes and bad disks damage them. Every tenth kill hits `python -m analysis.ablate`
+with its worker processes. Then all runs are resumed and finish, and every file must equal that of the
+undisturbed store.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import click
 import torch
-from outcome import keep
+from save_result import save_result
 
 from analysis.engines import single_run
 from analysis.engines.single_run import execute
@@ -52,7 +53,7 @@ DATA = Path("data")
 
 
 def train(study: Study, store: RunStore, order: random.Random) -> None:
-    """Train the study's runs in this process, in some order."""
+    """Train the study's runs in this process, in a random order."""
     single_run.CHECKPOINT_SECONDS = 0.05
     torch.set_num_threads(1)
     configs = [config for _, config in study.run_configs()]
@@ -60,8 +61,8 @@ def train(study: Study, store: RunStore, order: random.Random) -> None:
         execute(config, store, DATA)
 
 
-def forked(work: Callable[[], None]) -> int:
-    """The process number of a child that does `work`."""
+def fork(work: Callable[[], None]) -> int:
+    """Do `work` in a child process; return its id."""
     if child := os.fork():
         return child
     try:
@@ -72,7 +73,7 @@ def forked(work: Callable[[], None]) -> int:
 
 
 def kill_after(child: int, seconds: float) -> bool:
-    """Kill a child after some seconds, if it still lives; whether it was killed, by us or by itself."""
+    """Kill a child process after some seconds unless it has ended; return whether a signal ended it."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -84,12 +85,12 @@ def kill_after(child: int, seconds: float) -> bool:
 
 
 def kill_command(study: Study, store: RunStore, seconds: float) -> bool:
-    """Kill `python -m analysis.ablate` and all its workers some seconds after they begin to train."""
-    asked = shlex.split(command(study.config))[1:]
+    """Kill `python -m analysis.ablate` and all its workers some seconds after they start to train."""
+    arguments = shlex.split(command(study.config))[1:]
     with tempfile.TemporaryDirectory() as reports:
-        places = ["--jobs", "2", "--runs", str(store.root), "--reports", reports, "--data-dir", str(DATA)]
+        folders = ["--jobs", "2", "--runs", str(store.root), "--reports", reports, "--data-dir", str(DATA)]
         process = subprocess.Popen(
-            [sys.executable, *asked, *places],
+            [sys.executable, *arguments, *folders],
             start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -108,7 +109,7 @@ def _held(store: RunStore) -> bool:
 
 
 def disturb(study: Study, store: RunStore, draws: random.Random, number: int) -> str:
-    """One fault: what was done, or '' where nothing was there to disturb."""
+    """Cause one fault; return its name, or '' if there was nothing to disturb."""
     if number % 10 == 9:
         return "killed command" if kill_command(study, store, draws.uniform(0, 2)) else ""
     if number % 3 == 0:
@@ -117,13 +118,13 @@ def disturb(study: Study, store: RunStore, draws: random.Random, number: int) ->
             with Files(store.root, draws.randrange(1, 200), kill).watched():
                 train(study, store, draws)
 
-        return "killed in a write" if kill_after(forked(in_a_write), 3) else ""
-    child = forked(lambda: train(study, store, draws))
+        return "killed in a write" if kill_after(fork(in_a_write), 3) else ""
+    child = fork(lambda: train(study, store, draws))
     return "killed at a moment" if kill_after(child, draws.uniform(0.02, 0.6)) else ""
 
 
 def damage(store: RunStore, draws: random.Random) -> str:
-    """What a crash or a bad disk may leave, in one run that is not finished: what was done."""
+    """Damage an unfinished run as a crash or a bad disk may; return the kind, or '' if nothing was damaged."""
     left = [run for run in store.runs() if run.status["state"] not in FINISHED]
     if not left:
         return ""
@@ -138,7 +139,7 @@ def damage(store: RunStore, draws: random.Random) -> str:
             with Files(store.root, draws.randrange(1, 60), full(), lasts=True).watched():
                 execute(run.config, store, DATA)
 
-        os.waitpid(forked(fill), 0)
+        os.waitpid(fork(fill), 0)
     elif (found := run.checkpoints()) and len(found) > 1:
         content = bytearray(found[0].path.read_bytes())
         if kind == "cut checkpoint":
@@ -155,7 +156,7 @@ def damage(store: RunStore, draws: random.Random) -> str:
 @click.option("--kills", "wanted", default=200, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True)
 def kills(wanted: int, seed: int) -> None:
-    """Kill a study of 12 runs, and compare its store with that of an undisturbed one."""
+    """Kill a study of 12 runs, and compare its store with that of an undisturbed study."""
     draws, study = random.Random(seed), Study.named("ablation", device="cpu", **SETTINGS)
     configs = [config for _, config in study.run_configs()]
     with tempfile.TemporaryDirectory() as folder:
@@ -190,6 +191,6 @@ def kills(wanted: int, seed: int) -> None:
         }
     for name, value in record.items():
         click.echo(f"{name}: {value}")
-    keep("kills", **record)
+    save_result("kills", **record)
     if differing or survived < wanted:
         raise SystemExit(1)

@@ -1,10 +1,10 @@
-"""Training parity: the official network and ours from the same weights, on the same batches, in float64.
+"""Training parity: train the official network and ours from the same weights, on the same batches, in float64.
 
     python benchmarks/parity.py --official DIR --groups 4 --condense-factor 4
 
-Both go through a whole schedule, all stages. Losses, live weights, batch statistics and masks are compared at
-every step; the constant 1e-3 that the official lasso adds for each dropped connection is subtracted. With
---repaired the official lasso ends by the condense factor, so that what is left is everything else.
+Both go through a whole schedule with all stages. Losses, live weights, batch statistics and masks are compared
+at every step; the constant 1e-3 that the official lasso adds for each dropped connection is subtracted. With
+--repaired the official lasso ends by the condense factor, so that only other differences remain.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class DoubleImages(DecodedImages):
     """Images in float64."""
 
     def training_batches(self, *arguments: Any) -> Iterator[Batch]:
-        """Augmented batches."""
+        """Yield augmented batches."""
         return ((images.double(), labels) for images, labels in super().training_batches(*arguments))
 
     def evaluation_batches(self) -> Iterator[Batch]:
-        """All images in order."""
+        """Yield all images in order."""
         return ((images.double(), labels) for images, labels in super().evaluation_batches())
 
 
 def digits(count: int) -> Dataset:
-    """scikit-learn's digits, enlarged to 32 pixels: `count` to train on, a few to evaluate on."""
+    """Load scikit-learn's digits, enlarged to 32 pixels: `count` to train on, a few to evaluate on."""
 
     def enlarge(split: Any, first: int) -> DoubleImages:
         pixels = F.interpolate(split.images[:first].float(), IMAGE_SIZE).to(torch.uint8)
@@ -59,7 +59,7 @@ def digits(count: int) -> Dataset:
 
 
 def official_network(folder: Path, model: ModelConfig, repaired: bool) -> nn.Module:
-    """The official network of a configuration, freshly initialised, in float64."""
+    """Return the official network of a configuration, freshly initialised, in float64."""
     sys.path.insert(0, str(folder))
     layers, models = importlib.import_module("layers"), importlib.import_module("models")
     layers.LearnedGroupConv.global_progress = 0.0
@@ -84,7 +84,7 @@ def official_network(folder: Path, model: ModelConfig, repaired: bool) -> nn.Mod
 
 
 def _repaired(layer: Any, shipped: Any) -> Any:
-    """The official lasso, ended by the condense factor instead of the groups."""
+    """Return the official lasso, ended by the condense factor instead of the groups."""
     if layer._reach_stage(layer.condense_factor - 1):
         return 0
     groups, layer._reach_stage = layer._reach_stage, lambda stage: False
@@ -95,7 +95,7 @@ def _repaired(layer: Any, shipped: Any) -> Any:
 
 
 def same_start(official: nn.Module, config: RunConfig, dataset: Dataset) -> Trainer:
-    """Our trainer with the official network's weights, through its checkpoint."""
+    """Return our trainer with the official network's weights, loaded through its checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "start.pth.tar"
         torch.save({"state_dict": official.state_dict()}, path)
@@ -107,7 +107,7 @@ def same_start(official: nn.Module, config: RunConfig, dataset: Dataset) -> Trai
 
 
 def official_step(official: nn.Module, optimizer: Any, batch: Batch, trainer: Trainer) -> Tensor:
-    """A step as main.py takes it; its loss without the constant for dropped connections."""
+    """Make a step as main.py does; return its loss without the constant for dropped connections."""
     for group in optimizer.param_groups:
         group["lr"] = trainer.learning_rate
     images, labels = batch
@@ -128,7 +128,7 @@ def official_step(official: nn.Module, optimizer: Any, batch: Batch, trainer: Tr
 
 @torch.no_grad()
 def largest_difference(official: nn.Module, trainer: Trainer) -> float:
-    """Largest max |Δ| / max |reference| over all live weights, other parameters and batch statistics."""
+    """Return the largest max |Δ| / max |reference| of live weights, other parameters and batch statistics."""
     theirs = official.state_dict()
     worst = 0.0
     for name, part in official_parts(trainer.model).items():
@@ -144,14 +144,14 @@ def largest_difference(official: nn.Module, trainer: Trainer) -> float:
 
 
 def same_masks(official: nn.Module, trainer: Trainer) -> bool:
-    """Whether every layer has lost the same connections."""
+    """Return whether every layer has lost the same connections."""
     theirs = [module._mask for module in official.modules() if hasattr(module, "_mask")]
     ours = [live_weights(layer) for layer in masked_layers(trainer.model).values()]
     return all(own.equal(mask.bool()) for own, mask in zip(ours, theirs, strict=True))
 
 
 def compare(folder: Path, config: RunConfig, repaired: bool) -> dict[str, Any]:
-    """Train both; a row a stage, and where they first part."""
+    """Train both; return one row per stage and the first step at which they differ."""
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(config.seed)
     dataset = digits(8 * config.recipe.batch_size)
@@ -166,7 +166,7 @@ def compare(folder: Path, config: RunConfig, repaired: bool) -> dict[str, Any]:
         nesterov=True,
     )
     rows: list[dict[str, Any]] = []
-    parted: dict[str, Any] | None = None
+    first_difference: dict[str, Any] | None = None
     for epoch in range(recipe.epochs):
         for batch in dataset.training_batches(config.seed, epoch, recipe.batch_size):
             list(trainer.enter_stages())
@@ -180,9 +180,9 @@ def compare(folder: Path, config: RunConfig, repaired: bool) -> dict[str, Any]:
                 "same_masks": same_masks(official, trainer),
             }
             rows.append(row)
-            if parted is None and (max(row["loss"], row["weights"]) > SAME or not row["same_masks"]):
-                parted = row
-    return {"first_difference": parted, "steps": len(rows), "stages": _by_stage(rows)}
+            if first_difference is None and (max(row["loss"], row["weights"]) > SAME or not row["same_masks"]):
+                first_difference = row
+    return {"first_difference": first_difference, "steps": len(rows), "stages": _by_stage(rows)}
 
 
 def _by_stage(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -209,7 +209,7 @@ def _by_stage(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @click.option("--connectivity", type=click.Choice(["full", "block"]), default="full", show_default=True)
 @click.option("--groups", type=int, default=4, show_default=True)
 @click.option("--condense-factor", type=int, default=4, show_default=True)
-@click.option("--steps", type=int, default=96, show_default=True, help="in whole epochs of 8 steps")
+@click.option("--steps", type=int, default=96, show_default=True, help="rounded to whole epochs of 8 steps")
 @click.option("--batch-size", type=int, default=16, show_default=True)
 @click.option("--learning-rate", type=float, default=0.1, show_default=True)
 @click.option("--group-lasso", type=float, default=1e-4, show_default=True)
@@ -229,7 +229,7 @@ def parity(
     repaired: bool,
     as_json: bool,
 ) -> None:
-    """Train the official network and ours side by side and say where they part."""
+    """Train the official network and ours side by side, and report the first difference."""
     try:
         model = ModelConfig(
             stages,
@@ -259,10 +259,10 @@ def parity(
         masks = "same" if row["same_masks"] else "differ"
         click.echo(f"{row['stage']:>5} {row['steps']:>5} {row['loss']:>9.1e} {row['weights']:>9.1e}  {masks}")
     first, total = result["first_difference"], result["steps"]
-    parted = (
+    message = (
         first and f"First difference above {SAME:g}: step {first['step']} of {total}, stage {first['stage']}."
     )
-    click.echo(parted or f"Equal to {SAME:g} throughout, {total} steps.")
+    click.echo(message or f"Equal to {SAME:g} throughout, {total} steps.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What holds for hours: a study that is killed again and again, inputs of all kinds by the ten thousand.
+"""Long checks: a study that is killed again and again, and ten thousand damaged inputs of every kind.
 
-python benchmarks/soak.py kills --kills 200      # exit status 1 where a run differs from an undisturbed one
-python benchmarks/soak.py fuzz --inputs 10000    # exit status 1 where anything is found
+python benchmarks/soak.py kills --kills 200      # exit status 1 if a run differs from an undisturbed one
+python benchmarks/soak.py fuzz --inputs 10000    # exit status 1 if anything is found
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import Any
 
 import click
 from kills import kills
-from outcome import keep
+from save_result import save_result
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 
 @click.group()
 def soak() -> None:
-    """Run one of the long checks, print what it found, keep the result."""
+    """Run one of the long checks, print its findings and save the result."""
 
 
 soak.add_command(kills)
 
 
 @soak.command()
-@click.option("--inputs", type=click.IntRange(1), default=10_000, show_default=True, help="of each target")
+@click.option("--inputs", type=click.IntRange(1), default=10_000, show_default=True, help="for each target")
 @click.option("--first", type=int, default=0, show_default=True, help="seed of the first input")
-@click.option("--target", "targets", multiple=True, help="one of those that read files  (default: all)")
-@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout; nothing is kept")
+@click.option("--target", "targets", multiple=True, help="a reader to test; may be given again  (default: all)")
+@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout; save nothing")
 def fuzz(inputs: int, first: int, targets: tuple[str, ...], as_json: bool) -> int:
-    """Damaged and hostile files: no traceback, no hang, nothing written, memory within bounds."""
+    """Read damaged and hostile files: no traceback, no hang, nothing written, memory within bounds."""
     from helpers.fuzzing import TARGETS, fuzz as read_all
 
     rows: list[dict[str, Any]] = []
@@ -52,7 +52,7 @@ def fuzz(inputs: int, first: int, targets: tuple[str, ...], as_json: bool) -> in
     if as_json:
         click.echo(json.dumps({"inputs": inputs, "errors": errors, "rows": rows}, indent=1))
     else:
-        keep("fuzz", first=first, rows=rows)
+        save_result("fuzz", first=first, rows=rows)
     return 1 if errors else 0
 
 

@@ -1,10 +1,10 @@
-"""A run store with a thousand runs: how long listings and the report take, and how much memory.
+"""Measure time and memory of listings and the report in a run store with a thousand runs.
 
     python benchmarks/store.py [--runs runs --study ablation-digits --seeds 48]
 
-Takes a study that is there (`make ablate` trains it) and copies its runs to more seeds, under new names and
-with redrawn errors, so that statistics have something to do. Weights and checkpoints stay behind: nothing
-here reads them. Every command has its own process; peak memory is the system's account of it.
+The runs of an existing study (`make ablate` trains it) are copied to more seeds, under new names and with
+redrawn errors, so that statistics have something to do. Weights and checkpoints are not copied, because
+nothing here reads them. Every command has its own process; its peak memory is the one that the system reports.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from outcome import keep
+from save_result import save_result
 
 from analysis.studies import command, study_config
 from condense_core.files import write_json
@@ -35,7 +35,7 @@ SPREAD = 0.4  # standard deviation of the redrawn errors, percentage points
 
 
 def make_store(source: RunStore, study: str, seeds: int, root: Path) -> RunStore:
-    """A store whose study has `seeds` seeds of every variant, copied from the runs that `source` has of it."""
+    """Copy the runs of a study in `source` until every variant has `seeds` seeds; return the new store."""
     store, record = RunStore(root), source.read_study(study)
     store.create()
     config = study_config(**record["settings"] | {"seeds": seeds})
@@ -47,7 +47,7 @@ def make_store(source: RunStore, study: str, seeds: int, root: Path) -> RunStore
 
 
 def _copy(run: Run, seed: int, store: RunStore) -> str:
-    """Copy a run to another seed, with errors of its own; returns its name."""
+    """Copy a run to another seed, with redrawn errors; return its name."""
     config = replace(run.config, seed=seed)
     folder, draws = store.run(config).folder, random.Random(config.hash)
     shutil.copytree(run.folder, folder, ignore=COPIED)
@@ -66,15 +66,15 @@ def _redrawn(row: dict[str, Any], draws: random.Random) -> dict[str, Any]:
 
 
 def measure(arguments: list[str], repeats: int) -> dict[str, Any]:
-    """Seconds (median) and peak memory in bytes of Python with these arguments."""
+    """Return median seconds and peak memory in bytes of Python with these arguments."""
     seconds, peaks = [], []
     for _ in range(repeats):
-        began = time.perf_counter()
+        start = time.perf_counter()
         process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
         peaks.append(1024 * usage.ru_maxrss)
-        process.returncode = os.waitstatus_to_exitcode(status)  # waited for here, which Popen cannot know
+        process.returncode = os.waitstatus_to_exitcode(status)  # Popen does not know that wait4 has waited
         if process.returncode:
             raise click.ClickException(f"{' '.join(arguments)}: exit status {process.returncode}")
     return {
@@ -90,16 +90,16 @@ def measure(arguments: list[str], repeats: int) -> dict[str, Any]:
 @click.option("--seeds", type=click.IntRange(1), default=48, show_default=True, help="of every variant")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="of every measurement")
 def store(runs: Path, study: str, seeds: int, repeats: int) -> None:
-    """Make a large store, measure its listings and its report, print a table, keep the result."""
+    """Make a large store, measure its listings and its report, print a table and save the result."""
     with tempfile.TemporaryDirectory() as folder:
         large = make_store(RunStore(runs), study, seeds, Path(folder) / "runs")
         count, reports = len(large.runs()), Path(folder) / "reports"
         settings = study_config(**large.read_study(study)["settings"])
-        asked = command(settings).split()[1:]
+        arguments = command(settings).split()[1:]
         frames = "from analysis import frames; frames"
         commands = {
-            "ablate --dry-run": [*asked, "--dry-run", "--runs", str(large.root)],
-            "ablate --dry-run --json": [*asked, "--dry-run", "--json", "--runs", str(large.root)],
+            "ablate --dry-run": [*arguments, "--dry-run", "--runs", str(large.root)],
+            "ablate --dry-run --json": [*arguments, "--dry-run", "--json", "--runs", str(large.root)],
             "frames.runs": ["-c", f"{frames}.runs({str(large.root)!r})"],
             "frames.study_runs": ["-c", f"{frames}.study_runs({str(large.root)!r}, {study!r})"],
             "report": ["-m", "analysis.report", study, "--runs", str(large.root), "--reports", str(reports)],
@@ -111,7 +111,7 @@ def store(runs: Path, study: str, seeds: int, repeats: int) -> None:
             click.echo(f"{name:<26}{row['seconds']:8.2f} s{row['peak_memory'] / 1e6:8.0f} MB")
         page = (reports / study / "index.html").stat().st_size
     click.echo(f"{count} runs; the report has {page / 1e6:.2f} MB")
-    keep("store", {runs: "runs"}, runs=count, report_bytes=page, rows=rows)
+    save_result("store", {runs: "runs"}, runs=count, report_bytes=page, rows=rows)
 
 
 if __name__ == "__main__":

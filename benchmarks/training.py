@@ -1,10 +1,10 @@
-"""A training step on the CPU: the official code, our reference and our fast execution in turn.
+"""Time a training step on the CPU: the official code, our reference and our fast execution in turn.
 
     python benchmarks/training.py --official DIR [--preset condensenet-86 --batch 64 --threads 2 --repeats 5]
 
-A step is forward pass, loss with group lasso, backward pass and Nesterov SGD, on noise, in stage 0
-and in the last stage. All sides take turns; times are medians after a warm-up. Peak memory is that of a process
-that makes three steps and nothing else (Linux).
+A step is forward pass, loss with group lasso, backward pass and Nesterov SGD, on noise, in stage 0 and in the
+last stage. All sides take turns; times are medians after a warm-up. Peak memory is that of a process that
+makes three steps and nothing else (Linux).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 import click
 import torch
 import torch.nn.functional as F
-from outcome import keep
 from parity import official_network
+from save_result import save_result
 from torch import Tensor, nn
 
 from condense_core import PRESETS, CondenseNet, ModelConfig
@@ -30,17 +30,17 @@ from condense_core.condensation import group_lasso, learned_layers, prune
 LASSO = 1e-5
 SIDES = ("official", "official, channels_last", "reference", "fast")
 
-Step = Callable[[], Tensor]  # of training; gives the loss
+Step = Callable[[], Tensor]  # make a training step and return its loss
 
 
 def noise(config: ModelConfig, batch: int) -> tuple[Tensor, Tensor]:
-    """Images and labels of a batch: (N, 3, H, W) and (N,)."""
+    """Return images and labels of a batch: (N, 3, H, W) and (N,)."""
     size, draws = config.image_size, torch.Generator().manual_seed(0)
     return torch.randn(batch, 3, size, size, generator=draws), torch.arange(batch) % config.num_classes
 
 
 def our_step(config: ModelConfig, execution: str, batch: int, last: bool) -> Step:
-    """A training step of ours on noise, in stage 0 or in the last one, in channels_last."""
+    """Return our training step on noise, in stage 0 or in the last one, in channels_last."""
     images, labels = noise(config, batch)
     images = images.to(memory_format=torch.channels_last)
     model = CondenseNet(config, seed=0).to(memory_format=torch.channels_last)
@@ -56,7 +56,7 @@ def our_step(config: ModelConfig, execution: str, batch: int, last: bool) -> Ste
 
 
 def official_step(config: ModelConfig, batch: int, last: bool, folder: Path, channels_last: bool) -> Step:
-    """The same of the official code, whose optimizer is not fused."""
+    """Return the same step of the official code, whose optimizer is not fused."""
     images, labels = noise(config, batch)
     model = official_network(folder, config, repaired=False)
     layers = [module for module in model.modules() if hasattr(module, "lasso_loss")]
@@ -76,7 +76,7 @@ def official_step(config: ModelConfig, batch: int, last: bool, folder: Path, cha
 
 
 def _step(model: nn.Module, loss_of: Step, fused: bool) -> Step:
-    """Loss, backward pass and the paper's optimizer."""
+    """Return a step: loss, backward pass and the paper's optimizer."""
     optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9, nesterov=True, weight_decay=1e-4, fused=fused)
 
     def step() -> Tensor:
@@ -90,7 +90,7 @@ def _step(model: nn.Module, loss_of: Step, fused: bool) -> Step:
 
 
 def step_of(side: str, preset: str, last: bool, batch: int, folder: Path) -> Step:
-    """A training step of one side."""
+    """Return the training step of one side."""
     config = PRESETS[preset]
     if side.startswith("official"):
         return official_step(config, batch, last, folder, side.endswith("channels_last"))
@@ -98,19 +98,19 @@ def step_of(side: str, preset: str, last: bool, batch: int, folder: Path) -> Ste
 
 
 def times_in_turn(steps: Mapping[str, Step], warm_up: int, repeats: int) -> dict[str, list[float]]:
-    """Seconds of every side's steps, the sides in turn."""
+    """Return the seconds of every side's steps, with the sides taking turns."""
     times: dict[str, list[float]] = {side: [] for side in steps}
     for repeat in range(warm_up + repeats):
         for side, step in steps.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             step()
             if repeat >= warm_up:
-                times[side].append(time.perf_counter() - began)
+                times[side].append(time.perf_counter() - start)
     return times
 
 
 def peak_memory(side: str, last: bool) -> int:
-    """Largest resident memory in bytes of a process of its own that makes three steps."""
+    """Return the largest resident memory in bytes of a new process that makes three steps."""
     command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", side, *(["--last"] if last else [])]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
@@ -144,7 +144,7 @@ def training(
     memory_of: str | None,
     last: bool,
 ) -> None:
-    """Measure the sides, print a table, keep the result."""
+    """Measure all sides, print a table and save the result."""
     torch.set_num_threads(threads)
     if memory_of:
         print_own_memory(step_of(memory_of, preset, last, batch, folder))
@@ -168,7 +168,7 @@ def training(
             stage = f"stage {row['stage']:<5}"
             click.echo(f"{stage}{side:<26}{median:8.3f} s{row['ratio']:8.3f}{memory:8.2f} GB")
     settings = {"preset": preset, "batch": batch, "threads": threads, "repeats": repeats}
-    keep(f"training-{preset}", {folder: "DIR"}, settings=settings, rows=rows)
+    save_result(f"training-{preset}", {folder: "DIR"}, settings=settings, rows=rows)
 
 
 if __name__ == "__main__":

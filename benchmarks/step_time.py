@@ -1,10 +1,10 @@
-"""How the time of a training step grows with MACs, batch, layers, groups and condense factor.
+"""Measure how the time of a training step grows with MACs, batch, layers, groups and condense factor.
 
-    python benchmarks/scaling.py [--threads 2 --repeats 3]
+    python benchmarks/step_time.py [--threads 2 --repeats 3]
 
-Each quantity is varied alone over about 30 times its least value, in both executions, which take turns. Seconds
-are medians; an exponent is the slope of a line through their logarithms, with its 95 % interval. Results and
-figure are kept in `results/`.
+Each quantity is varied alone, up to about 30 times its smallest value, in both executions, which take turns.
+Seconds are medians; an exponent is the slope of a line through their logarithms, with its 95 % interval.
+Results and figure are saved in `results/`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
-from outcome import RESULTS, keep
+from save_result import RESULTS, save_result
 from scipy import stats
 from training import our_step, times_in_turn
 
@@ -36,13 +36,13 @@ BASE = ModelConfig((4, 4, 4), (8, 16, 32))
 
 @dataclass(frozen=True)
 class Point:
-    """A network and a batch to time a step of, and where it stands on its quantity's axis."""
+    """A network and a batch to time a step of, and its value on the quantity's axis."""
 
     quantity: str
     value: float
     model: ModelConfig
     batch: int
-    last: bool  # measured in the last stage, where groups and condense factor tell, rather than in stage 0
+    last: bool  # measured in the last stage, in which groups and condense factor matter, not in stage 0
 
     @property
     def macs(self) -> int:
@@ -51,7 +51,7 @@ class Point:
 
 
 def points() -> Iterator[Point]:
-    """Everything that is measured, quantity by quantity."""
+    """Yield all points to measure, quantity by quantity."""
     for rate in (4, 8, 12, 16, 20, 24):
         model = replace(BASE, growth=growth_rates("exponential", rate, 3))
         yield Point("MACs of one image", cost_table(model, 0).macs, model, 32, False)
@@ -67,7 +67,7 @@ def points() -> Iterator[Point]:
 
 
 def measure(point: Point, warm_up: int, repeats: int) -> Iterator[dict[str, Any]]:
-    """A row an execution: the median time of a step."""
+    """Yield one row per execution with the median time of a step."""
     steps = {name: our_step(point.model, name, point.batch, point.last) for name in EXECUTIONS}
     for execution, seconds in times_in_turn(steps, warm_up, repeats).items():
         yield {
@@ -82,13 +82,13 @@ def measure(point: Point, warm_up: int, repeats: int) -> Iterator[dict[str, Any]
 
 
 def exponent(values: pd.Series, costs: pd.Series) -> tuple[float, float]:
-    """The slope of log cost against log value, and the arm of its interval."""
+    """Return the slope of log cost against log value, and the half-width of its interval."""
     fit = stats.linregress(np.log(values), np.log(costs))
     return fit.slope, float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 2)) * fit.stderr
 
 
 def exponents(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row a quantity and execution: how its time and its multiply-adds grow."""
+    """Return one row per quantity and execution: how time and multiply-adds grow."""
     found = []
     for (quantity, execution), part in rows.groupby(["quantity", "execution"], sort=False):
         slope, arm = exponent(part.value, part.seconds)
@@ -107,7 +107,7 @@ def exponents(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(rows: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
-    """A panel a quantity: seconds of a step in both executions, with the fitted lines and their exponents."""
+    """Draw one panel per quantity: seconds of a step in both executions, with fitted lines and exponents."""
     quantities = list(dict.fromkeys(rows.quantity))
     with style():
         figure = Figure(figsize=(10.5, 6.2))
@@ -130,8 +130,8 @@ def _panel(axes: Axes, rows: pd.DataFrame, slopes: pd.DataFrame) -> None:
         axes.plot(part.value, part.seconds, ls="none", ms=6, label=execution, **look)
         middle = np.exp(np.log(part.seconds).mean() - fit.exponent * np.log(part.value).mean())
         axes.plot(part.value, middle * part.value**fit.exponent, color=look["color"], lw=1.2)
-        _note(axes, line, f"{execution}: exponent {_two(fit.exponent)} ± {_two(fit.arm)}")
-    _note(axes, len(slopes), f"MACs of a step: exponent {_two(slopes.macs_exponent.iloc[0])}")
+        _note(axes, line, f"{execution}: exponent {_decimals(fit.exponent)} ± {_decimals(fit.arm)}")
+    _note(axes, len(slopes), f"MACs of a step: exponent {_decimals(slopes.macs_exponent.iloc[0])}")
     axes.xaxis.set_major_locator(LogLocator(subs=(1,) if rows.value.max() > 1e6 else (1, 3)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(COUNTS)
@@ -142,8 +142,8 @@ def _note(axes: Axes, line: int, text: str) -> None:
     axes.text(0.03, 1.2 - 0.075 * line, text, transform=axes.transAxes, color=TEXT, va="top", fontsize="small")
 
 
-def _two(value: float) -> str:
-    """A number with two places, as papers set it; no −0.00."""
+def _decimals(value: float) -> str:
+    """Format a number with two decimals and a real minus sign; no −0.00."""
     return f"{round(value, 2) + 0:.2f}".replace("-", "−")
 
 
@@ -151,8 +151,8 @@ def _two(value: float) -> str:
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--warm-up", type=click.IntRange(0), default=1, show_default=True)
-def scaling(threads: int, repeats: int, warm_up: int) -> None:
-    """Measure steps, print the exponents, keep results and figure."""
+def step_time(threads: int, repeats: int, warm_up: int) -> None:
+    """Measure steps, print the exponents, save results and figure."""
     torch.set_num_threads(threads)
     rows = []
     for point in points():
@@ -166,16 +166,16 @@ def scaling(threads: int, repeats: int, warm_up: int) -> None:
     click.echo("| quantity | from | to | execution | exponent of time | of MACs |\n|---|---|---|---|---|---|")
     for row in slopes.itertuples():
         ends = f"{row.low:,} | {row.high:,}"
-        fitted = f"{_two(row.exponent)} ± {_two(row.arm)} | {_two(row.macs_exponent)}"
+        fitted = f"{_decimals(row.exponent)} ± {_decimals(row.arm)} | {_decimals(row.macs_exponent)}"
         click.echo(f"| {row.quantity} | {ends} | {row.execution} | {fitted} |")
     settings = {"threads": threads, "repeats": repeats, "warm_up": warm_up}
-    keep("scaling", settings=settings, exponents=slopes.to_dict("records"), rows=rows)
+    save_result("step_time", settings=settings, exponents=slopes.to_dict("records"), rows=rows)
     figure = draw(frame, slopes)
     for suffix in ("png", "svg"):
         figure.savefig(
-            RESULTS / f"scaling.{suffix}", dpi=150, metadata={"Date": None} if suffix == "svg" else {}
+            RESULTS / f"step_time.{suffix}", dpi=150, metadata={"Date": None} if suffix == "svg" else {}
         )
 
 
 if __name__ == "__main__":
-    scaling()
+    step_time()

@@ -1,10 +1,10 @@
-"""What the parts of very large studies take: the figures under docs/scale.md.
+"""Measure the parts of very large studies: the figures behind docs/scale.md.
 
-    python benchmarks/scale.py [--runs runs --threads 2]
+    python benchmarks/large_studies.py [--runs runs --threads 2]
 
-Bytes, files and seconds of a run in a store that is there; a training step of CondenseNet-74 at 224 pixels and
-its memory, per image; reading and cropping a photograph of 500×375 on one core; listing 100,000 files; a
-checkpoint of CondenseNet-74.
+Measured are the bytes, files and seconds of a run in an existing store; time and memory per image of a
+training step of CondenseNet-74 at 224 pixels; reading and cropping a photograph of 500×375 on one core;
+listing 100,000 files; and writing a checkpoint of CondenseNet-74.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from outcome import keep
 from PIL import Image
+from save_result import save_result
 from training import our_step, print_own_memory, times_in_turn
 
 from condense_core import PRESETS, CondenseNet, DataConfig
@@ -30,11 +30,11 @@ from condense_core.data.folders import ImageFiles, list_folder
 from condense_core.store import RunStore, checkpoints
 
 PRESET = "condensenet-74-imagenet-g4"
-BATCHES = (4, 12)  # their difference is what an image takes
+BATCHES = (4, 12)  # their difference gives the memory per image
 
 
 def run_sizes(store: RunStore) -> dict[str, Any]:
-    """Means over the finished runs of a store."""
+    """Return means over the finished runs of a store."""
     done = [run for run in store.runs() if run.status["state"] == "done"]
     files = [[path for path in run.folder.rglob("*") if path.is_file()] for run in done]
     checkpoint_bytes = [
@@ -50,7 +50,7 @@ def run_sizes(store: RunStore) -> dict[str, Any]:
 
 
 def step_seconds(threads: int) -> dict[str, float]:
-    """Seconds of training an image, by execution and stage."""
+    """Return seconds of training per image, by execution and stage."""
     torch.set_num_threads(threads)
     found = {}
     for last in (False, True):
@@ -61,7 +61,7 @@ def step_seconds(threads: int) -> dict[str, float]:
 
 
 def step_memory() -> dict[str, float]:
-    """Bytes that a process takes at all, and those of every image of a batch, in the fast execution."""
+    """Return the bytes of the process itself and those per image of a batch, in the fast execution."""
     low, high = (
         int(subprocess.check_output([sys.executable, __file__, "--memory-of-batch", str(batch)]))
         for batch in BATCHES
@@ -71,12 +71,12 @@ def step_memory() -> dict[str, float]:
 
 
 def median_seconds(work: Callable[[], Any], repeats: int) -> float:
-    """Median over some repeats."""
+    """Return the median time of `work` over some repeats."""
     return statistics.median(times_in_turn({"work": work}, 0, repeats)["work"])
 
 
 def photographs(folder: Path, count: int) -> ImageFiles:
-    """JPEG files of 500×375 with some texture, about 100 kB each."""
+    """Write JPEG files of 500×375 with some texture, about 100 kB each."""
     draws = np.random.default_rng(0)
     for number in range(count):
         coarse = Image.fromarray(draws.integers(0, 256, (94, 125, 3), dtype=np.uint8))
@@ -85,7 +85,7 @@ def photographs(folder: Path, count: int) -> ImageFiles:
 
 
 def reading_seconds(folder: Path) -> dict[str, float]:
-    """Seconds of reading and cropping one photograph, and its bytes."""
+    """Return the seconds of reading and cropping one photograph, and its bytes."""
     files = photographs(folder, 64)
     reader = FileReader(files, 224)
     torch.set_num_threads(1)
@@ -94,7 +94,7 @@ def reading_seconds(folder: Path) -> dict[str, float]:
 
 
 def listing_seconds(folder: Path, count: int) -> float:
-    """Seconds of listing `count` files in 100 classes."""
+    """Return the seconds of listing `count` files in 100 classes."""
     for split, share in (("train", count - 1000), ("val", 1000)):
         for label in range(100):
             place = folder / split / f"{label:03}"
@@ -106,7 +106,7 @@ def listing_seconds(folder: Path, count: int) -> float:
 
 
 def checkpoint_costs(folder: Path) -> dict[str, float]:
-    """Seconds and bytes of writing weights and momentum."""
+    """Return the seconds and bytes of writing weights and momentum."""
     model = CondenseNet(PRESETS[PRESET])
     tensors = {f"model.{name}": tensor.detach() for name, tensor in model.state_dict().items()}
     tensors |= {f"momentum.{name}": torch.zeros_like(own.detach()) for name, own in model.named_parameters()}
@@ -118,24 +118,24 @@ def checkpoint_costs(folder: Path) -> dict[str, float]:
 @click.option("--runs", type=click.Path(exists=True, path_type=Path), default="runs", show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--memory-of-batch", type=int, hidden=True)
-def scale(runs: Path, threads: int, memory_of_batch: int | None) -> None:
-    """Measure, print, keep the result."""
+def large_studies(runs: Path, threads: int, memory_of_batch: int | None) -> None:
+    """Measure, print and save the result."""
     if memory_of_batch:
         print_own_memory(our_step(PRESETS[PRESET], "fast", memory_of_batch, False))
         return
     found: dict[str, Any] = {"run": run_sizes(RunStore(runs))}
     with tempfile.TemporaryDirectory() as folder:
-        places = [Path(folder) / name for name in ("photographs", "listed", "checkpoint")]
-        for place in places:
-            place.mkdir()
-        found["photograph"] = reading_seconds(places[0])
-        found["listing_100000_files_seconds"] = listing_seconds(places[1], 100_000)
-        found["checkpoint"] = checkpoint_costs(places[2])
+        folders = [Path(folder) / name for name in ("photographs", "listed", "checkpoint")]
+        for path in folders:
+            path.mkdir()
+        found["photograph"] = reading_seconds(folders[0])
+        found["listing_100000_files_seconds"] = listing_seconds(folders[1], 100_000)
+        found["checkpoint"] = checkpoint_costs(folders[2])
     found["step_seconds_an_image"], found["step_bytes"] = step_seconds(threads), step_memory()
     for name, value in found.items():
         click.echo(f"{name}: {value}")
-    keep("scale", {runs: "runs"}, preset=PRESET, threads=threads, **found)
+    save_result("large_studies", {runs: "runs"}, preset=PRESET, threads=threads, **found)
 
 
 if __name__ == "__main__":
-    scale()
+    large_studies()

@@ -1,4 +1,4 @@
-"""How every benchmark keeps what it found, with the command, the date and the machine."""
+"""Write the result of a benchmark, with the command, the date and the machine."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from condense_core.store import environment
 RESULTS = Path(__file__).parent / "results"
 
 
-def keep(name: str, places: dict[Path, str] | None = None, **found: Any) -> None:
-    """Write results/<name>.json; `places` are what folders are called in the command that stands there."""
+def save_result(name: str, placeholders: dict[Path, str] | None = None, **result: Any) -> None:
+    """Write results/<name>.json, with each folder of `placeholders` replaced in the command."""
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    for folder, called in (places or {}).items():
-        command = command.replace(str(folder), called)
-    where = {
+    for folder, text in (placeholders or {}).items():
+        command = command.replace(str(folder), text)
+    origin = {
         "command": command,
         "date": date.today().isoformat(),
         "processor": processor(),
         "environment": environment(),
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(where | found, indent=2) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps(origin | result, indent=2) + "\n")
