@@ -91,13 +91,13 @@ def condense(
     certificate = certify(model, small, real, images_from)
     record = _record(run_or_checkpoint, model, certificate)
     plan = None
-    if certificate.holds and (batch or any(target.suffix == ".safetensors" for target in targets)):
+    if certificate.passes and (batch or any(target.suffix == ".safetensors" for target in targets)):
         from condense_core.deploy import make_plan
 
         plan = make_plan(small, repeated(real, batch or 1))
         record["plan"] = plan.to_dict()
     with bad_input():  # a folder that vanished, a full disk
-        exported = _export(model, small, real, targets, record, plan) if certificate.holds else []
+        exported = _export(model, small, real, targets, record, plan) if certificate.passes else []
     if as_json:
         click.echo(json.dumps(record | {"exports": [_plain(export) for export in exported]}, indent=1))
     else:
@@ -124,7 +124,7 @@ def _export(
     exported = []
     for target in targets:
         exported.append(export_file(small, target, images, reference, plan))
-        if exported[-1].holds:
+        if exported[-1].passes:
             _write_certificate(target, record | {"export": _plain(exported[-1])})
     return exported
 
@@ -142,7 +142,7 @@ def _record(name: str, model: CondenseNet, certificate: Certificate) -> dict[str
 
 
 def _plain(export: Exported) -> dict[str, Any]:
-    return dataclasses.asdict(export) | {"holds": export.holds}
+    return dataclasses.asdict(export) | {"holds": export.passes}
 
 
 def _write_certificate(target: Path, record: dict[str, Any]) -> None:
@@ -192,16 +192,16 @@ def _verdict(
     certificate: Certificate, exported: list[Exported], targets: tuple[Path, ...], as_json: bool
 ) -> int:
     """Say what was written and what not; the exit status."""
-    if not certificate.holds:
+    if not certificate.passes:
         say("condense: the condensed network does not hold its certificate; nothing was exported", err=True)
         return 1
     for target, export in zip(targets, exported, strict=True):
         text = f"{export.difference:.1e} from the masked network's logits in {export.runtime}"
-        if not export.holds:
+        if not export.passes:
             say(f"condense: {target}: {text}; not written", err=True)
         elif not as_json:
             say(f"Written: {target} ({export.bytes:,} bytes; {text}), {target.name}.certificate.json")
-    return 0 if all(export.holds for export in exported) else 1
+    return 0 if all(export.passes for export in exported) else 1
 
 
 if __name__ == "__main__":

@@ -57,13 +57,13 @@ class Certificate:
         return max([self.logits_difference, *(layer.difference for layer in self.layers)])
 
     @property
-    def holds(self) -> bool:
+    def passes(self) -> bool:
         """Whether every group keeps exactly its stage's share and no difference is above the tolerance."""
         return self.stage is not None and self.worst <= self.tolerance
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, with the verdict."""
-        return {"holds": self.holds, "worst_difference": self.worst, **asdict(self)}
+        return {"holds": self.passes, "worst_difference": self.worst, **asdict(self)}
 
 
 def certify(model: CondenseNet, small: CondenseNet, images: Tensor, images_from: str) -> Certificate:

@@ -41,7 +41,7 @@ class Exported:
     difference: float
 
     @property
-    def holds(self) -> bool:
+    def passes(self) -> bool:
         """Whether the file gives the reference's logits within the tolerance."""
         return self.difference <= TOLERANCE
 
@@ -84,7 +84,7 @@ def export_file(
             f"{runtime} {version(runtime)}",
             max(differences),
         )
-        if exported.holds:
+        if exported.passes:
             temporary.replace(path)
     return exported
 

@@ -30,7 +30,7 @@ def test_condensed_outputs_equal_the_masked_ones_for_any_configuration(digits, c
     model = lived_in(config, stage)
     small = condense(model, fold)
     certificate = certify(model, small, digit_images(digits, config), "digits")
-    assert certificate.holds, certificate
+    assert certificate.passes, certificate
     assert cost_table(small).macs == cost_table(model).macs == certificate.macs
 
 
@@ -75,7 +75,7 @@ def test_a_certificate_says_which_stage_the_network_is_in(digits):
     for stage in range(4):
         model = lived_in(config, stage)
         certificate = certify(model, condense(model), digit_images(digits, config), "digits")
-        assert (certificate.stage, certificate.last_stage, certificate.holds) == (stage, 3, True)
+        assert (certificate.stage, certificate.last_stage, certificate.passes) == (stage, 3, True)
 
 
 def test_only_a_condensenet_can_be_condensed():
@@ -101,7 +101,7 @@ def test_a_certificate_notices_one_wrong_weight(digits):
     small = condense(model)
     small.blocks.block2[1].conv1.weight.data[0, 0] += 0.1
     certificate = certify(model, small, digit_images(digits, config), "digits")
-    assert not certificate.holds
+    assert not certificate.passes
     wrong = [layer.name for layer in certificate.layers if layer.difference > certificate.tolerance]
     assert wrong[0] == "blocks.block2.1.conv1"
 
@@ -112,5 +112,5 @@ def test_a_certificate_notices_a_group_that_keeps_more_than_its_share(digits):
     model.blocks.block1[0].conv1.mask[:, :3] = True
     model.blocks.block1[0].conv1.mask[:, 3:] = False
     certificate = certify(model, condense(model), digit_images(digits, config), "digits")
-    assert not certificate.holds
+    assert not certificate.passes
     assert (certificate.layers[0].kept, certificate.layers[0].share) != (2, 2)
