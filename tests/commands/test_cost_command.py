@@ -186,7 +186,7 @@ def test_a_stage_of_an_untrained_network_has_that_stages_masks():
     assert table == cost_table(small_model(), 2)
 
 
-def test_the_readme_says_what_is_counted_today():
-    text = (ROOT / "README.md").read_text()
+def test_the_docs_say_what_is_counted_today():
+    text = (ROOT / "docs" / "costs.md").read_text()
     for name, figure, _ in count_conventions(PRESETS["condensenet-86"]).rows():
         assert re.search(rf"\| `?{name}`? \| {figure:,} \|", text), name

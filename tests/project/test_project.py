@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 from helpers.packages import LOCK, NEEDED, name_of, pins
 from helpers.paths import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_conda_users_get_the_versions_of_the_lock():
@@ -16,10 +25,11 @@ def test_conda_users_get_the_versions_of_the_lock():
     assert conda == {name: LOCK[name] for name in conda}
 
 
-def test_the_readme_says_what_each_dependency_is_for():
-    readme = (ROOT / "README.md").read_text()
+def test_the_docs_say_what_each_dependency_is_for():
+    assert "](docs/dependencies.md)" in (ROOT / "README.md").read_text()
+    page = (ROOT / "docs" / "dependencies.md").read_text()
     for requirement in NEEDED:
-        assert f"`{name_of(requirement)}`" in readme, requirement
+        assert f"`{name_of(requirement)}`" in page, requirement
 
 
 def test_ci_runs_the_tests_and_nothing_else():
@@ -28,15 +38,28 @@ def test_ci_runs_the_tests_and_nothing_else():
     assert [line for line in commands if line.startswith("make")] == ["make test"]
 
 
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
+
+
 def test_every_make_target_that_the_readme_names_is_there():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"\bmake ([a-z]+)", (ROOT / "README.md").read_text()))
     assert {"ablate", "test"} <= named <= targets
 
 
-def test_the_readmes_pictures_and_links_are_there():
-    for link in re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text()):
-        assert link.startswith("http") or (ROOT / link).exists(), link
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_picture_and_link_of_a_page_is_there(page):
+    for link, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
+        linked = page.parent / link if link else page
+        assert link.startswith("http") or linked.exists(), link
+        assert not anchor or anchor in anchors(linked), f"{link}#{anchor}"
+
+
+def test_the_index_of_the_docs_names_every_page():
+    index = (ROOT / "docs" / "README.md").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in index, page.name
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "condense_core").rglob("*.py")), ids=lambda path: path.stem)
