@@ -83,9 +83,9 @@ def execute(
     except RunHeld as error:
         return Outcome(run.name, "held", str(error).removeprefix(f"run {run.name}: "))
     except OSError as error:
-        from condense_core.distributed import in_step
+        from condense_core.distributed import is_shared_fault
 
-        if not in_step(error):
+        if not is_shared_fault(error):
             raise
         return Outcome(run.name, "failed", f"cannot be held: {error}")
 
@@ -99,7 +99,7 @@ def _finished(run: Run) -> Outcome | None:
 def _execute_held(
     config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[], bool], force: bool, held: Hold
 ) -> Outcome:
-    from condense_core.distributed import in_step
+    from condense_core.distributed import is_shared_fault
     from condense_core.events import Diverged
 
     noted = [note["time"] for note in run.notes()]
@@ -110,7 +110,7 @@ def _execute_held(
     except Diverged as error:
         state, reason = "diverged", str(error)
     except Exception as error:  # whatever it is: the other runs go on
-        if not in_step(error):
+        if not is_shared_fault(error):
             raise
         state, reason = "failed", f"{type(error).__name__}: {error}"
         run.write_error(traceback.format_exc())

@@ -111,12 +111,12 @@ def stopping() -> Iterator[Callable[[], bool]]:
 
 def _leave(run: Run, ranks: Ranks, error: Exception) -> NoReturn:
     """End this rank, which is out of step with the others: none of them can go on without it."""
-    from condense_core.distributed import is_silence
+    from condense_core.distributed import is_lost_rank
 
     rank = ranks.shard.rank
     fault = f"{type(error).__name__}: {error}".splitlines()[-1]  # the last one, where a worker's trace is told
     own = f"rank {rank} on {socket.gethostname()}: {fault}"
-    if is_silence(error):
+    if is_lost_rank(error):
         own = "another rank was killed, or was silent for too long"
     reason = ranks.first_fault(own)
     if rank == 0:

@@ -16,7 +16,7 @@ from analysis.axes import AXES, MATCH_TOLERANCE, level_name
 from analysis.engines import gpu_is_here, resolve_device
 from condense_core.config import LEARNED, WEIGHT_CRITERIA, ModelConfig, RecipeConfig, RunConfig, growth_rates
 from condense_core.cost import cost_table
-from condense_core.data import Description, describe
+from condense_core.data import DatasetSummary, summarise
 from condense_core.validation import to_dict
 
 from .config import StudyConfig, part_of, study_config
@@ -54,7 +54,7 @@ class Study:
     """Variants × seeds on one data set with one recipe."""
 
     config: StudyConfig
-    data: Description
+    data: DatasetSummary
     device: str = "cpu"
 
     @classmethod
@@ -68,7 +68,7 @@ class Study:
 
         `has_gpu` tells of the machines that it is for.
         """
-        study = cls(config, describe(config.data_config), resolve_device(device, has_gpu))
+        study = cls(config, summarise(config.data_config), resolve_device(device, has_gpu))
         study.run_configs()  # whatever is wrong with a variant is told here
         study.check_match()
         return study

@@ -22,7 +22,7 @@ from .image_file import LARGE_IMAGE_PIXELS
 from .images import Batch, DecodedImages, Images
 from .shard import ALONE, Shard
 from .streaming import StreamedImages
-from .summary import describe, held_out
+from .summary import held_out, summarise
 
 SPLIT_SEED = 0  # of the validation split and of subsets: the same for every seed of a study
 
@@ -104,7 +104,7 @@ def load(config: DataConfig, data_dir: Path = Path("data"), progress: Progress |
 
     Raises FileNotFoundError or ValueError, naming the file or the setting, before anything is trained.
     """
-    describe(config)
+    summarise(config)
     if config.kind == "digits":
         classes, train, test = _digits()
     elif config.kind in ("folder", "imagenet"):

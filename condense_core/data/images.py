@@ -94,7 +94,7 @@ class DecodedImages:
         """
         draws = torch.Generator(self.labels.device)
         for batch, seed in zip(batches, seeds, strict=True):
-            images, part = self.images[batch], shard.of(len(batch))
+            images, part = self.images[batch], shard.batch_slice(len(batch))
             images = augment(images, self.augmentation, draws.manual_seed(seed))[part]
             yield self.normalise(images), self.labels[batch[part]]
 

@@ -12,7 +12,7 @@ class Shard:
     rank: int = 0
     ranks: int = 1
 
-    def of(self, count: int) -> slice:
+    def batch_slice(self, count: int) -> slice:
         """The rank's part of a batch of `count` images: none where there are fewer images than ranks."""
         return slice(count * self.rank // self.ranks, count * (self.rank + 1) // self.ranks)
 

@@ -62,7 +62,7 @@ class StreamedImages:
         tasks: list[list[Task]] = [
             [
                 (image, derived_seed(seed, "image", place))
-                for place, image in list(enumerate(index.tolist()))[shard.of(len(index))]
+                for place, image in list(enumerate(index.tolist()))[shard.batch_slice(len(index))]
             ]
             for index, seed in zip(batches, seeds, strict=True)
         ]

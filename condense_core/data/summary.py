@@ -10,7 +10,7 @@ from condense_core.config import DataConfig
 
 
 @dataclass(frozen=True)
-class Description:
+class DatasetSummary:
     """What can be said of a data set without decoding it."""
 
     num_classes: int
@@ -32,13 +32,13 @@ def held_out(count: int, fraction: float) -> int:
     return math.floor(fraction * count + 0.5)
 
 
-def describe(config: DataConfig) -> Description:
+def summarise(config: DataConfig) -> DatasetSummary:
     """Classes, image size and numbers of images (before the validation split); decodes nothing.
 
     Raises FileNotFoundError or ValueError for a folder that cannot be used, and for splits that it does not
     give.
     """
-    found = _describe(config)
+    found = _summarise(config)
     validation = sum(held_out(count, config.validation_fraction) for count in found.class_images)
     if config.validation_fraction and not validation:
         raise ValueError(
@@ -53,12 +53,12 @@ def describe(config: DataConfig) -> Description:
     return found
 
 
-def _describe(config: DataConfig) -> Description:
+def _summarise(config: DataConfig) -> DatasetSummary:
     known = {
-        "digits": Description(10, 8, DIGITS, 600),
-        "cifar10": Description(10, 32, (5000,) * 10, 10_000),
-        "cifar100": Description(100, 32, (500,) * 100, 10_000),
-        "fashion-mnist": Description(10, 28, (6000,) * 10, 10_000),
+        "digits": DatasetSummary(10, 8, DIGITS, 600),
+        "cifar10": DatasetSummary(10, 32, (5000,) * 10, 10_000),
+        "cifar100": DatasetSummary(100, 32, (500,) * 100, 10_000),
+        "fashion-mnist": DatasetSummary(10, 28, (6000,) * 10, 10_000),
     }
     if config.name in known:
         if config.data_image_size:
@@ -69,4 +69,4 @@ def _describe(config: DataConfig) -> Description:
     folder = list_folder(config)
     counts = Counter(folder.train.labels)
     images = tuple(counts[label] for label in range(len(folder.classes)))
-    return Description(len(folder.classes), folder.image_size, images, len(folder.test.paths))
+    return DatasetSummary(len(folder.classes), folder.image_size, images, len(folder.test.paths))

@@ -1,7 +1,7 @@
-"""Condensed networks: an index of the surviving inputs in front of a grouped convolution (paper Figure 1).
+"""Condensed networks: an index of the surviving inputs before each grouped convolution (paper Figure 1).
 
 The groups of a grouped convolution are contiguous, so the permutation that costs nothing in training becomes
-a channel shuffle in front of the 3×3 convolution.
+a channel shuffle before the 3×3 convolution.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from condense_core.model import CondenseNet, DenseBlock, DenseLayer, Transition
 
 
 class Index(nn.Module):
-    """Channels in the order in which a grouped convolution reads them: (N, in, …) → (N, len, …)."""
+    """Select channels in the order in which a grouped convolution reads them: (N, in, …) → (N, len, …)."""
 
     index: Tensor  # int64 (len,)
 
@@ -40,7 +40,7 @@ class Index(nn.Module):
         return x.index_select(1, self.index)
 
     def extra_repr(self) -> str:
-        """How many channels it gives."""
+        """Return the number of channels, for `repr`."""
         return f"{len(self.index)} channels"
 
 
@@ -64,10 +64,10 @@ class CondensedBlock(DenseBlock):
 
 
 def condense(model: CondenseNet, fold: bool = True) -> CondenseNet:
-    """A physically smaller network with the outputs of `model`, whatever its grouping and stage.
+    """Build a physically smaller network with the same outputs as `model`, for any grouping and stage.
 
-    Batch norms behind 1×1 convolutions are folded into them, and it is in evaluation mode; `fold=False` keeps
-    them, for fine-tuning. Raises ValueError where single weights were pruned or groups keep unequal shares.
+    It is in evaluation mode, and batch norms after 1×1 convolutions are folded into them; `fold=False` keeps
+    them, for fine-tuning. Raise ValueError if single weights were pruned or groups keep unequal shares.
     """
     if not isinstance(model, CondenseNet):
         raise TypeError(f"{type(model).__name__}: only a CondenseNet can be condensed")
@@ -101,14 +101,12 @@ def fold_norms(model: CondenseNet) -> CondenseNet:
 
 def _check_shares(name: str, layer: Masked) -> None:
     if isinstance(layer, UnstructuredConv):
-        raise ValueError(
-            f"{name}: single weights are pruned (grouping 'unstructured'), which no group can skip"
-        )
+        reason = "single weights are pruned (grouping 'unstructured'), which no group can skip"
+        raise ValueError(f"{name}: {reason}")
     kept = layer.mask.sum(1)
     if len(kept.unique()) > 1:
-        raise ValueError(
-            f"{name}: groups keep {kept.tolist()} inputs, but a grouped convolution needs equal shares"
-        )
+        shares = kept.tolist()
+        raise ValueError(f"{name}: groups keep {shares} inputs, but a grouped convolution needs equal shares")
 
 
 @torch.no_grad()
@@ -126,56 +124,55 @@ def _condense_sequence(layers: DenseLayer | Transition) -> None:
         if dense:
             children[name] = _dense(conv) if child is conv else child
         elif name in ("norm1", "norm"):
-            children |= {"index": Index(index), name: _take(child, index)}
+            children |= {"index": Index(index), name: select_channels(child, index)}
         elif child is conv:
             children[name] = _grouped(conv, order)
         else:
-            children[name] = _take(child, order) if name == "norm2" else child
-    if not shuffled:  # a transition: behind the pooling there is less to move
+            children[name] = select_channels(child, order) if name == "norm2" else child
+    if not shuffled:  # a transition: after the pooling there is less to move
         children["shuffle"] = nn.ChannelShuffle(conv.groups)
     layers._modules = dict(children)
 
 
 def output_order(conv: MaskedConv1x1) -> Tensor:
-    """The outputs of a masked convolution group by group, as a grouped convolution has them."""
+    """List the outputs of a masked convolution group by group, the order that a grouped convolution has."""
     outputs = torch.arange(conv.out_channels, device=conv.weight.device)
     return outputs.view(-1, conv.groups).t().flatten() if conv.permute else outputs
 
 
 def _grouped(conv: MaskedConv1x1, order: Tensor) -> nn.Conv2d:
-    """The grouped convolution of the weights that survive, outputs in contiguous groups."""
+    """Build the grouped convolution of the surviving weights, its outputs in contiguous groups."""
     live = live_weights(conv)[order].flatten(1)
     kept = int(live[0].sum())
     weight = conv.weight[order].flatten(1)[live].view(conv.out_channels, kept, 1, 1)
     small = nn.Conv2d(kept * conv.groups, conv.out_channels, 1, groups=conv.groups, bias=False)
-    return _with(small, weight=weight)
+    return with_state(small, weight=weight)
 
 
 def _dense(conv: MaskedConv1x1) -> nn.Conv2d:
-    """The standard convolution of a layer of which nothing is pruned yet."""
-    return _with(nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False), weight=conv.weight)
+    """Build the standard convolution of a layer that is not pruned yet."""
+    return with_state(nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False), weight=conv.weight)
 
 
-def _take(norm: nn.Module, index: Tensor) -> nn.BatchNorm2d:
-    """A batch norm of the channels at `index`."""
+def select_channels(norm: nn.Module, index: Tensor) -> nn.BatchNorm2d:
+    """Build the batch norm of the channels at `index`."""
     assert isinstance(norm, nn.BatchNorm2d)
     state = {name: tensor[index] if tensor.dim() else tensor for name, tensor in norm.state_dict().items()}
-    return _with(nn.BatchNorm2d(len(index), norm.eps, norm.momentum), **state).train(norm.training)
+    return with_state(nn.BatchNorm2d(len(index), norm.eps, norm.momentum), **state).train(norm.training)
 
 
 def _condense_linear(layer: LearnedGroupLinear) -> nn.Module:
-    """The linear layer behind an index of the inputs that survive."""
+    """Build the linear layer of the surviving inputs, after an index if some are pruned."""
     index = layer.mask[0].nonzero()[:, 0]
-    linear = _with(nn.Linear(len(index), layer.out_features), weight=layer.weight[:, index], bias=layer.bias)
-    return (
-        nn.Sequential(OrderedDict(index=Index(index), linear=linear))
-        if len(index) < layer.in_features
-        else linear
-    )
+    small = nn.Linear(len(index), layer.out_features)
+    linear = with_state(small, weight=layer.weight[:, index], bias=layer.bias)
+    if len(index) == layer.in_features:
+        return linear
+    return nn.Sequential(OrderedDict(index=Index(index), linear=linear))
 
 
-def _with(module: Any, **state: Tensor) -> Any:
-    """`module` with a given state, on its device and in its type."""
+def with_state(module: Any, **state: Tensor) -> Any:
+    """Load `state` into `module`, on the device and in the type of that state."""
     module = module.to(next(iter(state.values())))
     module.load_state_dict({name: tensor.detach() for name, tensor in state.items()})
     return module

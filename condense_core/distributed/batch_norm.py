@@ -1,6 +1,6 @@
 """Batch norms over the images of all ranks.
 
-torch's SyncBatchNorm needs a GPU and is no BatchNorm2d, which pruning and costs look for.
+torch's SyncBatchNorm needs a GPU and is not a BatchNorm2d, which pruning and costs look for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ AddUp = Callable[[Tensor], Tensor]  # the sum over all ranks, in place
 
 
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
-    """A batch norm whose batch is that of all ranks; its state is that of `nn.BatchNorm2d`."""
+    """A batch norm over the batches of all ranks together, with the state of `nn.BatchNorm2d`."""
 
     add_up: AddUp
 
@@ -29,7 +29,7 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         return _Normalise.apply(x, self.weight, self.bias, mean, variance, count, self)
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and biased variance (C,) over all ranks, and the pixels of a channel."""
+        """Return mean and biased variance (C,) over all ranks, and the number of pixels in a channel."""
         sums = x.new_zeros(3, self.num_features, dtype=torch.float64)
         if len(x):
             mean, variance = torch.batch_norm_update_stats(x, None, None, 0.0)
@@ -50,7 +50,7 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
 
 
 class _Normalise(torch.autograd.Function):
-    """γ·x̂ + β with moments that depend on the images of all ranks (Ioffe & Szegedy 2015)."""
+    """γ·x̂ + β, where the moments depend on the images of all ranks (Ioffe & Szegedy 2015)."""
 
     @staticmethod
     def forward(
@@ -67,7 +67,7 @@ class _Normalise(torch.autograd.Function):
         x, gamma, mean, variance, count = context.saved_tensors
         norm = context.norm
         below, dgamma, dbeta = torch.empty_like(x), torch.zeros_like(gamma), torch.zeros_like(gamma)
-        if len(x):  # as if the moments were given
+        if len(x):  # with the moments as constants; their own gradients follow
             below, dgamma, dbeta = torch.ops.aten.native_batch_norm_backward(
                 above, x, gamma, mean, variance, None, None, False, norm.eps, [True, True, True]
             )
@@ -84,8 +84,8 @@ def _by_channel(values: Tensor) -> Tensor:
 
 
 def synchronise(model: nn.Module, add_up: AddUp) -> None:
-    """Let the batch norms of `model` take the batches of all ranks together, in place."""
+    """Make the batch norms of `model` normalise over the batches of all ranks together, in place."""
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
-            module.__class__ = SynchronisedBatchNorm2d  # its parameters and statistics stay where they are
+            module.__class__ = SynchronisedBatchNorm2d  # keeps its parameters and statistics
             module.add_up = add_up  # type: ignore[assignment]

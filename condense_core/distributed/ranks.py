@@ -1,7 +1,7 @@
 """One run on many processes: each rank computes its part of every batch, and all hold the same network.
 
-`torchrun` starts the ranks and tells each who it is. Where nobody joined, there is one rank, and what is here
-does nothing.
+`torchrun` starts the ranks and numbers them. In a process that has not joined any others there is one rank, and
+the functions here do nothing.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from condense_core.data import ALONE, Shard
 from .batch_norm import synchronise
 
 Value = TypeVar("Value")
-TOLD = "told by rank 0 to all"  # the note of a fault that every rank raises at the same place
-PATIENCE = timedelta(hours=1)  # with ranks that still read their data
+RAISED_ON_ALL = "raised by rank 0 and on all ranks"  # a note on faults that all ranks raise at the same place
+MAX_WAIT = timedelta(hours=1)  # for ranks that still read their data
 
 
 def shard() -> Shard:
-    """Which rank is asking, and of how many."""
+    """Return the number of this rank and of all ranks."""
     return Shard(dist.get_rank(), dist.get_world_size()) if joined() else ALONE
 
 
 def world_size() -> int:
-    """Ranks that train a run together."""
+    """Return the number of ranks that train a run together."""
     return shard().ranks
 
 
 def joined() -> bool:
-    """Whether this process is one of several ranks by now."""
+    """Return whether this process has joined other ranks."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def add_up(sums: Tensor) -> Tensor:
-    """The sum over all ranks, in place."""
+    """Add up `sums` over all ranks, in place."""
     if joined():
         dist.all_reduce(sums)
     return sums
 
 
 def of_first_rank(tensor: Tensor) -> Tensor:
-    """Rank 0's `tensor`: on machines that differ the last bit may differ too."""
+    """Return rank 0's `tensor`, because its last bit may differ on a different machine."""
     if joined():
         tensor = tensor.contiguous()
         dist.broadcast(tensor, 0)
@@ -58,16 +58,16 @@ def of_first_rank(tensor: Tensor) -> Tensor:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether `flag` is set on any rank: all of them learn it at the same step."""
+    """Return whether `flag` is set on any rank; all ranks get the answer at the same step."""
     if not joined():
         return flag
-    flags = torch.tensor([flag], dtype=torch.int32)  # not on a GPU, which nobody should have to wait for
+    flags = torch.tensor([flag], dtype=torch.int32)  # on the CPU, so that no rank waits for its GPU
     dist.all_reduce(flags, dist.ReduceOp.MAX)
     return bool(flags)
 
 
 def from_first_rank(act: Callable[[], Value]) -> Value:
-    """Let rank 0 act for all: its answer is given to all, or its fault is raised on all (see `in_step`)."""
+    """Call `act` on rank 0; return its answer, or raise its fault, on all ranks (see `is_shared_fault`)."""
     if not joined():
         return act()
     answer: list[Any] = [None, None]
@@ -78,56 +78,56 @@ def from_first_rank(act: Callable[[], Value]) -> Value:
             answer[1] = error
     dist.broadcast_object_list(answer, 0, device=torch.device("cpu"))
     if answer[1] is not None:
-        answer[1].add_note(TOLD)
+        answer[1].add_note(RAISED_ON_ALL)
         raise answer[1]
     return answer[0]
 
 
-def in_step(error: Exception) -> bool:
-    """Whether all ranks have this fault, so that they can go on with another run."""
-    return not joined() or TOLD in getattr(error, "__notes__", ())
+def is_shared_fault(error: Exception) -> bool:
+    """Return whether all ranks have this fault, so that they can go on to the next run."""
+    return not joined() or RAISED_ON_ALL in getattr(error, "__notes__", ())
 
 
-def is_silence(error: Exception) -> bool:
-    """Whether a fault is that another rank is gone, or does not answer in time."""
+def is_lost_rank(error: Exception) -> bool:
+    """Return whether a fault means that another rank is gone or did not answer in time."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def parallel(model: nn.Module) -> nn.Module:
-    """`model`, whose backward pass then leaves all ranks the mean of their gradients.
+    """Wrap `model`, so that its backward pass leaves the mean of all ranks' gradients on every rank.
 
-    Its batch norms become synchronised; buffers need no broadcast, for all ranks compute the same ones.
+    Its batch norms become synchronised. Buffers need no broadcast, because all ranks compute the same ones.
     """
     if not joined():
         return model
     synchronise(model, add_up)
     on_gpu = next(model.parameters()).is_cuda
     devices = [torch.cuda.current_device()] if on_gpu else None
-    warnings.filterwarnings("ignore", "Grad strides do not match")  # those of 1×1 weights, which say nothing
+    warnings.filterwarnings("ignore", "Grad strides do not match")  # those of 1×1 weights do not matter
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # before torch 2.14 the setting has this name only
+        warnings.simplefilter("ignore", FutureWarning)  # before torch 2.14 the setting has only this name
         return nn.parallel.DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """What ranks tell each other beside their training, by way of the store of torchrun."""
+    """Messages between ranks outside of their training, through torchrun's key-value store."""
 
     store: dist.Store
     shard: Shard
 
     def exchange(self, topic: str, text: str) -> list[str]:
-        """Every rank's text, by rank; waits for all of them."""
+        """Send a text to all ranks and return every rank's text, by rank; wait for all of them."""
         keys = [f"{topic}/{rank}" for rank in range(self.shard.ranks)]
         self.store.set(keys[self.shard.rank], text)
-        self.store.wait(keys, PATIENCE)
+        self.store.wait(keys, MAX_WAIT)
         return [self.store.get(key).decode() for key in keys]
 
     def one_first(self, act: Callable[[], Value]) -> Value:
-        """Act on one rank of this machine, which may download and cache, and then on its others."""
+        """Call `act` on one rank of this machine, which may download and cache, then on its others."""
         key, first = f"first/{os.environ['GROUP_RANK']}", os.environ["LOCAL_RANK"] == "0"
         if not first:
-            self.store.wait([key], PATIENCE)
+            self.store.wait([key], MAX_WAIT)
         try:
             return act()
         finally:
@@ -135,18 +135,18 @@ class Ranks:
                 self.store.set(key, "")
 
     def first_fault(self, fault: str) -> str:
-        """The first fault that any rank tells of, which may be this one's."""
+        """Return the first fault that any rank reports, which may be `fault` itself."""
         try:
             return self.store.compare_set("fault", "", fault).decode()
-        except RuntimeError:  # the store went with the rank that kept it
+        except RuntimeError:  # the store ended with the rank that kept it
             return fault
 
 
 @contextmanager
 def join(device: str, seconds: float) -> Iterator[Ranks]:
-    """Join the other ranks of torchrun; one that is silent for `seconds` is lost, with a RuntimeError.
+    """Join the other ranks of torchrun; a rank that does not answer for `seconds` raises RuntimeError here.
 
-    Raises ValueError where a machine has more ranks than GPUs to train on.
+    Raise ValueError if this machine has more ranks than GPUs to train on.
     """
     backend = "gloo"
     if device == "cuda":

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from condense_core import DataConfig
-from condense_core.data import Augmentation, describe, load
+from condense_core.data import Augmentation, load, summarise
 from condense_core.data.augmentation import augment
 from condense_core.data.datasets import balanced_subset
 
@@ -188,7 +188,7 @@ def test_val_stands_for_test(folder):
 
 
 def test_describing_decodes_nothing(folder):
-    found = describe(DataConfig(f"folder:{folder}"))
+    found = summarise(DataConfig(f"folder:{folder}"))
     assert (found.num_classes, found.image_size, found.train_images, found.test_images) == (3, 8, 18, 12)
     assert not (folder.parent / "data").exists()
 

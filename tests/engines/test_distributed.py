@@ -27,7 +27,7 @@ from analysis.engines.single_run import execute
 from analysis.engines.torchrun import SharedRun
 from condense_core import DataConfig, RecipeConfig, RunConfig, Trainer
 from condense_core.data import Shard, load
-from condense_core.distributed import any_rank, in_step, of_first_rank, parallel, shard
+from condense_core.distributed import any_rank, is_shared_fault, of_first_rank, parallel, shard
 from condense_core.distributed.batch_norm import SynchronisedBatchNorm2d
 from condense_core.events import EpochRecord, Result, StageRecord
 from condense_core.files import write_atomically
@@ -141,9 +141,9 @@ def test_a_rank_with_no_image_in_a_batch_takes_part_and_norms_are_those_of_the_w
     def normed(norm: nn.Module, part: Shard) -> list[torch.Tensor]:
         found = []
         for batch, gradient in zip(batches, above, strict=True):
-            x = batch[part.of(len(batch))].clone().requires_grad_()
+            x = batch[part.batch_slice(len(batch))].clone().requires_grad_()
             y = norm(x)
-            y.backward(gradient[part.of(len(batch))])
+            y.backward(gradient[part.batch_slice(len(batch))])
             found += [y.detach(), x.grad]
         return found
 
@@ -189,8 +189,8 @@ def test_what_rank_0_does_for_all_is_answered_and_fails_on_all(digits, tmp_path)
             rows = run.epochs()
             with pytest.raises(ValueError, match="data: these images then, other images now") as caught:
                 run.begin(config, "other images")
-        assert in_step(caught.value)
-        assert not in_step(ValueError("of this rank only"))
+        assert is_shared_fault(caught.value)
+        assert not is_shared_fault(ValueError("of this rank only"))
         with pytest.raises(RunHeld, match="is being trained by process"), SharedRun(store.run(held)).hold():
             pass
         rank = shard().rank
