@@ -15,6 +15,7 @@ from condense_core.machine import processor
 
 HERE = Path(__file__).parent.parent
 PACKAGES = ("condense", "torch", "torchvision", "numpy")
+MAX_NAMED = 3  # changed files: a message that is too long is cut off before it says what to do
 
 
 @lru_cache
@@ -60,8 +61,7 @@ def changes(record: Mapping[str, Any], data_fingerprint: str | None) -> list[str
     then, now, found = record["environment"], environment(), []
     if then.get("code") != now["code"]:
         files = _changed_files(record.get("code", {}))
-        names = f" ({', '.join(files)})" if files else ""
-        found.append(f"condense_core: {then.get('code', 'unknown')} then, {now['code']} now{names}")
+        found.append(f"condense_core: {then.get('code', 'unknown')} then, {now['code']} now{files}")
     if then.get("torch") != now["torch"]:
         found.append(f"torch: {then.get('torch', 'unknown')} then, {now['torch']} now")
     if data_fingerprint not in (None, record["data_fingerprint"]):
@@ -69,6 +69,9 @@ def changes(record: Mapping[str, Any], data_fingerprint: str | None) -> list[str
     return found
 
 
-def _changed_files(then: Mapping[str, str]) -> list[str]:
+def _changed_files(then: Mapping[str, str]) -> str:
+    """The first few files that changed, in parentheses; empty if they are not known."""
     now = code()
-    return sorted(name for name in {*then, *now} if then.get(name) != now.get(name)) if then else []
+    files = sorted(name for name in {*then, *now} if then.get(name) != now.get(name)) if then else []
+    more = f" and {len(files) - MAX_NAMED} more" if len(files) > MAX_NAMED else ""
+    return f" ({', '.join(files[:MAX_NAMED])}{more})" if files else ""
