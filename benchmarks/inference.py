@@ -27,7 +27,7 @@ from analysis.studies.options import CommaList
 from analysis.timing import EXECUTIONS
 from analysis.timing.latency import gemm_gflops, median_of, memory_of, take_turns
 from analysis.timing.runtimes import build, prepare, subject
-from condense_core import PRESETS, CondenseNet, DataConfig, RecipeConfig, RunConfig, Trainer, condense
+from condense_core import PRESETS, CondenseNet, DataConfig, RecipeConfig, RunConfig, Trainer, condense, fast
 from condense_core.data import Dataset, DecodedImages, load
 from condense_core.deploy import make_plan
 from condense_core.grouping import MaskedConv1x1, live_weights
@@ -99,7 +99,7 @@ def inference(
     """Measure, print a table and save the result."""
     torch.set_num_threads(threads)
     model = trained(preset, steps, training_batch)
-    model.execution = "reference"
+    fast.use(model, "reference")
     converted = official_converted(model, folder)
     what = subject(preset, model, model.config.image_size)
     names = [name for name in DENSE if EXECUTIONS[name].is_there and (compiled or name != "torch.compile")]

@@ -24,8 +24,9 @@ from parity import official_network
 from save_result import save_result
 from torch import Tensor, nn
 
-from condense_core import PRESETS, CondenseNet, ModelConfig
+from condense_core import PRESETS, CondenseNet, ModelConfig, fast
 from condense_core.condensation import group_lasso, learned_layers, prune
+from condense_core.config import Execution
 
 LASSO = 1e-5
 SIDES = ("official", "official, channels_last", "reference", "fast")
@@ -39,12 +40,12 @@ def noise(config: ModelConfig, batch: int) -> tuple[Tensor, Tensor]:
     return torch.randn(batch, 3, size, size, generator=draws), torch.arange(batch) % config.num_classes
 
 
-def our_step(config: ModelConfig, execution: str, batch: int, last: bool) -> Step:
+def our_step(config: ModelConfig, execution: Execution, batch: int, last: bool) -> Step:
     """Return our training step on noise, in stage 0 or in the last one, in channels_last."""
     images, labels = noise(config, batch)
     images = images.to(memory_format=torch.channels_last)
     model = CondenseNet(config, seed=0).to(memory_format=torch.channels_last)
-    model.execution = execution
+    fast.use(model, execution)
     for layer in learned_layers(model).values():
         prune(layer, layer.condense_factor - 1 if last else 0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,13 @@ def _conv1x1(in_channels: int, out_channels: int, config: ModelConfig, draws: to
         draws,
         config.permute,
     )
+
+
+class Engine(Protocol):
+    """Another way to compute a block, with the same numbers (see `fast`)."""
+
+    def run(self, block: nn.Module, x: Tensor) -> Tensor | None:
+        """Return what the block makes of `x`, or None if that is left to the block's modules."""
 
 
 class DenseLayer(nn.Sequential):
@@ -47,7 +55,7 @@ class DenseLayer(nn.Sequential):
 class DenseBlock(nn.Sequential):
     """`layers` dense layers of one growth rate at one resolution."""
 
-    execution: Execution = "reference"
+    engine: Engine | None = None  # the reference: layer by layer, as written here
 
     def __init__(
         self, layers: int, in_channels: int, growth_rate: int, config: ModelConfig, draws: torch.Generator
@@ -58,18 +66,15 @@ class DenseBlock(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) → (N, in + layers · growth_rate, H, W)."""
-        if self.execution == "fast":
-            from .fast import training_block  # its compiler takes a second to import
-
-            if training_block.runs_fast(self, x):
-                return training_block.run_block(self, x)
+        if self.engine is not None and (result := self.engine.run(self, x)) is not None:
+            return result
         return super().forward(x)
 
 
 class Transition(nn.Sequential):
     """Halves the resolution; all features pass on (full connectivity, Sec. 3.3) or a 1×1 compresses them."""
 
-    execution: Execution = "reference"
+    engine: Engine | None = None  # the reference: layer by layer, as written here
 
     def __init__(self, in_channels: int, config: ModelConfig, draws: torch.Generator):
         layers = OrderedDict[str, nn.Module]()
@@ -85,11 +90,8 @@ class Transition(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) → (N, out_channels, H / 2, W / 2)."""
-        if self.execution == "fast":
-            from .fast import training_block
-
-            if training_block.pools_fast(self, x):
-                return training_block.average_pool(x)
+        if self.engine is not None and (result := self.engine.run(self, x)) is not None:
+            return result
         return super().forward(x)
 
 
@@ -126,14 +128,9 @@ class CondenseNet(nn.Module):
 
     @property
     def execution(self) -> Execution:
-        """'reference', layer by layer as it is written, or 'fast' (see `execution`): the same numbers."""
-        return next(block.execution for block in self.blocks if isinstance(block, DenseBlock))
-
-    @execution.setter
-    def execution(self, execution: Execution) -> None:
-        for part in self.blocks:
-            if isinstance(part, DenseBlock | Transition):
-                part.execution = execution
+        """How the blocks are computed: 'reference', as written here, or 'fast', if `fast.use` set it."""
+        engines = [block.engine for block in self.blocks if isinstance(block, DenseBlock)]
+        return "reference" if engines[0] is None else "fast"
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) → logits (N, num_classes)."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import fast
 from .condensation import group_lasso, importance, learned_layers, norms_in_front, prune, scores
 from .config import RunConfig
 from .cost import cost_table
@@ -17,7 +18,6 @@ from .data import Dataset, Images
 from .distributed import ranks
 from .evaluation import Evaluation, evaluate
 from .events import Diverged, EpochRecord, Record, Result, Snapshot, StageEntry, StageRecord
-from .fast import cuda_graphs
 from .grouping import masked_layers
 from .model import CondenseNet
 from .randomness import derived_seed, generator
@@ -53,7 +53,7 @@ class Trainer:
         self.config, self.dataset = config, dataset.to(config.device)
         model = CondenseNet(config.model, config.seed).to(config.device)
         self.model: CondenseNet = model.to(memory_format=torch.channels_last)
-        self.model.execution = config.execution
+        fast.use(self.model, config.execution)
         self._network = ranks.parallel(self.model)
         recipe = config.recipe
         self.optimizer = torch.optim.SGD(
@@ -72,11 +72,11 @@ class Trainer:
         self.stage = -1  # none has begun
         self.training_macs = 0
         self._sums = torch.zeros(4, dtype=torch.float64, device=config.device)
-        self._graphed = cuda_graphs.steps_as_graph(config)
+        self._graphed = fast.steps_as_graph(config)
         if self._graphed:
             for group in self.optimizer.param_groups:  # a graph reads it where it is
                 group["lr"] = torch.zeros((), device=config.device)
-        self._descend: cuda_graphs.Step = self._descend_as_written
+        self._descend: fast.Step = self._descend_as_written
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
         """Train to the end, or until `should_stop`; `snapshot` may be taken whenever a record is yielded.
@@ -124,7 +124,7 @@ class Trainer:
             prune(layer, layer_stage(stage, self.last_stage, layer.condense_factor), momentum, ranked)
         self._macs = cost_table(self.model).macs
         if self._graphed:  # what a stage leaves out is left out of its graphs
-            self._descend = cuda_graphs.GraphedStep(self._descend_as_written)
+            self._descend = fast.GraphedStep(self._descend_as_written)
 
     def train_on(self, images: Tensor, labels: Tensor) -> Tensor:
         """One step of stochastic gradient descent on a batch, `enter_stages` before it; the loss with lasso.
@@ -181,9 +181,7 @@ class Trainer:
         if not weight or self.stage >= self.last_stage:
             return torch.zeros((), device=self.config.device)
         if self.config.execution == "fast":
-            from .fast import training_block
-
-            return weight * training_block.group_lasso(self.model)
+            return weight * fast.group_lasso(self.model)
         return weight * group_lasso(self.model)
 
     @property

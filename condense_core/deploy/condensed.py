@@ -53,15 +53,6 @@ class CondensedBlock(DenseBlock):
         nn.Sequential.__init__(self, *layers)
         self.choices = ("grouped",) * len(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in, H, W) → (N, in + layers · growth_rate, H, W)."""
-        if self.execution == "fast":
-            from condense_core.fast import inference_block
-
-            if steps := inference_block.program(self, self.choices, x):
-                return inference_block.run(steps, x)
-        return nn.Sequential.forward(self, x)
-
 
 def condense(model: CondenseNet, fold: bool = True) -> CondenseNet:
     """Build a physically smaller network with the same outputs as `model`, for any grouping and stage.
@@ -74,9 +65,9 @@ def condense(model: CondenseNet, fold: bool = True) -> CondenseNet:
     for name, masked in masked_layers(model).items():
         _check_shares(name, masked)
     small = copy.deepcopy(model)
-    small.execution = "reference"
     for place, part in list(small.blocks.named_children()):
         if isinstance(part, Transition):
+            part.engine = None  # as in the condensed blocks: `fast.use` or a plan chooses again
             _condense_sequence(part)
         else:
             for layer in part.children():

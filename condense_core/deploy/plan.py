@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from condense_core import fast
 from condense_core.config import EXECUTIONS, Execution
-from condense_core.fast import training_block
 from condense_core.files import check_record
 from condense_core.machine import processor
 from condense_core.model import CondenseNet
@@ -77,7 +77,7 @@ class Plan:
         for block in blocks.values() if planned else ():
             block.choices = tuple(next(chosen).chosen for _ in block.choices)
         model.eval().requires_grad_(False)
-        model.execution = self.execution
+        fast.use(model, self.execution)
         return model
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,17 +156,17 @@ def make_plan(model: CondenseNet, images: Tensor, repeats: int = 7) -> Plan:
     names = {block: name for name, block in condensed_blocks(model).items()}
     if not names:
         raise ValueError("plan: the network is not condensed; condense(model) gives one that is")
-    if training_block.AVAILABLE and not training_block.can_run(images):
+    if fast.available() and not fast.can_run(images):
         raise ValueError(
             f"plan: images must be float32 or float64 on the CPU, not {images.dtype} on {images.device}"
         )
     height, width = images.shape[2:]
     model.eval().requires_grad_(False)
-    model.execution = "reference"
+    fast.use(model, "reference")
     layers: list[LayerPlan] = []
     features = model.stem(images)
     for part in model.blocks:
-        if part in names and training_block.AVAILABLE:
+        if part in names and fast.available():
             layers += _measure_block(names[part], part, features, repeats)
         features = part(features)
     plan = Plan(tuple(layers), {}, len(images), (height, width), torch.get_num_threads(), processor())
@@ -174,29 +174,20 @@ def make_plan(model: CondenseNet, images: Tensor, repeats: int = 7) -> Plan:
 
 
 def _measure_block(name: str, block: CondensedBlock, x: Tensor, repeats: int) -> list[LayerPlan]:
-    from condense_core.fast import inference_block
-
-    steps = inference_block.program(block, block.choices, x)
-    if steps is None:
+    layers = fast.layers_by_choice(block, x, CHOICES)
+    if layers is None:
         raise ValueError(f"plan: {name} has modules or hooks that the kernels do not know")
-    whole, channels, plans = inference_block.run(steps, x), x.shape[1], []
-    for place, layer in enumerate(block):
-        read = {choice: inference_block.read_layer(layer, channels, choice) for choice in CHOICES}
-        calls = {
-            choice: partial(inference_block.append, inference_block.assemble([own], channels, x.dtype), whole)
-            for choice, own in read.items()
-        }
-        kept = read["grouped"].inputs.shape[1]
-        plans.append(LayerPlan(f"{name}.{place}", channels, kept, fastest(calls, repeats)))
-        channels += read["grouped"].growth_rate
-    return plans
+    return [
+        LayerPlan(f"{name}.{place}", layer.in_channels, layer.kept, fastest(layer.calls, repeats))
+        for place, layer in enumerate(layers)
+    ]
 
 
 def _measure_network(plan: Plan, model: CondenseNet, images: Tensor, repeats: int) -> Plan:
     """`plan` with the times of the whole network, applied."""
 
     def run(execution: Execution) -> None:
-        model.execution = execution
+        fast.use(model, execution)
         model(images)
 
     replace(plan, network={"fast": 0.0}).apply(model)

@@ -6,22 +6,20 @@ hides between its 1×1 and its 3×3 convolution stays in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .layout import NUMBERS, empty
+from .conditions import can_run, hooks_of
+from .kernels import condensed_block, tiles
+from .layout import NUMBERS, Array, empty
 from .threads import share
-from .training_block import AVAILABLE, Array, can_run, hooks_of
-
-if AVAILABLE:
-    from .kernels import condensed_block, tiles
 
 WORTH_SHARING = 1_000_000  # products: fewer take less time than threads take to begin
 PARTS = {"index", "norm1", "relu1", "dropout", "conv1", "norm2", "shuffle", "relu2", "conv2"}
@@ -135,47 +133,102 @@ def assemble(layers: Iterable[Layer], channels: int, dtype: torch.dtype) -> Prog
     )
 
 
-class _Known:
-    """What was read off a block: its parts, where they keep tensors and hooks, and the program made of them."""
+class _BlockState:
+    """What was read off a block: its parts, the dictionaries of their tensors and hooks, and its program."""
 
     def __init__(self, block: nn.Module, parts: list[nn.Module]):
         self.parts = parts
         self.whole = all(layer._modules.keys() <= PARTS for layer in block.children())
         modules = [*block.children(), *parts]
-        self.tensors = [own for m in modules for own in (m._parameters, m._buffers) if own]
-        self.hooks = [own for m in modules for own in hooks_of(m)]
-        self.state: Any = None
+        self._tensors = [own for m in modules for own in (m._parameters, m._buffers) if own]
+        self._hooks = [own for m in modules for own in hooks_of(m)]
+        self.made_of: Any = None
         self.program: Program | None = None
 
+    @property
+    def has_hooks(self) -> bool:
+        """Whether a module has hooks, which the kernels would not call."""
+        return any(self._hooks)
 
-_KNOWN: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
+    def tensors(self) -> list[Tensor]:
+        """Return the parameters and buffers that the modules have now."""
+        return [t for own in self._tensors for t in own.values() if t is not None]
 
 
-def program(block: nn.Module, choices: Sequence[str], x: Tensor) -> Program | None:
-    """The program of a condensed block, made anew only where a tensor of it or a choice has changed.
+class InferenceEngine:
+    """Computes a condensed block in evaluation mode; keeps its program."""
 
-    `choices` has an execution for each layer (`plan.CHOICES`). None where it would not
-    compute what the block says of `x`: in training, for gradients, under hooks.
-    """
-    if not can_run(x) or block.training:
+    def __init__(self) -> None:
+        self._known: _BlockState | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return InferenceEngine, ()  # a copied block has other tensors, so its engine keeps nothing of these
+
+    def run(self, block: nn.Module, x: Tensor) -> Tensor | None:
+        """(N, in, H, W) → (N, in + layers · growth_rate, H, W), or None if the reference must compute it."""
+        steps = self.program(block, x)
+        return None if steps is None else run(steps, x)
+
+    def program(self, block: nn.Module, x: Tensor) -> Program | None:
+        """Return the program of a block, made again only if one of its tensors or choices has changed.
+
+        None in training, for gradients, with hooks, and with modules that the kernels do not know.
+        """
+        if not can_run(x) or block.training:
+            return None
+        known = self._read(block)
+        tensors = known.tensors()
+        learns = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
+        if learns or not known.whole or known.has_hooks:
+            return None
+        choices: Any = block.choices
+        made_of = x.dtype, choices, [(t.data_ptr(), t._version) for t in tensors]
+        if known.made_of != made_of:
+            layers = read_layers(block, choices, x.shape[1])
+            known.made_of, known.program = made_of, assemble(layers, x.shape[1], x.dtype)
+        return known.program
+
+    def _read(self, block: nn.Module) -> _BlockState:
+        layers: Any = block._modules.values()
+        parts = [part for layer in layers for part in layer._modules.values()]
+        if self._known is None or self._known.parts != parts:
+            self._known = _BlockState(block, parts)
+        return self._known
+
+
+def read_layers(block: nn.Module, choices: Sequence[str], channels: int) -> list[Layer]:
+    """Read the layers of a condensed block, each as chosen for it, after `channels` input features."""
+    layers: list[Layer] = []
+    for layer, choice in zip(block.children(), choices, strict=True):
+        layers.append(read_layer(layer, channels, choice))
+        channels += layers[-1].growth_rate
+    return layers
+
+
+@dataclass(frozen=True)
+class LayerChoices:
+    """A layer of a condensed block, and a call that computes it for each way in which it can be computed."""
+
+    in_channels: int
+    kept: int  # inputs of a group
+    calls: Mapping[str, Callable[[], None]]
+
+
+def layers_by_choice(block: nn.Module, x: Tensor, choices: Iterable[str]) -> list[LayerChoices] | None:
+    """Return the layers of a condensed block on `x`, or None if the kernels cannot compute it (to measure)."""
+    steps = InferenceEngine().program(block, x)
+    if steps is None:
         return None
-    layers: Any = block._modules.values()
-    parts = [part for layer in layers for part in layer._modules.values()]
-    known = _KNOWN.get(block)
-    if known is None or known.parts != parts:
-        known = _KNOWN[block] = _Known(block, parts)
-    tensors = [t for own in known.tensors for t in own.values() if t is not None]
-    learns = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
-    if learns or not known.whole or any(known.hooks):
-        return None
-    state = x.dtype, choices, [(t.data_ptr(), t._version) for t in tensors]
-    if known.state != state:
-        channels, read = x.shape[1], []
-        for layer, choice in zip(block.children(), choices, strict=True):
-            read.append(read_layer(layer, channels, choice))
-            channels += read[-1].growth_rate
-        known.state, known.program = state, assemble(read, x.shape[1], x.dtype)
-    return known.program
+    out, channels, found = run(steps, x), x.shape[1], []
+    for layer in block.children():
+        read = {choice: read_layer(layer, channels, choice) for choice in choices}
+        calls = {
+            choice: partial(append, assemble([own], channels, x.dtype), out) for choice, own in read.items()
+        }
+        grouped = read["grouped"]
+        found.append(LayerChoices(channels, grouped.inputs.shape[1], calls))
+        channels += grouped.growth_rate
+    return found
 
 
 def run(steps: Program, x: Tensor) -> Tensor:

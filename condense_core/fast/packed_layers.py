@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -140,20 +139,13 @@ class Layer:
         self.pointwise, self.spatial = Pointwise(modules["conv1"]), Spatial(modules["conv2"])
 
 
-_KNOWN: WeakKeyDictionary[nn.Module, tuple[list[int], list[Layer]]] = WeakKeyDictionary()
-
-
-def layers_of(block: nn.Module) -> list[Layer]:
-    """A block's layers; kept, and made anew where a tensor has moved or a mask has changed."""
-    modules: list[dict[str, Any]] = [layer._modules for layer in block._modules.values()]  # type: ignore[union-attr]
+def state_of(layers: list[dict[str, Any]]) -> list[int]:
+    """Return what `Layer` depends on: where the tensors of each layer's modules are, and its mask's version."""
     state: list[int] = []
-    for layer in modules:
+    for layer in layers:
         for part in layer.values():
             for tensors in (part._parameters, part._buffers):
                 state += [tensor.data_ptr() for tensor in tensors.values() if tensor is not None]
         if "mask" in layer["conv1"]._buffers:
             state.append(layer["conv1"]._buffers["mask"]._version)
-    known = _KNOWN.get(block)
-    if known is None or known[0] != state:
-        known = _KNOWN[block] = state, [Layer(layer) for layer in modules]
-    return known[1]
+    return state

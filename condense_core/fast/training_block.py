@@ -8,8 +8,6 @@ and the results of the 1×1 convolutions are kept.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,81 +15,59 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from condense_core import condensation
-from condense_core.grouping import LearnedGroupConv
-
-from .layout import empty
+from .conditions import can_run, has_hooks, modules_of
+from .kernels import conv1x1, norms, pooling
+from .layout import empty, layout_of
+from .packed_layers import Layer, state_of
 from .threads import share
 
-try:
-    from . import group_lasso as lasso
-    from .kernels import conv1x1, norms, pooling
-    from .layout import layout_of
-    from .packed_layers import layers_of
-
-    AVAILABLE = True  # whether the kernels can be compiled here
-except (ImportError, RuntimeError) as error:  # no numba, or nowhere to keep what it compiles
-    AVAILABLE = False
-    warnings.warn(f"execution 'fast' is not there ({error}): the slower reference is used", stacklevel=2)
-
-LAYER = ("norm1", "relu1", "conv1", "norm2", "relu2", "conv2")  # what a layer must consist of
+LAYER = ("norm1", "relu1", "conv1", "norm2", "relu2", "conv2")  # the modules of a layer that kernels compute
 Array = np.ndarray
 
 
-def runs_fast(block: nn.Module, x: Tensor) -> bool:
-    """Whether the fast execution computes what `block` says of `x`: no dropout, no hooks."""
-    if not can_run(x) or (torch.is_grad_enabled() and not block.training):
-        return False
-    return all(tuple(layer._modules) == LAYER for layer in block.children()) and not watched(block)
+class TrainingEngine:
+    """Computes a dense block with gradients; keeps its layers as the kernels take them."""
+
+    def __init__(self) -> None:
+        self._state: list[int] = []
+        self._layers: list[Layer] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TrainingEngine, ()  # a copied block has other tensors, so its engine keeps nothing of these
+
+    def run(self, block: nn.Module, x: Tensor) -> Tensor | None:
+        """(N, in, H, W) → (N, in + layers · growth_rate, H, W), or None if the reference must compute it.
+
+        The reference computes dropout, what hooks wait for, and gradients in evaluation mode.
+        """
+        if not can_run(x) or (torch.is_grad_enabled() and not block.training):
+            return None
+        if has_hooks(block) or any(tuple(layer._modules) != LAYER for layer in block.children()):
+            return None
+        owned = (part._parameters.values() for part in modules_of(block))
+        parameters = [own for some in owned for own in some if own is not None]
+        return _Block.apply(x, block.training, self.layers_of(block), *parameters)
+
+    def layers_of(self, block: nn.Module) -> list[Layer]:
+        """Return a block's layers, read again if a tensor has moved or a mask has changed."""
+        modules: list[dict[str, Any]] = [layer._modules for layer in block.children()]
+        state = state_of(modules)
+        if state != self._state:
+            self._state, self._layers = state, [Layer(layer) for layer in modules]
+        return self._layers
 
 
-def watched(module: nn.Module) -> bool:
-    """Whether hooks wait for a module or a part of it, which they would not see at work."""
-    return any(any(hooks_of(part)) for part in parts_of(module))
+class PoolingEngine:
+    """Computes a transition that only pools."""
 
+    def run(self, block: nn.Module, x: Tensor) -> Tensor | None:
+        """(N, C, H, W) → (N, C, H / 2, W / 2), means of 2×2 pixels; an odd row or column is left out.
 
-def hooks_of(module: nn.Module) -> tuple[Any, ...]:
-    """The hooks that wait for this very module, by kind."""
-    forward = module._forward_pre_hooks, module._forward_hooks
-    return *forward, module._backward_pre_hooks, module._backward_hooks
-
-
-def parts_of(module: nn.Module) -> Iterator[nn.Module]:
-    """`module.modules()`, without the care for a module that occurs twice, which takes longer than a kernel."""
-    yield module
-    for part in module.children():
-        yield from parts_of(part)
-
-
-def can_run(x: Tensor) -> bool:
-    """Whether the kernels can read `x`: features in memory, in numbers that they know, and nobody traces."""
-    if not AVAILABLE or torch.jit.is_tracing() or torch.compiler.is_compiling():
-        return False  # before sizes are asked for, which may be symbols
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and x.dim() == 4 and len(x) > 0
-
-
-def pools_fast(transition: nn.Module, x: Tensor) -> bool:
-    """Whether `average_pool` is all that a transition does, with nobody watching."""
-    return can_run(x) and len(transition._modules) == 1 and not watched(transition) and min(x.shape[2:]) > 1
-
-
-def average_pool(x: Tensor) -> Tensor:
-    """(N, C, H, W) → (N, C, H / 2, W / 2), means of 2×2 pixels; an odd row or column is left out."""
-    return _Pool.apply(x)
-
-
-def run_block(block: nn.Module, x: Tensor) -> Tensor:
-    """(N, in, H, W) → (N, in + layers · growth_rate, H, W), like the layers of `block` one after the other."""
-    owned = (part._parameters.values() for part in parts_of(block))
-    return _Block.apply(x, block, *(own for some in owned for own in some if own is not None))
-
-
-def group_lasso(model: nn.Module) -> Tensor:
-    """`condensation.group_lasso`: scalar."""
-    layers = [module for module in parts_of(model) if isinstance(module, LearnedGroupConv)]
-    if not AVAILABLE or not layers or layers[0].weight.device.type != "cpu":
-        return condensation.group_lasso(model)
-    return lasso.group_lasso(layers)
+        None if the transition does more than that, or has hooks.
+        """
+        if not can_run(x) or len(block._modules) > 1 or has_hooks(block) or min(x.shape[2:]) < 2:
+            return None
+        return _Pool.apply(x)
 
 
 class _Pool(torch.autograd.Function):
@@ -116,16 +92,16 @@ class _Block(torch.autograd.Function):
     """A dense block from its input and its layers' parameters, in the order in which modules have them."""
 
     @staticmethod
-    def forward(context: Any, x: Tensor, block: nn.Module, *parameters: Tensor) -> Tensor:
+    def forward(context: Any, x: Tensor, training: bool, layers: list[Layer], *parameters: Tensor) -> Tensor:
         count, channels, height, width = x.shape
-        layout, layers = layout_of(count, height, width), layers_of(block)
+        layout = layout_of(count, height, width)
         total = channels + sum(layer.spatial.out_channels for layer in layers)
         buffer = layout.empty(total, x.dtype)
         buffer[:, :channels] = x
         features = layout.array(buffer)
         context.save_for_backward(*parameters)  # torch refuses the backward pass once they have changed
         context.layers, context.layout, context.buffer, context.kept = layers, layout, buffer, []
-        training, statistics = block.training, np.empty((2, total))
+        statistics = np.empty((2, total))
         if training:
             moments = _Moments(layout.of_images, channels, features.dtype)
             share(norms.statistics, len(features), features, channels, moments.sums, moments.deviations)
@@ -199,7 +175,7 @@ class _Block(torch.autograd.Function):
             dconv = conv.gradient(lanes)
             grads = [of_first[1], of_first[0], dconv, of_second[1], of_second[0], dspatial, *grads]
         settle(0, channels)
-        return out[:, :channels], None, *grads
+        return out[:, :channels], None, None, *grads
 
 
 class _Moments:

@@ -13,10 +13,10 @@ from helpers.runs import small_model
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
-from condense_core import condense
+from condense_core import condense, fast
 from condense_core.deploy import Plan, export_file, load_condensed, make_plan, save_condensed
 from condense_core.deploy.plan import CHOICES, condensed_blocks
-from condense_core.fast import inference_block, threads, training_block
+from condense_core.fast import engines, inference_block, threads
 
 
 def images(count: int = 2, size: int = 8, dtype=torch.float64) -> torch.Tensor:
@@ -32,7 +32,7 @@ def planned(model, choice: str = "grouped"):
     for block in condensed_blocks(model).values():
         block.choices = (choice,) * len(block)
     model.eval().requires_grad_(False)
-    model.execution = "fast"
+    fast.use(model)
     return model
 
 
@@ -98,18 +98,18 @@ def test_what_is_not_a_number_stays_one():
 
 def test_training_gradients_and_hooks_are_left_to_the_reference():
     network = condense(lived_in(small_model()))
-    network.execution = "fast"
+    fast.use(network)
     block = next(iter(condensed_blocks(network).values()))
     x = torch.randn(2, 8, 8, 8)
-    assert inference_block.program(block, block.choices, x) is None, "its weights take gradients"
+    assert block.engine.program(block, x) is None, "its weights take gradients"
     with torch.no_grad():
-        assert inference_block.program(block, block.choices, x) is not None
-        assert inference_block.program(block, block.choices, x.half()) is None
+        assert block.engine.program(block, x) is not None
+        assert block.engine.program(block, x.half()) is None
         handle = block[0].conv1.register_forward_hook(lambda *_: None)
-        assert inference_block.program(block, block.choices, x) is None
+        assert block.engine.program(block, x) is None
         handle.remove()
         block.train()
-        assert inference_block.program(block, block.choices, x) is None
+        assert block.engine.program(block, x) is None
 
 
 def test_changed_weights_are_seen():
@@ -121,7 +121,7 @@ def test_changed_weights_are_seen():
         if isinstance(module, nn.Conv2d):
             module.weight.mul_(1.1)
     changed = copy.deepcopy(small)
-    changed.execution = "reference"
+    fast.use(changed, "reference")
     assert not small(batch).equal(before)
     assert_same(small, changed, batch)
 
@@ -166,7 +166,8 @@ def test_plans_of_other_networks_and_unfit_inputs_are_refused():
 
 
 def test_without_kernels_a_plan_says_so_and_the_network_still_runs(monkeypatch):
-    monkeypatch.setattr(training_block, "kernels", None)
+    for place in (engines, fast):
+        monkeypatch.setattr(place, "available", lambda: False)
     network = lived_in(small_model())
     small = condense(network)
     plan = make_plan(small, images(dtype=torch.float32), repeats=1)

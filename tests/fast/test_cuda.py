@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.runs import small_run
 
-from condense_core import Trainer
+from condense_core import Trainer, fast
 from condense_core.fast import cuda_graphs
 
 
@@ -27,7 +27,7 @@ def graphs_on_the_cpu(monkeypatch) -> list[int]:
 
         return replay, result
 
-    monkeypatch.setattr(cuda_graphs, "steps_as_graph", lambda config: config.execution == "fast")
+    monkeypatch.setattr(fast, "steps_as_graph", lambda config: config.execution == "fast")
     monkeypatch.setattr(cuda_graphs, "capture", capture)
     monkeypatch.setattr(cuda_graphs, "beside", lambda step: step())
     return counts
@@ -45,7 +45,7 @@ def test_captured_steps_train_the_same_network(graphs_on_the_cpu, monkeypatch, d
     captures, replays = graphs_on_the_cpu
     assert captures == 4  # stages
     assert replays == 6 * 3 - 4  # all steps but the first of each stage
-    monkeypatch.setattr(cuda_graphs, "steps_as_graph", lambda config: False)
+    monkeypatch.setattr(fast, "steps_as_graph", lambda config: False)
     torch.testing.assert_close(graphed, end_of(config, digits), rtol=1e-3, atol=1e-3)
 
 

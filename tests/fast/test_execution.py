@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import pickle
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -18,8 +21,8 @@ from numba.core.dispatcher import Dispatcher
 
 from condense_core import CondenseNet, ModelConfig, Trainer, condense, cost_table
 from condense_core.condensation import group_lasso, learned_layers, prune
-from condense_core.fast import group_lasso as lasso, training_block
-from condense_core.fast.kernels import condensed_block, conv3x3, conv3x3_small, packing
+from condense_core.fast import engines, group_lasso as fast_group_lasso, kernels, use
+from condense_core.fast.kernels.compilation import fingerprint
 
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-4}
 
@@ -30,7 +33,7 @@ def pair(config: ModelConfig, stage: int = 0, dtype=torch.float64) -> tuple[Cond
     for layer in learned_layers(model).values():
         prune(layer, min(stage, layer.condense_factor - 1))
     fast = copy.deepcopy(model)
-    fast.execution = "fast"
+    use(fast)
     return model, fast
 
 
@@ -134,7 +137,7 @@ def test_a_run_stays_close_to_the_reference_and_repeats_itself(digits):
 @pytest.mark.parametrize("settings", [{}, {"permute": False}, {"grouping": "unstructured", "groups": 1}])
 def test_the_lasso_and_its_gradient_are_the_references(settings):
     model, fast = pair(small_model(**settings), stage=2)
-    expected, found = group_lasso(model), training_block.group_lasso(fast)
+    expected, found = group_lasso(model), fast_group_lasso(fast)
     assert difference(found, expected) < 1e-12
     expected.backward()
     found.backward()
@@ -154,7 +157,7 @@ def test_what_is_not_a_number_stays_one():
     [
         pytest.param(lambda model: model.blocks[0][0].conv1.register_forward_hook(lambda *_: None), id="hook"),
         pytest.param(lambda model: model.half(), id="float16"),
-        pytest.param(lambda model: setattr(model, "execution", "reference"), id="asked"),
+        pytest.param(lambda model: use(model, "reference"), id="asked"),
     ],
 )
 def test_what_the_fast_execution_cannot_do_is_left_to_the_reference(change):
@@ -190,25 +193,58 @@ def test_costs_and_condensed_networks_are_those_of_the_reference():
     assert fast.execution == "fast"
 
 
+def test_a_copied_or_unpickled_network_computes_with_its_own_weights_at_once():
+    _, fast = pair(small_model(), stage=2)
+    images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    before = fast(images)
+    for again in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
+        assert again.execution == "fast"
+        with torch.no_grad():
+            for layer in learned_layers(again).values():
+                layer.weight.mul_(2)
+        assert "_BlockBackward" in graph(again(images))
+        assert not again(images).equal(before)
+        assert fast(images).equal(before)
+
+
+def test_engines_are_no_part_of_a_networks_state():
+    model, fast = pair(small_model())
+    fast(torch.randn(4, 3, 8, 8, dtype=torch.float64))
+    assert list(fast.state_dict()) == list(model.state_dict())
+
+
+def test_an_unknown_execution_is_refused():
+    with pytest.raises(ValueError, match="execution 'quick': must be one of reference, fast"):
+        use(CondenseNet(small_model(), seed=0), "quick")
+
+
+def test_the_face_and_the_network_load_no_compiler():
+    program = (
+        "import sys; from condense_core import CondenseNet, Trainer, condense, fast; fast.use\n"
+        "import condense_core.deploy.plan; assert 'numba' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_without_numba_the_reference_runs_and_it_is_said():
     program = """
 import sys
 sys.modules["numba"] = None
 import torch
-from condense_core import CondenseNet, PRESETS
+from condense_core import CondenseNet, PRESETS, fast
 model = CondenseNet(PRESETS["condensenet-50"], seed=0)
-model.execution = "fast"
+fast.use(model)
 print(tuple(model(torch.zeros(2, 3, 32, 32)).shape))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "(2, 10)\n"
-    assert "execution 'fast' is not there" in done.stderr
+    assert "execution 'fast' is not available" in done.stderr
     assert "the slower reference is used" in done.stderr
 
 
 COMPILE = """
 import numpy as np
-from condense_core.fast.kernels.conv3x3 import pool
+from condense_core.fast.kernels.pooling import pool
 
 pool(np.ones((1, 2, 2)), np.empty((1, 1, 1)), 0, 1)
 print(sum(pool.stats.cache_hits.values()))
@@ -217,9 +253,7 @@ print(sum(pool.stats.cache_hits.values()))
 
 def test_kernels_are_compiled_anew_when_code_that_they_are_made_of_has_changed(tmp_path):
     code = tmp_path / "condense_core"
-    shutil.copytree(
-        Path(training_block.__file__).parent.parent, code, ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(Path(engines.__file__).parent.parent, code, ignore=shutil.ignore_patterns("__pycache__"))
 
     def hits() -> int:
         call = [sys.executable, "-c", COMPILE]
@@ -231,9 +265,25 @@ def test_kernels_are_compiled_anew_when_code_that_they_are_made_of_has_changed(t
     assert hits() == 0
 
 
+def test_the_kernels_folder_is_hashed_with_every_file_in_it_and_below(tmp_path):
+    folder = tmp_path / "kernels"
+    shutil.copytree(kernels.__path__[0], folder, ignore=shutil.ignore_patterns("__pycache__"))
+    seen = [fingerprint(folder)]
+    for path, code in (("new.py", "A = 1"), ("parts/new.py", "A = 1"), ("parts/new.py", "A = 2")):
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(code)
+        seen.append(fingerprint(folder))
+    (folder / "new.py").rename(folder / "newer.py")
+    seen.append(fingerprint(folder))
+    assert len(set(seen)) == len(seen)
+    (folder / "notes.md").write_text("no code")
+    assert fingerprint(folder) == seen[-1]
+
+
 def test_kernels_compute_the_same_whether_compiled_now_or_read():
     """A part that two kernels bring along, each rounded in its own way, is the first one's for both."""
-    modules = [packing, condensed_block, conv3x3, lasso, conv3x3_small]
+    names = [module.name for module in pkgutil.iter_modules(kernels.__path__, kernels.__name__ + ".")]
+    modules = [importlib.import_module(name) for name in names]
     every = {name: value for module in modules for name, value in vars(module).items()}
     found = {name: value for name, value in every.items() if isinstance(value, Dispatcher)}
     kept = {name for name, value in found.items() if isinstance(value._cache, FunctionCache)}

@@ -34,6 +34,6 @@ class _Lasso(torch.autograd.Function):
         return None, *torch._foreach_mul(context.gradients, above)
 
 
-def group_lasso(layers: Sequence[LearnedGroupConv]) -> Tensor:
+def group_lasso_of(layers: Sequence[LearnedGroupConv]) -> Tensor:
     """`condensation.group_lasso` of a network's layers, one at least: scalar."""
     return _Lasso.apply(layers, *(layer.weight for layer in layers))
