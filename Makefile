@@ -1,4 +1,4 @@
-# `make ablate` and `make test` need nothing but Python 3.11 or newer: set-up is a part of both.
+# `make ablate` and `make test` need only Python 3.11 or newer: both set up the environment if it is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,38 +13,38 @@ help:  ## list the commands
 ablate: $(READY)  ## train the ablation on digits (5 minutes on 2 cores), print its table, write its report
 	$(BIN)/python -m analysis.ablate $(ARGS)
 
-test: $(READY) lint  ## lint, type-check and test (all but what needs a browser)
+test: $(READY) lint  ## lint, type-check and test (except the tests in a browser)
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --ignore tests/reporting/test_browser.py
-	@echo "Not run: tests/reporting/test_browser.py, the report in Chromium (make browser)"
+	@echo "Not run: tests/reporting/test_browser.py, which tests the report in Chromium (make browser)"
 
-browser: $(READY) $(AXE)  ## test the report in Chromium (which must be there: apt-get install chromium)
+browser: $(READY) $(AXE)  ## test the report in Chromium (needs apt-get install chromium)
 	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "Chromium is needed: apt-get install chromium"; exit 1; }
 	$(BIN)/pytest tests/reporting/test_browser.py
 
 $(AXE):
 	npm install --silent --no-save --prefix .browser axe-core@4.14.1
 
-soak: $(READY)  ## kill a study of 12 runs 200 times, read 10,000 damaged files of every kind (an hour)
+soak: $(READY)  ## kill a study of 12 runs 200 times, read 10,000 damaged inputs of every kind (an hour)
 	$(BIN)/python benchmarks/soak.py kills
 	$(BIN)/python benchmarks/soak.py fuzz
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
-notebooks: $(READY)  ## run the notebooks from top to bottom and keep their outputs
+notebooks: $(READY)  ## run the notebooks from top to bottom and save their outputs
 	cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False *.ipynb
 
-lint: $(READY)  ## format check, lint and types
+lint: $(READY)  ## check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which with make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; choose one with make PYTHON=..."; exit 1; }
 	@echo "Setting up $(VENV), once: 7 GB, some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-clean:  ## remove the virtual environment and what tools left
+clean:  ## remove the virtual environment and the caches of tools
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

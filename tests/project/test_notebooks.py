@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, and those that are kept hold what they gave."""
+"""The notebooks run from top to bottom, and the stored ones contain their outputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 
 FOLDER = ROOT / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
-MOST_BYTES = 500_000
+MAX_BYTES = 500_000
 MACHINE_PATH = re.compile(r"(?<![\w./:-])/(?:work|tmp|root|home)\b.{0,40}")
 SMALL = {name: value for name, value in SMALL_STUDY.items() if name not in ("name", "sizes")}
 
@@ -40,7 +40,7 @@ def outputs(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def complaints(notebook: NotebookNode) -> list[str]:
-    """Errors, and whatever was written to stderr: warnings above all."""
+    """Return errors and everything written to stderr, mainly warnings."""
     return [
         output.get("text") or output.get("evalue")
         for output in outputs(notebook)
@@ -49,7 +49,7 @@ def complaints(notebook: NotebookNode) -> list[str]:
 
 
 def texts(notebook: NotebookNode) -> Iterator[str]:
-    """All that is written in a notebook: sources, outputs and widgets, without its pictures."""
+    """Yield all text of a notebook: sources, outputs and widgets, without its pictures."""
     yield from (cell.source for cell in notebook.cells)
     for output in outputs(notebook):
         yield output.get("text", "")
@@ -63,7 +63,7 @@ def parameters_place(notebook: NotebookNode) -> int:
 
 
 def parameters(notebook: NotebookNode) -> dict[str, object]:
-    """What the parameters cell assigns: plain values, each to one name."""
+    """Return the names and plain values that the parameters cell assigns."""
     values = {}
     for statement in ast.parse(notebook.cells[parameters_place(notebook)].source).body:
         assert isinstance(statement, ast.Assign)
@@ -74,7 +74,7 @@ def parameters(notebook: NotebookNode) -> dict[str, object]:
 
 
 def made_small(notebook: NotebookNode, root: Path) -> NotebookNode:
-    """The notebook with a cell behind its parameters, as papermill would put it there, for a quick test."""
+    """Insert a cell after the parameters, as papermill does, that makes the notebook quick to test."""
     known = parameters(notebook)
     values = {
         "runs": str(root / "runs"),
@@ -92,7 +92,7 @@ def made_small(notebook: NotebookNode, root: Path) -> NotebookNode:
 
 @pytest.fixture(scope="module")
 def kernel() -> Iterator[KernelManager]:
-    """One kernel for all notebooks, with this interpreter, whichever kernels are installed besides."""
+    """One kernel for all notebooks, with this interpreter, regardless of other installed kernels."""
     kernel = KernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     kernel.client_class = "jupyter_client.asynchronous.AsyncKernelClient"
     kernel.start_kernel(cwd=str(FOLDER))
@@ -101,14 +101,14 @@ def kernel() -> Iterator[KernelManager]:
 
 
 def execute(notebook: NotebookNode, kernel: KernelManager) -> NotebookNode:
-    """Run a notebook from top to bottom, with no name of the one before it."""
+    """Run a notebook from top to bottom, without names of the previous one."""
     notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
     return NotebookClient(notebook, km=kernel, timeout=300).execute()
 
 
 @pytest.fixture(scope="module")
 def root(small_store, tmp_path_factory) -> Path:
-    """A run store with the small study, trained; the notebooks ask for the same runs under other names."""
+    """A run store with the trained small study; the notebooks ask for the same runs under other names."""
     root = tmp_path_factory.mktemp("notebooks")
     shutil.copytree(small_store.root, root / "runs")
     return root
@@ -154,4 +154,4 @@ def test_a_kept_notebook_names_no_folder_of_the_machine_that_ran_it(path):
 
 @every_notebook
 def test_a_kept_notebook_is_small(path):
-    assert path.stat().st_size < MOST_BYTES
+    assert path.stat().st_size < MAX_BYTES

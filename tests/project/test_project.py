@@ -1,4 +1,4 @@
-"""The project's own files agree with one another."""
+"""The files of the project agree with one another."""
 
 from __future__ import annotations
 
