@@ -56,6 +56,18 @@ def test_every_picture_and_link_of_a_page_is_there(page):
         assert not anchor or anchor in anchors(linked), f"{link}#{anchor}"
 
 
+def test_every_test_that_a_page_names_is_there():
+    files = list((ROOT / "tests").glob("*/test_*.py"))
+    names = {path.stem for path in files}
+    names |= {name for path in files for name in re.findall(r"def (test_\w+)", path.read_text())}
+    for page in PAGES:
+        text = page.read_text()
+        for name in re.findall(r"`(test_\w+)`", text):
+            assert name in names, f"{page.name}: {name}"
+        for part in re.findall(r"`…(\w+)…`", text):
+            assert any(part in name for name in names), f"{page.name}: {part}"
+
+
 def test_the_index_of_the_docs_names_every_page():
     index = (ROOT / "docs" / "README.md").read_text()
     for page in (ROOT / "docs").glob("*.md"):
