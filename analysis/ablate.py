@@ -127,10 +127,10 @@ def ablate(
         if not is_first_rank():
             return 0  # whatever became of them, so that torchrun lets rank 0 say it
     else:
-        from .engines import part
+        from .engines import split_finished
 
         with bad_input():
-            outcomes, left = part([config for _, config in study.run_configs()], store)
+            outcomes, left = split_finished([config for _, config in study.run_configs()], store)
             if left:
                 _prepare(study, left, store, data_dir, force, cluster)
             store.create()
@@ -197,11 +197,11 @@ def _prepare(
 def _print_plan(
     study: Study, store: RunStore, as_json: bool, jobs: int | None, force: bool, cluster: Cluster | None
 ) -> None:
-    from .engines import default_jobs, part, refuse_changed
+    from .engines import default_jobs, refuse_changed, split_finished
     from .studies import plan
     from .text import duration
 
-    finished, left = part([config for _, config in study.run_configs()], store)
+    finished, left = split_finished([config for _, config in study.run_configs()], store)
     if not force:
         refuse_changed(left, store, None)
     rows = plan(study, store)

@@ -1,4 +1,5 @@
 from .devices import gpu_is_here as gpu_is_here, resolve_device as resolve_device
+from .launch import refuse_changed as refuse_changed, split_finished as split_finished
 from .processes import (
     StopSwitch as StopSwitch,
     default_jobs as default_jobs,
@@ -8,4 +9,4 @@ from .processes import (
 )
 from .progress import decoding as decoding, show as show
 from .ray_cluster import Cluster as Cluster, chosen as chosen
-from .single_run import Outcome as Outcome, part as part, refuse_changed as refuse_changed
+from .single_run import Outcome as Outcome

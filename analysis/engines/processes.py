@@ -17,7 +17,8 @@ from condense_core.store import Run, RunStore
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
 
-from .single_run import Outcome, execute, failed, never, part
+from .launch import split_finished
+from .single_run import Outcome, execute, failed, keep_going
 
 PROCESSES = multiprocessing.get_context("forkserver")  # a worker has torch loaded when it starts
 
@@ -54,7 +55,7 @@ def run_all(
     """
     from tqdm.auto import tqdm
 
-    finished, left = part(configs, store)
+    finished, left = split_finished(configs, store)
     if not left:
         return finished
     if elsewhere:
@@ -80,7 +81,7 @@ class StopSwitch:
         self.now: Event = PROCESSES.Event()
 
 
-_should_stop: Callable[[], bool] = never
+_should_stop: Callable[[], bool] = keep_going
 
 
 def _start_worker(event: Event, now: Event) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condense_core.config import DataConfig, RunConfig
-from condense_core.store import FINISHED, Changed, Run, RunHeld, RunStore
+from condense_core.store import FINISHED, Run, RunHeld, RunStore
 
 if TYPE_CHECKING:
     from condense_core.data import Dataset
@@ -33,38 +33,16 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
-def part(configs: Sequence[RunConfig], store: RunStore) -> tuple[list[Outcome], list[RunConfig]]:
-    """What became of the runs that are at their end, and those that are left to train."""
-    known = [(config, _finished(store.run(config))) for config in configs]
-    return [outcome for _, outcome in known if outcome], [config for config, outcome in known if not outcome]
-
-
-def never() -> bool:
-    """Do not stop."""
+def keep_going() -> bool:
+    """Return False: nobody asks the run to stop."""
     return False
-
-
-def refuse_changed(configs: Sequence[RunConfig], store: RunStore, data_fingerprint: str | None) -> None:
-    """Raise Changed where runs that were begun cannot go on, naming all that is not what it was."""
-    from condense_core.store import changes
-
-    begun = [run for config in configs if (run := store.run(config)).begun]
-    left = [run for run in begun if run.status["state"] not in FINISHED]
-    found = {run.name: changes(run.record, data_fingerprint) for run in left}
-    if changed := {name: texts for name, texts in found.items() if texts}:
-        texts = sorted({text for texts in changed.values() for text in texts})
-        raise Changed(
-            f"{len(changed)} of the runs were begun with other code, torch or data: {'; '.join(texts)}. "
-            "Undo the change, be it a comment's, and they go on; "
-            f"--force begins them anew and keeps what there is ({', '.join(changed)})"
-        )
 
 
 def execute(
     config: RunConfig,
     store: RunStore,
     data_dir: Path,
-    should_stop: Callable[[], bool] = never,
+    should_stop: Callable[[], bool] = keep_going,
     force: bool = False,
 ) -> Outcome:
     """Train a run to its end, from where it stands, writing all of it to the store; a fault is its outcome.
@@ -73,13 +51,13 @@ def execute(
     """
     run = store.run(config)
     run.check_links()
-    if finished := _finished(run):
+    if finished := finished_outcome(run):
         return finished
     if should_stop():
         return Outcome(run.name, "stopped")
     try:
         with run.hold() as held:
-            return _finished(run) or _execute_held(config, run, data_dir, should_stop, force, held)
+            return finished_outcome(run) or _execute_held(config, run, data_dir, should_stop, force, held)
     except RunHeld as error:
         return Outcome(run.name, "held", str(error).removeprefix(f"run {run.name}: "))
     except OSError as error:
@@ -90,8 +68,8 @@ def execute(
         return Outcome(run.name, "failed", f"cannot be held: {error}")
 
 
-def _finished(run: Run) -> Outcome | None:
-    """What became of a run that is at its end."""
+def finished_outcome(run: Run) -> Outcome | None:
+    """Return the outcome of a finished run, else None."""
     status = run.status
     return Outcome(run.name, status["state"], status.get("reason")) if status["state"] in FINISHED else None
 
@@ -123,7 +101,7 @@ def _execute_held(
 def _conclude(outcome: Outcome, run: Run, noted: list[float]) -> Outcome:
     """Record what became of a run; a disk that is full must not hide it."""
     try:
-        if not _finished(run):
+        if not finished_outcome(run):
             run.set_state(outcome.state, outcome.reason)
         notes = tuple(note["text"] for note in run.notes() if note["time"] not in noted)
         return replace(outcome, notes=notes)

@@ -17,7 +17,8 @@ from analysis.text import say
 from condense_core.config import RunConfig
 from condense_core.store import Hold, Run, RunStore
 
-from .single_run import Outcome, execute, load_data, refuse_changed
+from .launch import refuse_changed
+from .single_run import Outcome, execute, load_data
 
 if TYPE_CHECKING:
     from analysis.studies import Study

@@ -289,7 +289,7 @@ class Study:
         old ones. Runs that fail are warned of, with their reasons, and so is what was noted on the way.
         """
         from analysis import frames
-        from analysis.engines import chosen, part, run_all
+        from analysis.engines import chosen, run_all, split_finished
         from condense_core.data import load
         from condense_core.store import RunStore
 
@@ -298,7 +298,7 @@ class Study:
         with chosen(engine, address, gpus_per_run) as cluster:
             if cluster:
                 cluster.check(configs[0])
-            if part(configs, store)[1]:
+            if split_finished(configs, store)[1]:
                 load(self.config.data_config, data_dir)  # a bad image is named before anything starts
             store.create()
             if note := self.enter(store):

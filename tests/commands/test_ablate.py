@@ -275,7 +275,7 @@ def test_force_begins_runs_of_other_code_anew_and_only_force_does(
         status, _, err = call(*TINY, *also)
         assert status == 2
         assert "0123456789ab now" in err
-    assert f"--force begins them anew and keeps what there is ({left.name})" in err
+    assert f"or use --force to restart them; the old runs are kept ({left.name})" in err
     assert left.contents() == before
     monkeypatch.setattr(processes, "execute_all", in_this_process)
     status, out, err = call(*TINY, "--force")
