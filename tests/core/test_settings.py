@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.paths import ROOT
 from helpers.runs import small_model, small_run
 from helpers.strategies import model_configs
 from hypothesis import given, strategies as st
@@ -59,13 +60,14 @@ def test_every_setting_that_changes_a_run_changes_its_name():
 
 
 def test_the_hash_is_the_same_in_another_process():
-    code = "from conftest import small_run; print(small_run().hash)"
+    code = "from helpers.paths import ROOT
+from helpers.runs import small_run; print(small_run().hash)"
     other = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         check=True,
-        cwd=__file__.rpartition("/")[0],
+        cwd=ROOT / "tests",
     )
     assert other.stdout.strip() == small_run().hash
 

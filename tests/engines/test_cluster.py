@@ -231,9 +231,9 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from analysis.engines.ray_cluster import chosen
-from analysis.engines.single_run import StopSwitch
+from analysis.engines import StopSwitch
 from condense_core.config import RunConfig
-from condense_core.store.run import RunStore
+from condense_core.store import RunStore
 from condense_core.validation import from_dict
 address, root, *configs = sys.argv[1:]
 with chosen("ray", address) as cluster:

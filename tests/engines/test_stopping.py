@@ -29,9 +29,9 @@ LONG = """
 import json, sys
 from pathlib import Path
 from analysis.ablate import stopping
-from analysis.engines.single_run import StopSwitch, execute_all
+from analysis.engines import StopSwitch, execute_all
 from condense_core import DataConfig, ModelConfig, RecipeConfig, RunConfig
-from condense_core.store.run import RunStore
+from condense_core.store import RunStore
 
 if __name__ == "__main__":
     model = ModelConfig(stages=(1, 1), growth=(4, 8), groups_3x3=2, image_size=8)

@@ -25,6 +25,7 @@ from helpers.runs import SMALL_STUDY
 
 from analysis import frames, plots, stats
 from analysis.ablate import ablate
+from analysis.frames.sources import targets
 from analysis.report import report
 from analysis.reporting import Chapter, render, study_report, write_report
 from analysis.reporting.comparison import Comparison
@@ -81,9 +82,9 @@ def test_sources_name_every_input_of_every_1x1(connectivity):
 
     config = small_model(connectivity=connectivity)
     layers = {name: m for name, m in CondenseNet(config, 0).named_modules() if isinstance(m, MaskedConv1x1)}
-    targets = list(frames.targets(config))
-    assert [target.mask for target in targets] == list(layers)
-    for target in targets:
+    reading = list(targets(config))
+    assert [target.mask for target in reading] == list(layers)
+    for target in reading:
         layer = layers[target.mask]
         assert target.outputs == layer.out_channels
         assert target.sources[0][1] == 0
@@ -311,7 +312,7 @@ from pathlib import Path
 from analysis import Study
 from analysis.studies.estimate import plan
 from analysis.report import report
-from condense_core.store.run import RunStore
+from condense_core.store import RunStore
 store = RunStore(Path(sys.argv[1]))
 assert {row["state"] for row in plan(Study.named("ablation", **eval(sys.argv[2])), store)} == {"done"}
 report(["small", "--runs", sys.argv[1], "--out", sys.argv[3]], standalone_mode=False)

@@ -741,7 +741,7 @@ def test_every_test_that_the_document_names_is_there():
     rows = [row for row in text.split("## Trusted")[0].splitlines() if row.startswith("|")][2:]
     assert len(rows) >= 14
     assert all(re.search(r"`test_\w+`", row) for row in rows)
-    sources = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     for name in re.findall(r"`(test_\w+)`", text):
         assert f"def {name}(" in sources, name
 

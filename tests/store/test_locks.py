@@ -21,7 +21,7 @@ from condense_core.store.locks import hold
 HOLDS = """
 import sys, time
 from pathlib import Path
-from condense_core import locks
+from condense_core.store import locks
 locks.BEAT_SECONDS = 0.05
 if sys.argv[2] == "elsewhere":
     locks.socket.gethostname = lambda: "elsewhere"
