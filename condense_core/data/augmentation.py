@@ -1,4 +1,4 @@
-"""Normalise images, and augment them by random crops and flips."""
+"""Normalise batches of decoded images, and augment them by random shifts and flips, on any device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training images go through: a shift by up to `padding` pixels and, where it may, a flip."""
+    """How training images are augmented: a shift by up to `padding` pixels and, if `flip`, a random flip."""
 
     padding: int
     flip: bool
@@ -26,7 +26,7 @@ class Normalisation:
     std: tuple[float, ...]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (N, 3, H, W) → normalised float, channels last."""
+        """Normalise images: uint8 (N, 3, H, W) → float, channels last."""
         scale, shift = _scale_and_shift(self, images.device)
         pixels = images.to(torch.float32, memory_format=torch.channels_last)
         return pixels.mul_(scale[:, None, None]).add_(shift[:, None, None])
@@ -34,13 +34,13 @@ class Normalisation:
 
 @lru_cache(maxsize=64)
 def _scale_and_shift(normalisation: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Kept on the device: a copy in every step would wait for it."""
+    """Return factor and offset (3,), kept on the device, because copying them would stall each step."""
     mean, std = (torch.tensor(values, device=device) for values in (normalisation.mean, normalisation.std))
     return 1 / (255 * std), -mean / std
 
 
 def measure_normalisation(images: Tensor) -> Normalisation:
-    """Mean and standard deviation of each channel of uint8 images (N, 3, H, W)."""
+    """Measure mean and standard deviation of each channel of uint8 images (N, 3, H, W)."""
     histogram = torch.stack([images[:, channel].flatten().bincount(minlength=256) for channel in range(3)])
     levels, share = torch.arange(256) / 255, histogram / histogram.sum(1, keepdim=True)
     mean = share @ levels
@@ -48,11 +48,13 @@ def measure_normalisation(images: Tensor) -> Normalisation:
     return Normalisation(tuple(mean.tolist()), tuple(variance.clamp(min=1e-6).sqrt().tolist()))
 
 
+CIFAR10_NORMALISATION = Normalisation((0.4914, 0.4824, 0.4467), (0.2471, 0.2435, 0.2616))
+CIFAR100_NORMALISATION = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 IMAGENET_NORMALISATION = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def augment(images: Tensor, augmentation: Augmentation, draws: torch.Generator) -> Tensor:
-    """Pad with black, crop at a random place, flip half of them: (N, C, H, W) → (N, C, H, W)."""
+    """Pad with black, crop at a random place, flip half of the images: (N, C, H, W) → (N, C, H, W)."""
     count, channels, height, width = images.shape
     pad, device = augmentation.padding, images.device
     if pad:

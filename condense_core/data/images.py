@@ -1,7 +1,7 @@
-"""Labelled images that give normalised, augmented batches, decoded in memory or streamed from their files.
+"""Labelled images that give normalised, augmented batches: the protocol, and images decoded in memory.
 
-Small images live decoded in one uint8 tensor on the training device and are augmented there in whole
-batches; large ones stream from their files. What a step sees depends on the seed and the step alone.
+Small images are held decoded in one uint8 tensor on the training device and augmented there in whole batches;
+large ones stream from their files (`streaming`). The batch of a step depends only on the seed and the step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EVALUATION_BATCH = 250
 
 
 class Images(Protocol):
-    """Labelled images that can be read in batches."""
+    """Labelled images that are read in batches."""
 
     @property
     def labels(self) -> Tensor:
@@ -36,21 +36,21 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def subset(self, index: Tensor) -> Images:
-        """Some of the images."""
+        """Select some of the images."""
 
     def to(self, device: str) -> Images:
-        """The images on another device."""
+        """Move the images to another device."""
 
     def fingerprint(self) -> str:
-        """Hash of everything that a run sees of them."""
+        """Hash everything that a run sees of the images."""
 
     def training_batches(
         self, batches: Sequence[Tensor], seeds: Sequence[int], shard: Shard = ALONE
     ) -> Iterator[Batch]:
-        """Augmented batches, each given by its indices and its seed; of each the part of `shard`."""
+        """Yield augmented batches, each given by its indices and a seed; of each the part of `shard`."""
 
     def evaluation_batches(self) -> Iterator[Batch]:
-        """All images in order, as they are."""
+        """Yield all images in order, without augmentation."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,15 @@ class DecodedImages:
         return len(self.labels)
 
     def subset(self, index: Tensor) -> DecodedImages:
-        """Some of the images."""
+        """Select some of the images."""
         return replace(self, images=self.images[index], labels=self.labels[index])
 
     def to(self, device: str) -> DecodedImages:
-        """The images on another device."""
+        """Move the images to another device."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def fingerprint(self) -> str:
-        """Hash of all pixels and labels."""
+        """Hash all pixels and labels."""
         digest = hashlib.blake2b(digest_size=16)
         for tensor in (self.images, self.labels):
             digest.update(tensor.cpu().contiguous().numpy().data)
@@ -88,9 +88,9 @@ class DecodedImages:
     def training_batches(
         self, batches: Sequence[Tensor], seeds: Sequence[int], shard: Shard = ALONE
     ) -> Iterator[Batch]:
-        """Augmented batches; each is given by its indices, and its shifts and flips by its seed.
+        """Yield augmented batches, each given by its indices, with shifts and flips given by its seed.
 
-        They are drawn for the whole batch, so that an image gets the same ones however many ranks there are.
+        These are drawn for the whole batch, so that they do not depend on the number of ranks.
         """
         draws = torch.Generator(self.labels.device)
         for batch, seed in zip(batches, seeds, strict=True):
@@ -99,7 +99,7 @@ class DecodedImages:
             yield self.normalise(images), self.labels[batch[part]]
 
     def evaluation_batches(self) -> Iterator[Batch]:
-        """All images in order, as they are."""
+        """Yield all images in order, without augmentation."""
         for first in range(0, len(self), EVALUATION_BATCH):
             part = slice(first, first + EVALUATION_BATCH)
             yield self.normalise(self.images[part]), self.labels[part]

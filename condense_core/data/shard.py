@@ -1,4 +1,4 @@
-"""The part of each batch that a rank trains on."""
+"""The part of each batch that a rank trains on; it knows nothing of torch or of how ranks communicate."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shard:
-    """A rank and how many there are."""
+    """The number of a rank, from 0, and how many ranks there are."""
 
     rank: int = 0
     ranks: int = 1
 
     def batch_slice(self, count: int) -> slice:
-        """The rank's part of a batch of `count` images: none where there are fewer images than ranks."""
+        """Return this rank's part of a batch of `count` images; it is empty for some if `count < ranks`."""
         return slice(count * self.rank // self.ranks, count * (self.rank + 1) // self.ranks)
 
 

@@ -1,4 +1,4 @@
-"""Images that are read from their files in every epoch."""
+"""Large images, read from their files in every epoch by worker processes that leave signals to the trainer."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from condense_core.randomness import derived_seed
 from .augmentation import IMAGENET_NORMALISATION
 from .decoding import FileReader, Task
 from .folders import ImageFiles
+from .image_file import load_crops
 from .images import EVALUATION_BATCH, Batch
 from .shard import ALONE, Shard
 
@@ -29,7 +30,7 @@ STREAM_WORKERS = 2
 
 @dataclass(frozen=True)
 class StreamedImages:
-    """Large images, read from their files when they are needed: labels int64 (N,)."""
+    """Large images, read from their files when they are needed."""
 
     files: ImageFiles
     image_size: int
@@ -37,55 +38,45 @@ class StreamedImages:
 
     @cached_property
     def labels(self) -> Tensor:
-        """Class of every image."""
+        """Class of every image: int64 (N,)."""
         return torch.tensor(self.files.labels)
 
     def __len__(self) -> int:
         return len(self.files.paths)
 
     def subset(self, index: Tensor) -> StreamedImages:
-        """Some of the images."""
+        """Select some of the images."""
         return replace(self, files=self.files.subset(index.tolist()))
 
     def to(self, device: str) -> StreamedImages:
-        """The same files, delivered to another device."""
+        """Deliver the images to another device."""
         return replace(self, device=device)
 
     def fingerprint(self) -> str:
-        """Hash of names, sizes and labels of the files."""
+        """Hash names, sizes and labels of the files."""
         return self.files.fingerprint()
 
     def training_batches(
         self, batches: Sequence[Tensor], seeds: Sequence[int], shard: Shard = ALONE
     ) -> Iterator[Batch]:
-        """Random resized crops, flipped half the time; each image's are given by its batch's seed and place."""
-        tasks: list[list[Task]] = [
-            [
-                (image, derived_seed(seed, "image", place))
-                for place, image in list(enumerate(index.tolist()))[shard.batch_slice(len(index))]
-            ]
-            for index, seed in zip(batches, seeds, strict=True)
-        ]
+        """Yield random resized crops, flipped half the time, given by the batch's seed and the place in it."""
+        tasks = [_tasks(index.tolist(), seed, shard) for index, seed in zip(batches, seeds, strict=True)]
         return self._stream(tasks)
 
     def evaluation_batches(self) -> Iterator[Batch]:
-        """All images in order, resized and cropped in the centre."""
-        images = range(len(self))
-        firsts = range(0, len(self), EVALUATION_BATCH)
-        return self._stream(
-            [[(image, None) for image in images[first : first + EVALUATION_BATCH]] for first in firsts]
-        )
+        """Yield all images in order, resized and cropped in the centre."""
+        tasks: list[Task] = [(image, None) for image in range(len(self))]
+        return self._stream([tasks[i : i + EVALUATION_BATCH] for i in range(0, len(tasks), EVALUATION_BATCH)])
 
     def _stream(self, tasks: list[list[Task]]) -> Iterator[Batch]:
-        reader = FileReader(self.files, self.image_size)
-        reader.load_crops()
+        load_crops()
         loader: DataLoader[Any] = DataLoader(
-            reader,
+            FileReader(self.files, self.image_size),
             batch_sampler=tasks,
             collate_fn=partial(_collate, self.image_size),
             num_workers=STREAM_WORKERS,
             worker_init_fn=_leave_stopping_to_the_trainer,
-            # in a spawned process the default is to spawn, and every worker would import torch again
+            # spawned processes spawn by default, and every worker would import torch again
             multiprocessing_context="fork" if "fork" in get_all_start_methods() else None,
             pin_memory=self.device != "cpu",
         )
@@ -97,11 +88,17 @@ class StreamedImages:
                 yield IMAGENET_NORMALISATION(images), labels.to(self.device, non_blocking=True)
         except Exception as error:
             del batches
-            raise error.with_traceback(None) from None  # whose frames would keep idle workers alive
+            raise error.with_traceback(None) from None  # its frames would keep idle workers alive
+
+
+def _tasks(index: list[int], seed: int, shard: Shard) -> list[Task]:
+    """Return the shard's images of a batch, each with a seed of its own."""
+    part = shard.batch_slice(len(index))
+    return [(image, derived_seed(seed, "image", place)) for place, image in list(enumerate(index))[part]]
 
 
 def _collate(size: int, images: list[tuple[np.ndarray, int]]) -> Batch:
-    """uint8 (N, 3, size, size) and int64 (N,), N = 0 too: a rank may have no part of the last batch."""
+    """Stack images: uint8 (N, 3, size, size), int64 (N,). A rank with no part of the last batch has N = 0."""
     pixels = np.stack([pixels for pixels, _ in images]) if images else np.empty((0, 3, size, size), np.uint8)
     return torch.from_numpy(pixels), torch.tensor([label for _, label in images], dtype=torch.int64)
 
@@ -111,7 +108,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def _stops_held() -> Iterator[None]:
-    """While workers are forked: until they have left the trainer's group, no signal to it may end them."""
+    """Hold signals back while workers are forked: one to the trainer's process group would end them too."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
         yield
@@ -120,8 +117,9 @@ def _stops_held() -> Iterator[None]:
 
 
 def _leave_stopping_to_the_trainer(worker: int) -> None:
+    """Leave the trainer's process group, so that a stop ends the step in progress before it ends workers."""
     os.setpgrp()
     for number in STOPS:
-        signal.signal(number, signal.SIG_IGN)  # drops what came meanwhile
+        signal.signal(number, signal.SIG_IGN)  # drops signals that came meanwhile
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)

@@ -1,0 +1,105 @@
+"""Read the images of each kind of data set: scikit-learn's digits, torchvision's data sets and image folders.
+
+A new kind is a function like these, an entry in `LOADERS`, and its numbers in `summary`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condense_core.config import DataConfig
+
+from .augmentation import (
+    CIFAR10_NORMALISATION,
+    CIFAR100_NORMALISATION,
+    Augmentation,
+    Normalisation,
+    measure_normalisation,
+)
+from .decoding import Progress, check_readable, decode_folder
+from .folders import list_folder
+from .image_file import LARGE_IMAGE_PIXELS
+from .images import DecodedImages, Images
+from .streaming import StreamedImages
+
+Loaded = tuple[tuple[str, ...], Images, Images]  # classes, training images, test images
+Loader = Callable[[DataConfig, Path, Progress | None], Loaded]
+
+
+def load_digits(config: DataConfig, data_dir: Path, progress: Progress | None) -> Loaded:
+    """Load scikit-learn's 1,797 handwritten digits, 8×8; a flipped digit would be another one, or none.
+
+    They are in `digits.npz`, with a stratified split: importing scikit-learn would take each process a second.
+    """
+    with np.load(Path(__file__).with_name("digits.npz")) as file:
+        levels, labels, in_test = (file[name] for name in ("levels", "labels", "test"))
+    images = _three_channels(np.round(levels * (255 / 16)).astype(np.uint8))
+    labels, normalise = torch.from_numpy(labels).long(), measure_normalisation(images[~in_test])
+    train, test = (
+        DecodedImages(images[part], labels[part], normalise, Augmentation(1, flip=False))
+        for part in (~in_test, in_test)
+    )
+    return tuple("0123456789"), train, test
+
+
+def load_torchvision(config: DataConfig, data_dir: Path, progress: Progress | None) -> Loaded:
+    """Load a data set of torchvision; download it to `data_dir` first if needed."""
+    from torchvision import datasets
+
+    kinds: dict[str, tuple[type, Normalisation | None]] = {
+        "cifar10": (datasets.CIFAR10, CIFAR10_NORMALISATION),
+        "cifar100": (datasets.CIFAR100, CIFAR100_NORMALISATION),
+        "fashion-mnist": (datasets.FashionMNIST, None),
+    }
+    kind, normalise = kinds[config.kind]
+    try:
+        splits = [kind(str(data_dir), train=part, download=True) for part in (True, False)]
+    except (OSError, RuntimeError) as error:
+        reason = f"cannot be downloaded to {data_dir} ({error})"
+        raise FileNotFoundError(f"data {config.kind!r}: {reason}") from error
+    pixels = [_three_channels(np.asarray(split.data)) for split in splits]
+    normalise = normalise or measure_normalisation(pixels[0])
+    train, test = (
+        DecodedImages(images, torch.as_tensor(split.targets).long(), normalise, Augmentation(4, flip=True))
+        for images, split in zip(pixels, splits, strict=True)
+    )
+    return tuple(splits[0].classes), train, test
+
+
+def load_folder(config: DataConfig, data_dir: Path, progress: Progress | None) -> Loaded:
+    """Load a folder of images: small ones decoded, large ones as files to stream."""
+    folder = list_folder(config)
+    if folder.image_size > LARGE_IMAGE_PIXELS:
+        if config.kind == "folder":  # checking ImageNet takes an hour: its bad files are reported when met
+            check_readable(folder, data_dir, progress)
+        train, test = (StreamedImages(files, folder.image_size) for files in folder.splits)
+        return folder.classes, train, test
+    pixels = [torch.from_numpy(split) for split in decode_folder(folder, data_dir, progress)]
+    normalise = measure_normalisation(pixels[0])
+    decoded = [
+        DecodedImages(images, torch.tensor(files.labels), normalise, Augmentation(4, flip=True))
+        for images, files in zip(pixels, folder.splits, strict=True)
+    ]
+    return folder.classes, decoded[0], decoded[1]
+
+
+LOADERS: dict[str, Loader] = {
+    "digits": load_digits,
+    "cifar10": load_torchvision,
+    "cifar100": load_torchvision,
+    "fashion-mnist": load_torchvision,
+    "folder": load_folder,
+    "imagenet": load_folder,
+}
+
+
+def _three_channels(pixels: np.ndarray) -> Tensor:
+    """Convert uint8 (N, H, W) or (N, H, W, 3) to (N, 3, H, W)."""
+    if pixels.ndim == 3:
+        return torch.from_numpy(pixels)[:, None].repeat(1, 3, 1, 1)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
