@@ -1,4 +1,4 @@
-"""Condensed networks as files of other runtimes, each checked by running the file in the runtime it is for."""
+"""Write condensed networks as files for other runtimes, and check each file by running it in its runtime."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,17 +23,20 @@ from .certificate import TOLERANCE, relative_difference
 from .plan import Plan
 from .saving import load_condensed, save_condensed
 
-FORMATS = {
-    ".pt2": ("torch",),
-    ".onnx": ("onnx", "onnxscript", "onnxruntime"),
-    ".safetensors": ("safetensors",),
-}
-"""What each kind of file needs; the last one named is its runtime, but safetensors are run by this project."""
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file: the packages that it needs, the one that runs it, and how to write and to run it."""
+
+    packages: tuple[str, ...]
+    runtime: str
+    write: Callable[[CondenseNet, Path, Tensor, Plan | None], None]
+    run: Callable[[Path, list[Tensor]], list[Tensor]]  # file, batches of images → logits of each batch
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written, and max |Δ| / max |reference| of its logits, with the batch and one by one."""
+    """An exported file; `difference` is max |Δ| / max |reference| of its logits, in a batch or alone."""
 
     file: str
     sha256: str
@@ -47,52 +51,49 @@ class Exported:
 
 
 def check_format(path: Path) -> None:
-    """Raise ValueError for a file name whose kind is unknown or needs a package that is not there."""
+    """Raise ValueError for a file name whose kind is unknown or needs a package that is not installed."""
     if path.suffix not in FORMATS:
         raise ValueError(f"to {str(path)!r}: must end in {' or '.join(FORMATS)}")
     if path.is_dir():
         raise ValueError(f"to {str(path)!r}: is a folder")
-    missing = [name for name in FORMATS[path.suffix] if find_spec(name) is None]
+    missing = [name for name in FORMATS[path.suffix].packages if find_spec(name) is None]
     if missing:
-        raise ValueError(
-            f"to {str(path)!r}: needs {', '.join(missing)}, not installed: pip install 'condense[export]'"
-        )
+        needed = ", ".join(missing)
+        raise ValueError(f"to {str(path)!r}: needs {needed}, not installed: pip install 'condense[export]'")
 
 
 @torch.no_grad()
 def export_file(
     model: CondenseNet, path: Path, images: Tensor, reference: Tensor, plan: Plan | None = None
 ) -> Exported:
-    """Write `model` to `path` for batches of any size, and run the file on `images` beside `reference` logits.
+    """Write `model` to `path` for batches of any size, and compare its logits on `images` with `reference`.
 
-    Only a .safetensors file holds the plan. A file that differs by more than the tolerance is not put in place.
-    Raises ValueError for its name.
+    Only a .safetensors file holds the plan. A file that differs by more than the tolerance is discarded. Raise
+    ValueError for a name that `check_format` refuses.
     """
     check_format(path)
-    write, run = _WAYS[path.suffix]
-    runtime = "condense" if path.suffix == ".safetensors" else FORMATS[path.suffix][-1]
+    kind = FORMATS[path.suffix]
+    example = torch.cat([images[:1]] * 2)  # exporters would take a batch of one image for a fixed size
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, quiet():
         temporary = Path(folder) / path.name
-        write(model.eval(), temporary, torch.cat([images[:1]] * 2), plan)  # one image would be taken for fixed
-        logits = run(temporary, [images, images[:1]])
+        kind.write(model.eval(), temporary, example, plan)
+        logits = kind.run(temporary, [images, images[:1]])
         differences = [relative_difference(own, reference[: len(own)]) for own in logits]
-        content = temporary.read_bytes()
-        exported = Exported(
-            path.name,
-            hashlib.sha256(content).hexdigest(),
-            len(content),
-            f"{runtime} {version(runtime)}",
-            max(differences),
-        )
+        exported = _describe(temporary, f"{kind.runtime} {version(kind.runtime)}", differences)
         if exported.passes:
             temporary.replace(path)
     return exported
 
 
+def _describe(path: Path, runtime: str, differences: list[float]) -> Exported:
+    content, difference = path.read_bytes(), float(np.max(differences))  # NaN if any is, unlike max()
+    return Exported(path.name, hashlib.sha256(content).hexdigest(), len(content), runtime, difference)
+
+
 def _write_torch(model: nn.Module, path: Path, images: Tensor, plan: Plan | None) -> None:
     program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # names this machine's folders
+        node.meta.pop("stack_trace", None)  # it names folders of this machine
     torch.export.save(program, path)
 
 
@@ -111,7 +112,7 @@ def _run_condensed(path: Path, batches: list[Tensor]) -> list[Tensor]:
 
 
 def write_onnx(model: nn.Module, path: Path, images: Tensor, plan: Plan | None = None) -> None:
-    """Write `model` as ONNX for batches of any size; `images` (N, 3, H, W) are an example of two or more."""
+    """Write `model` as ONNX for batches of any size; `images` (N, 3, H, W) are an example, N at least 2."""
     import onnx
 
     program = torch.onnx.export(
@@ -126,7 +127,7 @@ def write_onnx(model: nn.Module, path: Path, images: Tensor, plan: Plan | None =
     assert program is not None
     proto = program.model_proto
     for node in proto.graph.node:
-        del node.metadata_props[:]  # stack traces, which name this machine's folders
+        del node.metadata_props[:]  # stack traces, which name folders of this machine
     onnx.save(proto, path)
 
 
@@ -139,16 +140,16 @@ def _run_onnx(path: Path, batches: list[Tensor]) -> list[Tensor]:
     return [torch.from_numpy(session.run(None, {"images": images.numpy()})[0]) for images in batches]
 
 
-_WAYS: dict[str, tuple[Callable[..., None], Callable[..., list[Tensor]]]] = {
-    ".pt2": (_write_torch, _run_torch),
-    ".onnx": (write_onnx, _run_onnx),
-    ".safetensors": (_write_condensed, _run_condensed),
+FORMATS = {
+    ".pt2": Format(("torch",), "torch", _write_torch, _run_torch),
+    ".onnx": Format(("onnx", "onnxscript", "onnxruntime"), "onnxruntime", write_onnx, _run_onnx),
+    ".safetensors": Format(("safetensors",), "condense", _write_condensed, _run_condensed),
 }
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the exporters' remarks about themselves."""
+    """Silence warnings and log messages, which exporters write about themselves."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

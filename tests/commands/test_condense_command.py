@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -113,10 +114,15 @@ def test_a_network_of_single_weights_is_refused_with_the_reason(store):
     assert "single weights are pruned" in str(result.exception)
 
 
-def test_a_file_that_differs_is_not_put_in_place(store, tmp_path, monkeypatch):
-    write, _ = export._WAYS[".pt2"]
-    wrong = write, lambda path, batches: [b.new_ones(len(b), 10) for b in batches]
-    monkeypatch.setitem(export._WAYS, ".pt2", wrong)
+@pytest.mark.parametrize("value", [1, float("nan")])
+def test_a_file_that_differs_for_a_single_image_is_not_put_in_place(value, store, tmp_path, monkeypatch):
+    kind = export.FORMATS[".pt2"]
+
+    def wrong(path, batches):
+        whole, single = kind.run(path, batches)
+        return [whole, torch.full_like(single, value)]
+
+    monkeypatch.setitem(export.FORMATS, ".pt2", replace(kind, run=wrong))
     name = next(run.name for run in store.runs() if run.name.startswith("learned"))
     result = call(store, name, "--to", tmp_path / "a.pt2")
     assert result.return_value == 1
