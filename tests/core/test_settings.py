@@ -60,8 +60,7 @@ def test_every_setting_that_changes_a_run_changes_its_name():
 
 
 def test_the_hash_is_the_same_in_another_process():
-    code = "from helpers.paths import ROOT
-from helpers.runs import small_run; print(small_run().hash)"
+    code = "from helpers.runs import small_run; print(small_run().hash)"
     other = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
