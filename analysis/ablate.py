@@ -287,13 +287,13 @@ def _conclude(
     study: Study, store: RunStore, reports: Path, outcomes: list[Outcome], sort: str, as_json: bool
 ) -> int:
     """Print what was found, write the report, and return the exit status."""
-    from .reporting import Chapter, write_report
+    from .reporting import StudyReport, write_report
 
     states = Counter(outcome.state for outcome in outcomes)
     name = study.config.name
-    chapter = Chapter(store, name)
-    page = write_report(chapter, reports)
-    runs, summary, effects, sentences = chapter.runs, chapter.summary, chapter.effects, chapter.findings
+    report = StudyReport(store, name)
+    page = write_report(report, reports)
+    runs, summary, effects, sentences = report.runs, report.summary, report.effects, report.findings
     if sort != "study" and len(summary):
         summary = summary.sort_values({"error": "error_mean"}.get(sort, sort), kind="stable")
     if as_json:

@@ -1,4 +1,4 @@
-"""What the command lines share: bad input is one line on stderr and exit status 2."""
+"""What all commands share: options, checks, and bad input as one line on stderr and exit status 2."""
 
 from __future__ import annotations
 
@@ -9,43 +9,76 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from .text import inert, say
 
-LONGEST_LINE = 2000  # characters
+MAX_LINE = 2000  # characters
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def command(function: Callable[..., Any]) -> click.Command:
+    """Make a command of a function: its docstring is the help text, which -h shows too."""
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    return click.command(context_settings=settings)(function)
+
+
+def folder_option(name: str, contents: str) -> Callable[[Function], Function]:
+    """Return an option that takes a folder, which by default has the option's name without '-dir'."""
+    default = name.removesuffix("-dir")
+    folder = click.Path(path_type=Path)
+    return click.option(f"--{name}", type=folder, default=default, help=f"{contents}  (default: {default})")
+
+
+runs_option = folder_option("runs", "run store")
+reports_option = folder_option("reports", "folder of the reports")
+data_dir_option = folder_option("data-dir", "downloads and caches")
+json_option = click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout")
+
+
+def checkpoint_options(function: Function) -> Function:
+    """Add options for what the tensors of an official checkpoint do not say."""
+    unseen = "of an official checkpoint whose masks do not show it yet"
+    options = (
+        ("--groups", f"groups {unseen}"),
+        ("--condense-factor", f"condense factor {unseen}"),
+        ("--stem-stride", "stem stride of an official checkpoint  (default: 2 for 1000 classes, else 1)"),
+    )
+    for name, text in reversed(options):
+        function = click.option(name, type=int, help=text)(function)
+    return function
 
 
 def one_line(message: object) -> str:
-    """A message as one line that a terminal only shows."""
+    """Return a message as one line of printable text, shortened if it is very long."""
     text = inert(" ".join(str(message).split()))
-    return text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}…"
+    return text if len(text) <= MAX_LINE else f"{text[:MAX_LINE]}…"
 
 
 @contextmanager
 def bad_input() -> Iterator[None]:
-    """Around the checks before any work: what they raise is told in one line, without a traceback."""
+    """Report errors of the checks before any work in one line, without a traceback."""
     try:
         yield
-    except BrokenPipeError:  # who reads has read enough: click ends quietly
+    except BrokenPipeError:  # the reader closed the pipe: click ends quietly
         raise
     except (ValueError, OSError) as error:
         raise click.UsageError(one_line(error)) from error
 
 
 def check_writable(*folders: Path) -> None:
-    """Raise PermissionError where a folder cannot be made or written."""
+    """Raise PermissionError if a folder cannot be made or written."""
     for folder in folders:
-        there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK):
-            raise PermissionError(f"{folder}: cannot be written ({there} is read-only or not a folder)")
+        existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise PermissionError(f"{folder}: cannot be written ({existing} is read-only or not a folder)")
 
 
 @contextmanager
 def signals_to(handle: Callable[[int, Any], None]) -> Iterator[None]:
-    """Let SIGINT and SIGTERM call `handle` meanwhile."""
+    """Let SIGINT and SIGTERM call `handle` until the block ends."""
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -55,18 +88,18 @@ def signals_to(handle: Callable[[int, Any], None]) -> Iterator[None]:
 
 
 def launched_ranks() -> int:
-    """Processes that `torchrun` started to train each run together: 1 without it."""
-    told = {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys()
-    return int(os.environ["WORLD_SIZE"]) if told else 1
+    """Return how many processes `torchrun` started to train each run together: 1 without torchrun."""
+    launched = {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys()
+    return int(os.environ["WORLD_SIZE"]) if launched else 1
 
 
 def is_first_rank() -> bool:
-    """Whether this process is the one of them that writes and prints."""
+    """Return whether this process is the one rank that writes and prints."""
     return launched_ranks() == 1 or os.environ["RANK"] == "0"
 
 
 def main(command: click.Command) -> None:
-    """Run a command line and exit: with 2 on bad input, with 1 where the system fails it (a full disk)."""
+    """Run a command and exit: with 2 on bad input, 1 if the system fails (a full disk), 130 on Ctrl-C."""
 
     def show(message: Any, *_: Any, **__: Any) -> None:
         say(f"{command.name}: {one_line(message)}", err=True)

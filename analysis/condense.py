@@ -1,4 +1,4 @@
-"""`python -m analysis.condense`: a trained network made small, exported, and certified to give the same."""
+"""`python -m analysis.condense`: condense a trained network, export it, and certify equal outputs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli import bad_input, check_writable, main
+from .cli import (
+    bad_input,
+    check_writable,
+    checkpoint_options,
+    command,
+    data_dir_option,
+    json_option,
+    main,
+    runs_option,
+)
 from .networks import real_images, repeated
-from .text import say
+from .text import print_table, say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,40 +29,25 @@ if TYPE_CHECKING:
     from condense_core.deploy import Certificate, Exported, Plan
 
 LAYER_COLUMNS = ("layer", "in", "groups", "kept", "share", "difference")
+TARGETS_HELP = """file to export to: .pt2 (torch.export), .onnx or .safetensors (with its plan); may be given
+several times"""
+DATA_HELP = """data set of the images, like a study's data  (default: the run's data; photographs for a
+checkpoint)"""
+BATCH_HELP = """plan for batches of N images: measure which execution of each layer is fastest on this machine
+(default: 1 with a .safetensors target, else no plan)"""
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@command
 @click.argument("run_or_checkpoint")
-@click.option(
-    "--to",
-    "targets",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="file to export to: .pt2 (torch.export), .onnx or .safetensors (with its plan); may be given again",
-)
+@click.option("--to", "targets", type=click.Path(path_type=Path), multiple=True, help=TARGETS_HELP)
 @click.option("--images", type=click.IntRange(1), default=32, help="real images to compare on  (default: 32)")
-@click.option(
-    "--data",
-    metavar="X",
-    help="where they come from, like a study's data  (default: the run's data; of a checkpoint photographs)",
-)
-@click.option(
-    "--batch",
-    type=click.IntRange(1),
-    help="measure a plan for batches of so many images: which execution of each layer is fastest here  "
-    "(default: 1 with a .safetensors target, else no plan)",
-)
-@click.option("--per-layer", is_flag=True, help="a row a layer")
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", help="run store  (default: runs)")
-@click.option(
-    "--data-dir", type=click.Path(path_type=Path), default="data", help="downloads and caches  (default: data)"
-)
-@click.option("--groups", type=int, help="of an official checkpoint whose masks do not show it yet")
-@click.option("--condense-factor", type=int, help="likewise")
-@click.option(
-    "--stem-stride", type=int, help="of an official checkpoint  (default: 2 for 1000 classes, else 1)"
-)
-@click.option("--json", "as_json", is_flag=True, help="the certificate on stdout")
+@click.option("--data", metavar="X", help=DATA_HELP)
+@click.option("--batch", type=click.IntRange(1), metavar="N", help=BATCH_HELP)
+@click.option("--per-layer", is_flag=True, help="one row per layer")
+@runs_option
+@data_dir_option
+@checkpoint_options
+@json_option
 def condense(
     run_or_checkpoint: str,
     targets: tuple[Path, ...],
@@ -68,8 +62,8 @@ def condense(
 ) -> int:
     """Condense a run of the store or an official checkpoint (masked or converted).
 
-    The condensed network is compared with the masked one layer by layer on real images, and every exported
-    file is run in its own runtime. The certificate of both stands beside the file: FILE.certificate.json.
+    The condensed network is compared with the masked one, layer by layer on real images, and every exported
+    file is run in its own runtime. The results of both are written to FILE.certificate.json.
     """
     with bad_input():
         from condense_core.deploy import check_format
@@ -152,48 +146,43 @@ def _write_certificate(target: Path, record: dict[str, Any]) -> None:
 
 
 def _print(certificate: Certificate, per_layer: bool) -> None:
-    from .text import print_table
-
     if per_layer:
-        rows = [
-            (
-                layer.name,
-                *map(str, (layer.in_channels, layer.groups, layer.kept, layer.share)),
-                f"{layer.difference:.1e}",
-            )
-            for layer in certificate.layers
-        ]
-        print_table("Layer by layer", LAYER_COLUMNS, rows)
-    stage = "no stage" if certificate.stage is None else f"stage {certificate.stage}"
-    unfinished = "" if certificate.stage in (None, certificate.last_stage) else ": it is not pruned to the end"
-    shares = sum(layer.kept == layer.share for layer in certificate.layers)
-    say(
-        f"Shares: in {shares} of {len(certificate.layers)} layers every group keeps exactly its share, "
-        f"that of {stage} of 0 to {certificate.last_stage}{unfinished}."
-        if certificate.layers
-        else "Shares: no layer is masked; it is condensed already, or dense."
-    )
+        print_table("Layer by layer", LAYER_COLUMNS, [_layer_row(layer) for layer in certificate.layers])
+    say(_shares_line(certificate))
     say(
         f"Outputs: largest difference {certificate.worst:.1e} in a layer, {certificate.logits_difference:.1e} "
         f"at the logits (max |Δ| / max |reference|, at most {certificate.tolerance:g}); "
         f"{certificate.images} {certificate.images_from}."
     )
-    parameters, size = (
-        f"{before:,} to {after:,}"
-        for before, after in (
-            (certificate.params_before, certificate.params_after),
-            (certificate.bytes_before, certificate.bytes_after),
-        )
+    parameters = f"{certificate.params_before:,} to {certificate.params_after:,} parameters"
+    size = f"{certificate.bytes_before:,} to {certificate.bytes_after:,} bytes"
+    say(f"Size: {parameters}, {size}; {certificate.macs:,} MACs per image.")
+
+
+def _layer_row(layer: Any) -> tuple[str, ...]:
+    counts = map(str, (layer.in_channels, layer.groups, layer.kept, layer.share))
+    return (layer.name, *counts, f"{layer.difference:.1e}")
+
+
+def _shares_line(certificate: Certificate) -> str:
+    if not certificate.layers:
+        return "Shares: no layer is masked; the network is condensed already, or dense."
+    shares = sum(layer.kept == layer.share for layer in certificate.layers)
+    stage = "no stage" if certificate.stage is None else f"stage {certificate.stage}"
+    finished = certificate.stage in (None, certificate.last_stage)
+    return (
+        f"Shares: in {shares} of {len(certificate.layers)} layers every group keeps exactly its share, "
+        f"that of {stage} of 0 to {certificate.last_stage}"
+        f"{'' if finished else ': pruning is not finished'}."
     )
-    say(f"Size: {parameters} parameters, {size} bytes; {certificate.macs:,} MACs an image.")
 
 
 def _verdict(
     certificate: Certificate, exported: list[Exported], targets: tuple[Path, ...], as_json: bool
 ) -> int:
-    """Say what was written and what not; the exit status."""
+    """Report which files were written and which not; return the exit status."""
     if not certificate.passes:
-        say("condense: the condensed network does not hold its certificate; nothing was exported", err=True)
+        say("condense: the condensed network differs from the masked one; nothing was exported", err=True)
         return 1
     for target, export in zip(targets, exported, strict=True):
         text = f"{export.difference:.1e} from the masked network's logits in {export.runtime}"

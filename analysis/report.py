@@ -6,25 +6,24 @@ from pathlib import Path
 
 import click
 
-from .cli import bad_input, check_writable, main
-from .reporting import render, write_page, write_report
+from . import reporting
+from .cli import bad_input, check_writable, command, main, reports_option, runs_option
 from .text import say
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@command
 @click.argument("studies", nargs=-1)
-@click.option("--compare", nargs=2, metavar="STUDY STUDY", help="two studies side by side")
-@click.option("--out", type=click.Path(path_type=Path), help="one file, nothing beside it")
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="run store")
-@click.option(
-    "--reports", type=click.Path(path_type=Path), default="reports", show_default=True, help="where reports go"
-)
+@click.option("--compare", nargs=2, metavar="STUDY STUDY", help="show two studies side by side")
+@click.option("--out", type=click.Path(path_type=Path), help="write this one file and no others")
+@runs_option
+@reports_option
 def report(
     studies: tuple[str, ...], compare: tuple[str, str] | None, out: Path | None, runs: Path, reports: Path
 ) -> None:
     """Write the HTML report of each STUDY in the run store: one file that fetches nothing.
 
-    A single study's tables (CSV, Parquet) and figures (SVG) are written beside it, unless --out names a file.
+    The tables (CSV, Parquet) and figures (SVG) of a single study are written next to its report, unless --out
+    names a file.
     """
     from condense_core.store import RunStore
 
@@ -38,14 +37,14 @@ def report(
         check_writable(out.parent if out else reports)
         if out and out.is_dir():
             raise ValueError(f"out {str(out)!r}: is a folder; name a file")
-    from .reporting import Chapter
-
-    chapters = [Chapter(store, name) for name in names]
-    if len(chapters) == 1 and not out:
-        say(str(write_report(chapters[0], reports)))
-        return
-    joined = ("-against-" if compare else "-and-").join(names)
-    say(str(write_page(out or reports / joined / "index.html", render(chapters, compare=bool(compare)))))
+    found = [reporting.StudyReport(store, name) for name in names]
+    if len(found) == 1 and not out:
+        page = reporting.write_report(found[0], reports)
+    else:
+        joined = ("-against-" if compare else "-and-").join(names)
+        path = out or reports / joined / "index.html"
+        page = reporting.write_page(path, reporting.render(found, compare=bool(compare)))
+    say(str(page))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Numbers and tables as text, without the libraries that frames and figures take a second to load."""
+"""Numbers and tables as text, without the libraries of frames and figures, which take a second to load."""
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Sequence
 
@@ -12,15 +13,13 @@ LEFT_COLUMNS = frozenset(
     | {"model", "data", "source", "layer", "operator", "convention", "what is counted"}
     | {"study", "asks", "in the paper"}
 )
-
-
-JOINERS = "\u200c\u200d"  # of Persian, of Indian scripts, of emoji: they change no order and hide nothing
+JOINERS = "\u200c\u200d"  # Persian, Indian scripts and emoji need them; they change no order and hide nothing
 
 
 def inert(text: str) -> str:
-    """`text` with what a terminal or a page would obey shown as an escape: ESC as \\x1b, overrides as \\u202e.
+    """Escape every character that a terminal or a page would obey: ESC to \\x1b, overrides to \\u202e.
 
-    That is every control, format, private, unassigned and surrogate character, line breaks among them.
+    These are all control, format, private, unassigned and surrogate characters, including line breaks.
     """
     return text if text.isprintable() else "".join(map(_shown, text))
 
@@ -32,21 +31,26 @@ def _shown(char: str) -> str:
 
 
 def say(text: str, err: bool = False, bold: bool = False) -> None:
-    """Print text on stdout or stderr, inert but for its line breaks."""
+    """Print text on stdout or stderr, inert except for its line breaks."""
     lines = "\n".join(map(inert, text.split("\n")))
     click.echo(click.style(lines, bold=True) if bold else lines, err=err)
 
 
 def count(value: float) -> str:
-    """A number of operations, short: 76.6 k, 1.2 M."""
+    """Format a number of operations in short: 76.6 k, 1.2 M."""
     for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
             return f"{value / limit:.3g} {unit}"
     return f"{value:.3g}"
 
 
+def interval(low: float, high: float, form: str = "+.2f") -> str:
+    """Format an interval as 'low to high'; '–' if there is none, because its ends are NaN."""
+    return f"{low:{form}} to {high:{form}}" if math.isfinite(low) else "–"
+
+
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout: as wide as it needs to be, so that nothing of it is cut in a file."""
+    """Print a table on stdout, as wide as it needs to be, so that a file gets all of it."""
     from rich.cells import cell_len
 
     def line(texts: Sequence[str]) -> str:
@@ -65,7 +69,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 45 s, 12 min, 3 h 20 min."""
+    """Format seconds as 45 s, 12 min, 3 h 20 min."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"

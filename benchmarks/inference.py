@@ -102,7 +102,7 @@ def inference(
     fast.use(model, "reference")
     converted = official_converted(model, folder)
     what = subject(preset, model, model.config.image_size)
-    names = [name for name in DENSE if EXECUTIONS[name].is_there and (compiled or name != "torch.compile")]
+    names = [name for name in DENSE if EXECUTIONS[name].is_installed and (compiled or name != "torch.compile")]
     rows = []
     for batch in batches:
         with tempfile.TemporaryDirectory() as exports:

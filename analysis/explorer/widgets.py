@@ -45,7 +45,7 @@ def explore(runs: str | Path = "runs") -> Explorer:
 
     Raises FileNotFoundError where there is no run store.
     """
-    frames.of(runs)
+    frames.runs_in(runs)
     return Explorer(RunStore(Path(runs)))
 
 

@@ -6,7 +6,7 @@ Every function takes a run store (its folder or a RunStore), a run, or a list of
 from .columns import COLUMNS
 from .costs import FAMILIES, layer_costs, layers, parts, published, times
 from .pruning import channels, connections, deaths
-from .training import Source, epochs, of, runs, stage_name, stages, steps, study_runs, variant_columns
+from .training import Source, epochs, runs, runs_in, stage_name, stages, steps, study_runs, variant_columns
 
 __all__ = [
     "COLUMNS",
@@ -18,10 +18,10 @@ __all__ = [
     "epochs",
     "layer_costs",
     "layers",
-    "of",
     "parts",
     "published",
     "runs",
+    "runs_in",
     "stage_name",
     "stages",
     "steps",

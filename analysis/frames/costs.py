@@ -13,7 +13,7 @@ import pandas as pd
 from condense_core.config import ModelConfig
 from condense_core.store import Run, RunStore
 
-from .training import Source, _frame, _inert, of, stage_name
+from .training import Source, _frame, _inert, runs_in, stage_name
 
 
 def times(source: str | Path | RunStore) -> pd.DataFrame:
@@ -34,7 +34,7 @@ def _benchmarks(name: str, source: str | Path | RunStore) -> pd.DataFrame:
 
 def layers(source: Source) -> pd.DataFrame:
     """A row a run, stage and layer: what each costs in each stage that the run has reached."""
-    return _frame("layers", (row for run in of(source) for row in _layer_rows(run)))
+    return _frame("layers", (row for run in runs_in(source) for row in _layer_rows(run)))
 
 
 def _layer_rows(run: Run) -> Iterator[dict[str, Any]]:

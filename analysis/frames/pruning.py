@@ -11,7 +11,7 @@ import pandas as pd
 from condense_core.store import Run
 
 from .sources import Target, targets
-from .training import Source, _frame, of, stage_name
+from .training import Source, _frame, runs_in, stage_name
 
 
 def connections(source: Source, stage: str | None = None) -> pd.DataFrame:
@@ -19,7 +19,7 @@ def connections(source: Source, stage: str | None = None) -> pd.DataFrame:
 
     Of one `stage` ('0' … 'C−1', 'end') or of all.
     """
-    rows = (row for run in of(source) for row in _connection_rows(run, stage))
+    rows = (row for run in runs_in(source) for row in _connection_rows(run, stage))
     return _frame("connections", rows)
 
 
@@ -58,7 +58,7 @@ def channels(source: Source, target: str | None = None) -> pd.DataFrame:
 
     Raises ValueError where a run has no such target.
     """
-    return _frame("channels", (row for run in of(source) for row in _channel_rows(run, target)))
+    return _frame("channels", (row for run in runs_in(source) for row in _channel_rows(run, target)))
 
 
 def _channel_rows(run: Run, target: str | None) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,7 @@ from .columns import COLUMNS
 Source = str | Path | RunStore | Run | Iterable[Run]
 
 
-def of(source: Source) -> list[Run]:
+def runs_in(source: Source) -> list[Run]:
     """The runs of a store, by name, or those given. Raises FileNotFoundError where there is no store."""
     if isinstance(source, Run):
         return [source]
@@ -54,7 +54,7 @@ def variant_columns(config: RunConfig) -> dict[str, Any]:
 
 def runs(source: Source) -> pd.DataFrame:
     """A row a run; one whose records are damaged is left out with a warning."""
-    return _frame("runs", (row for run in of(source) for row in sound(_run_row, run)))
+    return _frame("runs", (row for run in runs_in(source) for row in sound(_run_row, run)))
 
 
 def study_runs(source: str | Path | RunStore, study: str, without: Collection[str] = ()) -> pd.DataFrame:
@@ -109,12 +109,12 @@ def _run_row(run: Run) -> dict[str, Any]:
 
 def epochs(source: Source) -> pd.DataFrame:
     """A row a run and epoch."""
-    return _frame("epochs", ({"run": run.name, **row} for run in of(source) for row in run.epochs()))
+    return _frame("epochs", ({"run": run.name, **row} for run in runs_in(source) for row in run.epochs()))
 
 
 def stages(source: Source) -> pd.DataFrame:
     """A row a run and stage record: cost, and error before and after the pruning step."""
-    return _frame("stages", (_stage_row(run, record) for run in of(source) for record in run.stages()))
+    return _frame("stages", (_stage_row(run, record) for run in runs_in(source) for record in run.stages()))
 
 
 def _stage_row(run: Run, record: dict[str, Any]) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def stage_name(record: dict[str, Any]) -> str:
 
 def steps(source: Source) -> pd.DataFrame:
     """A row a pruning step: the error that it cost, and how far that came back before the next one."""
-    return _frame("steps", (row for run in of(source) for row in _step_rows(run)))
+    return _frame("steps", (row for run in runs_in(source) for row in _step_rows(run)))
 
 
 def _step_rows(run: Run) -> Iterator[dict[str, Any]]:

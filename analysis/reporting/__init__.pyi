@@ -1,5 +1,5 @@
 from .page import render as render, write_page as write_page, write_report as write_report
-from .study_report import Chapter as Chapter
+from .study_report import StudyReport as StudyReport
 from .tables import (
     EFFECT_COLUMNS as EFFECT_COLUMNS,
     SUMMARY_COLUMNS as SUMMARY_COLUMNS,

@@ -9,8 +9,8 @@ import pandas as pd
 
 from analysis.stats import ERROR, Interval, mean_interval
 
-from .figures import Picture
-from .study_report import Chapter
+from .figures import ReportFigure
+from .study_report import StudyReport
 from .tables import Cell, Table, number
 
 
@@ -18,8 +18,8 @@ from .tables import Cell, Table, number
 class Comparison:
     """The second study beside the first."""
 
-    first: Chapter
-    second: Chapter
+    first: StudyReport
+    second: StudyReport
 
     @property
     def settings(self) -> Table:
@@ -33,10 +33,10 @@ class Comparison:
     def paired(self) -> pd.DataFrame:
         """Test errors of the variants and seeds that both have done."""
         frames = [
-            chapter.runs[chapter.runs.state == "done"][["variant", "seed", ERROR]]
-            if len(chapter.runs)
+            study.runs[study.runs.state == "done"][["variant", "seed", ERROR]]
+            if len(study.runs)
             else pd.DataFrame(columns=["variant", "seed", ERROR])
-            for chapter in (self.first, self.second)
+            for study in (self.first, self.second)
         ]
         return frames[0].merge(frames[1], on=["variant", "seed"], suffixes=("_first", "_second"))
 
@@ -51,7 +51,7 @@ class Comparison:
         rows = []
         for variant in dict.fromkeys([*self._labels(self.first), *self._labels(self.second)]):
             paired = mean_interval(self.difference[self.paired.variant == variant].to_numpy())
-            cells = [_error(chapter.summary, variant) for chapter in (self.first, self.second)]
+            cells = [_error(study.summary, variant) for study in (self.first, self.second)]
             rows.append(
                 [
                     Cell(variant),
@@ -72,8 +72,8 @@ class Comparison:
         return Table("Variants of both", columns, rows)
 
     @staticmethod
-    def _labels(chapter: Chapter) -> list[str]:
-        return list(chapter.summary.variant) if len(chapter.summary) else []
+    def _labels(study: StudyReport) -> list[str]:
+        return list(study.summary.variant) if len(study.summary) else []
 
     @property
     def sentence(self) -> str:
@@ -94,9 +94,9 @@ class Comparison:
         return f"{text}; {_interval(found)}{verdict})."
 
     @property
-    def pictures(self) -> list[tuple[Picture | None, Picture | None]]:
+    def figures(self) -> list[tuple[ReportFigure | None, ReportFigure | None]]:
         """The figures of both, those of one kind beside one another."""
-        both = [{picture.key: picture for picture in chapter.pictures} for chapter in (self.first, self.second)]
+        both = [{figure.key: figure for figure in study.figures} for study in (self.first, self.second)]
         return [(both[0].get(key), both[1].get(key)) for key in dict.fromkeys([*both[0], *both[1]])]
 
 

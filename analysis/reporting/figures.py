@@ -33,7 +33,7 @@ STYLES = (
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReportFigure:
     """A figure in a report: `alt` states its finding, `data` is what it is drawn from."""
 
     key: str
@@ -90,7 +90,7 @@ class Drawn:
         return self.summary[self.summary.role.isin(["base", "grid"]) & (self.summary.n > 0)]
 
 
-def pictures(store: RunStore, runs: pd.DataFrame, summary: pd.DataFrame) -> list[Picture]:
+def report_figures(store: RunStore, runs: pd.DataFrame, summary: pd.DataFrame) -> list[ReportFigure]:
     """Every figure that there is data for, the ones that answer the question first."""
     if summary.empty or not summary.n.any():
         return []
@@ -111,7 +111,7 @@ SUMMARY_DATA = [
 ]  # fmt: skip
 
 
-def _tradeoffs(drawn: Drawn) -> Iterator[Picture]:
+def _tradeoffs(drawn: Drawn) -> Iterator[ReportFigure]:
     summary = drawn.summary
     kind = str(drawn.runs.data.iloc[0]).partition(":")[0]
     theirs = PUBLISHED_DATA.get(kind)
@@ -124,7 +124,7 @@ def _tradeoffs(drawn: Drawn) -> Iterator[Picture]:
         "the Pareto front. "
     )
     where = "On the same axes" if theirs else "Beside it, of other data and for orientation only"
-    yield Picture(
+    yield ReportFigure(
         "tradeoff",
         "Error against cost",
         f"{text}{where}: what papers print for {theirs or 'CIFAR-10'}.",
@@ -132,7 +132,7 @@ def _tradeoffs(drawn: Drawn) -> Iterator[Picture]:
         plots.tradeoff(summary, "flops_paper" if theirs else "macs", points, beside=not theirs),
         summary[SUMMARY_DATA],
     )
-    yield Picture(
+    yield ReportFigure(
         "tradeoff-params",
         "Error against parameters",
         text.strip(),
@@ -142,11 +142,11 @@ def _tradeoffs(drawn: Drawn) -> Iterator[Picture]:
     )
 
 
-def _effects(drawn: Drawn) -> Iterator[Picture]:
+def _effects(drawn: Drawn) -> Iterator[ReportFigure]:
     effects, interactions = stats.effects(drawn.runs), stats.interactions(drawn.runs)
     if effects.empty:
         return
-    yield Picture(
+    yield ReportFigure(
         "effects",
         "Effects",
         "Difference in test error between two levels, paired over the other factors and the seeds, with its "
@@ -166,7 +166,7 @@ def _effects(drawn: Drawn) -> Iterator[Picture]:
             "error_mean",
             "n",
         ]
-        yield Picture(
+        yield ReportFigure(
             "interactions",
             "Two factors at a time",
             "Mean test error of the cells of the grid. Parallel lines: the factors do not interact.",
@@ -176,11 +176,11 @@ def _effects(drawn: Drawn) -> Iterator[Picture]:
         )
 
 
-def _grid(drawn: Drawn) -> Iterator[Picture]:
+def _grid(drawn: Drawn) -> Iterator[ReportFigure]:
     if len(drawn.grid) < 2:
         return
     matched = (drawn.grid.residual.abs() <= MATCH_TOLERANCE).all()
-    yield Picture(
+    yield ReportFigure(
         "grid",
         "The grid at equal cost" if matched else "The grid",
         "Mean test error of every variant with its 95 % interval over the seeds.",
@@ -190,7 +190,7 @@ def _grid(drawn: Drawn) -> Iterator[Picture]:
     )
 
 
-def _connections(drawn: Drawn) -> Iterator[Picture]:
+def _connections(drawn: Drawn) -> Iterator[ReportFigure]:
     shown = shown_run(drawn.runs)
     if shown is None:
         return
@@ -201,7 +201,7 @@ def _connections(drawn: Drawn) -> Iterator[Picture]:
             "alive": "Colour: share of the connections between two layers that are alive.",
             "mean_weight": "Colour: mean absolute weight between two layers, a pruned one counted as 0.",
         }[value]
-        yield Picture(
+        yield ReportFigure(
             f"connections-{value.replace('_', '-')}",
             title,
             f"{text}{meaning} Grey: none exists.",
@@ -210,7 +210,7 @@ def _connections(drawn: Drawn) -> Iterator[Picture]:
             wide_connections(connections, value),
         )
     channels = frames.channels(drawn.some([shown]), connections.target.iloc[-1])
-    yield Picture(
+    yield ReportFigure(
         "layer",
         "One layer in full",
         f"Run {shown}, the last 1×1 convolution, group by group and input by input. Above: what is alive, in "
@@ -241,7 +241,7 @@ def layer_counts(channels: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def _sources(drawn: Drawn) -> Iterator[Picture]:
+def _sources(drawn: Drawn) -> Iterator[ReportFigure]:
     """By distance, of the learned runs of the grid: growth and connectivity as far as they vary."""
     chosen = learned_runs(drawn.runs)
     chosen = chosen[chosen.role.isin(["base", "grid"])]
@@ -254,7 +254,7 @@ def _sources(drawn: Drawn) -> Iterator[Picture]:
         shares_by_distance(part).assign(growth=growth, connectivity=connectivity)
         for (growth, connectivity), part in end.groupby(["growth", "connectivity"], sort=False)
     ]
-    yield Picture(
+    yield ReportFigure(
         "sources",
         "Which sources are read",
         "Share of connections alive at the end by the distance from source to target: mean over the runs with "
@@ -267,12 +267,12 @@ def _sources(drawn: Drawn) -> Iterator[Picture]:
     )
 
 
-def _lives(drawn: Drawn) -> Iterator[Picture]:
+def _lives(drawn: Drawn) -> Iterator[ReportFigure]:
     base = drawn.runs[(drawn.runs.role == "base") & (drawn.runs.state == "done")]
     chosen = base if len(base) else drawn.runs[drawn.runs.state == "done"]
     first = drawn.some(chosen.run.head(1))
     epochs, stages = frames.epochs(first), frames.stages(first)
-    yield Picture(
+    yield ReportFigure(
         "life",
         "A run's life",
         f"Run {first[0].name}; dotted lines: a stage begins and connections are pruned.",
@@ -282,7 +282,7 @@ def _lives(drawn: Drawn) -> Iterator[Picture]:
     )
     steps = frames.steps(drawn.some(chosen.run))
     if len(steps):
-        yield Picture(
+        yield ReportFigure(
             "steps",
             "What each pruning step did",
             f"Error on the {epochs.curves_on.iloc[0]} images right before a step, right after it, and the "
@@ -294,7 +294,7 @@ def _lives(drawn: Drawn) -> Iterator[Picture]:
         )
     falling = _one_run_a_course(drawn)
     if len(falling):
-        yield Picture(
+        yield ReportFigure(
             "macs",
             "MACs during training",
             "Learned grouping trains dense at first and loses connections at the entry of each stage; what is "
@@ -319,14 +319,14 @@ def _one_run_a_course(drawn: Drawn) -> pd.DataFrame:
     return frames.stages(drawn.some(chosen.run)).merge(chosen[["run", "variant", "grouping"]], on="run")
 
 
-def _costs(drawn: Drawn) -> Iterator[Picture]:
+def _costs(drawn: Drawn) -> Iterator[ReportFigure]:
     done = drawn.runs[drawn.runs.state == "done"]
     ranked = done.assign(
         order=[(row.role != "base", row.grouping not in LEARNED) for row in done.itertuples()]
     ).sort_values("order", kind="stable")
     layers = frames.layers(drawn.some(ranked.run.head(1)))
     parts = cost_parts(layers)
-    yield Picture(
+    yield ReportFigure(
         "cost",
         "Where the cost is",
         f"MACs of run {ranked.run.iloc[0]}, layer by layer and block by block. Hatched: what the pruning "
@@ -337,7 +337,7 @@ def _costs(drawn: Drawn) -> Iterator[Picture]:
     )
 
 
-def _times(store: RunStore) -> Iterator[Picture]:
+def _times(store: RunStore) -> Iterator[ReportFigure]:
     """What `analysis.bench` measured last, and on the same machine with the same batch before."""
     times, parts = frames.times(store), frames.parts(store)
     if times.empty:
@@ -346,7 +346,7 @@ def _times(store: RunStore) -> Iterator[Picture]:
     alike = (times[["processor", "threads", "batch"]] == newest[["processor", "threads", "batch"]]).all(axis=1)
     shown = times[alike].drop_duplicates(["model", "execution"], keep="last")
     where = f"{newest.processor}, {newest.threads} threads, batches of {newest.batch}"
-    yield Picture(
+    yield ReportFigure(
         "time",
         "What MACs do not tell",
         f"Measured median time of an image with its 95 % interval against the MACs that pruning left, {where}. "
@@ -358,7 +358,7 @@ def _times(store: RunStore) -> Iterator[Picture]:
     if len(parts):
         last = parts[parts.date == parts.date.max()]
         last = last[(last.model == last.model.iloc[0]) & (last.batch == last.batch.iloc[0])]
-        yield Picture(
+        yield ReportFigure(
             "waterfall",
             "From MACs to milliseconds",
             f"{last.model.iloc[0]}, layer by layer, summed by part: dense in torch, the same if its 1×1 "

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from analysis.text import inert
 
 if TYPE_CHECKING:
-    from .study_report import Chapter
+    from .study_report import StudyReport
 
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -21,16 +21,16 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 SAFE_IN_A_DATA_URL = " =:/;,'()[]{}|^~!*+@$?&-._<>"
 
 
-def write_report(chapter: Chapter, reports: Path) -> Path:
+def write_report(study: StudyReport, reports: Path) -> Path:
     """Write `reports/<study>/index.html`, its tables and its figures beside it; returns the page's path."""
-    folder = reports / chapter.name
-    page = render([chapter])
+    folder = reports / study.name
+    page = render([study])
     folder.mkdir(parents=True, exist_ok=True)
-    for name, frame in (("runs", chapter.runs), ("summary", chapter.summary), ("effects", chapter.effects)):
+    for name, frame in (("runs", study.runs), ("summary", study.summary), ("effects", study.effects)):
         _write(folder / f"{name}.csv", frame.map(no_formula).to_csv(index=False).encode())
         _write(folder / f"{name}.parquet", frame.to_parquet(index=False))
-    for picture in chapter.pictures:
-        _write(folder / f"{picture.key}.svg", picture.svg.encode())
+    for figure in study.figures:
+        _write(folder / f"{figure.key}.svg", figure.svg.encode())
     return write_page(folder / "index.html", page)
 
 
@@ -52,7 +52,7 @@ def no_formula(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
-def render(chapters: list[Chapter], compare: bool = False) -> str:
+def render(studies: list[StudyReport], compare: bool = False) -> str:
     """The page of one or several studies; to `compare`, two of them stand side by side.
 
     The same store gives the same bytes. Nothing but the page's own style and script may run in it.
@@ -76,17 +76,17 @@ def render(chapters: list[Chapter], compare: bool = False) -> str:
         "count": count,
         "duration": duration,
         "data_url": lambda svg: f"data:image/svg+xml,{quote(svg, safe=SAFE_IN_A_DATA_URL)}",
-        "data_table": lambda picture: frame_table(f"{picture.title}: data", picture.data),
+        "data_table": lambda figure: frame_table(f"{figure.title}: data", figure.data),
     }
     texts = {
         name: files("analysis").joinpath("reporting", "templates", f"report.{name}").read_text("utf-8")
         for name in ("css", "js")
     }
     return environment.get_template("report.html").render(
-        chapters=chapters,
-        comparison=Comparison(*chapters) if compare else None,
-        title=(" against " if compare else ", ").join(chapter.name for chapter in chapters),
-        maps={f"{place}": chapter.maps for place, chapter in enumerate(chapters) if chapter.maps},
+        studies=studies,
+        comparison=Comparison(*studies) if compare else None,
+        title=(" against " if compare else ", ").join(study.name for study in studies),
+        maps={f"{place}": study.maps for place, study in enumerate(studies) if study.maps},
         policy=policy(texts["css"], texts["js"]),
         **texts,
     )

@@ -18,17 +18,17 @@ from condense_core.store import LeftOut, Run, RunStore, damage, runs_of
 from condense_core.validation import from_dict, to_dict
 
 from .connection_maps import connection_maps
-from .figures import Picture, learned_runs, pictures, shown_run
+from .figures import ReportFigure, learned_runs, report_figures, shown_run
 from .findings import findings, unequal_terms
 from .tables import Table, effect_table, frame_table, number, run_table, setting, summary_table
 
 TOP = ("tradeoff", "effects", "grid", "connections-alive", "life", "macs", "cost")  # what answers first
-MOST_POINTS = 150  # of a small curve
-MOST_VIEWS = 150  # of runs with curves: a thousand would make a page of 5 MB that is slow to open
+MAX_POINTS = 150  # of a small curve
+MAX_VIEWS = 150  # of runs with curves: a thousand would make a page of 5 MB that is slow to open
 
 
 @dataclass(frozen=True)
-class Chapter:
+class StudyReport:
     """One study of a store, read once."""
 
     store: RunStore
@@ -64,14 +64,14 @@ class Chapter:
         return stats.effects(self.runs)
 
     @cached_property
-    def begun(self) -> list[Run]:
+    def started(self) -> list[Run]:
         """Its runs that were begun."""
         return [Run(self.store.root / name) for name in self.runs.run] if len(self.runs) else []
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
         """Their `Run.record`, which take some kilobytes each."""
-        return [run.record for run in self.begun]
+        return [run.record for run in self.started]
 
     @cached_property
     def findings(self) -> list[str]:
@@ -80,20 +80,20 @@ class Chapter:
         return found + unequal_terms(self.runs)
 
     @cached_property
-    def pictures(self) -> list[Picture]:
+    def figures(self) -> list[ReportFigure]:
         """Every figure that there is data for."""
-        return pictures(self.store, self.runs, self.summary)
+        return report_figures(self.store, self.runs, self.summary)
 
     @property
-    def top(self) -> list[Picture]:
+    def top(self) -> list[ReportFigure]:
         """The three figures that show the answer."""
-        by_key = {picture.key: picture for picture in self.pictures}
+        by_key = {figure.key: figure for figure in self.figures}
         return [by_key[key] for key in TOP if key in by_key][:3]
 
     @property
-    def more(self) -> list[Picture]:
+    def more(self) -> list[ReportFigure]:
         """The other figures."""
-        return [picture for picture in self.pictures if picture not in self.top]
+        return [figure for figure in self.figures if figure not in self.top]
 
     @cached_property
     def maps(self) -> dict[str, Any]:
@@ -110,14 +110,14 @@ class Chapter:
         return [{"run": row.run, "state": row.state, "reason": row.reason or ""} for row in rows.itertuples()]
 
     @property
-    def asked(self) -> int:
+    def requested(self) -> int:
         """How many runs the study asks for."""
         return sum(len(variant["runs"]) for variant in self.record["variants"])
 
     @cached_property
     def curves_on(self) -> str:
         """What the curves are on: validation or test images."""
-        return next((run.epochs()[0]["curves_on"] for run in self.begun if run.epochs()), "validation")
+        return next((run.epochs()[0]["curves_on"] for run in self.started if run.epochs()), "validation")
 
     @property
     def tables(self) -> list[Table]:
@@ -152,7 +152,7 @@ class Chapter:
     @cached_property
     def finished(self) -> str:
         """When its last run ended, by the store."""
-        times = [run.status["time"] for run in self.begun if "time" in run.status]
+        times = [run.status["time"] for run in self.started if "time" in run.status]
         return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(max(times))) if times else "–"
 
     @property
@@ -163,17 +163,17 @@ class Chapter:
     @cached_property
     def viewed(self) -> set[str]:
         """The runs that have a view: all, or of very many those that are not done, and the first seeds."""
-        if len(self.runs) <= MOST_VIEWS:
+        if len(self.runs) <= MAX_VIEWS:
             return set(self.runs.run) if len(self.runs) else set()
         place = self.runs.seed.where(self.runs.state == "done", -1)
-        return set(self.runs.run[place.sort_values(kind="stable").index[:MOST_VIEWS]])
+        return set(self.runs.run[place.sort_values(kind="stable").index[:MAX_VIEWS]])
 
     @property
     def run_views(self) -> Iterator[RunView]:
         """The runs that are viewed, each with its settings, curves and stages."""
         flat = [_flat(record) for record in self.records]
         varied = [name for name in (flat[0] if flat else {}) if len({str(row.get(name)) for row in flat}) > 1]
-        for run, row in zip(self.begun, flat, strict=True):
+        for run, row in zip(self.started, flat, strict=True):
             if run.name in self.viewed:
                 yield RunView(run, {name: setting(row.get(name)) for name in varied})
 
@@ -237,7 +237,7 @@ Line = list[tuple[float, float]]
 
 
 def _lines(epochs: list[dict[str, Any]], *columns: str) -> list[Line]:
-    every = -(-len(epochs) // MOST_POINTS)
+    every = -(-len(epochs) // MAX_POINTS)
     thinned = [*epochs[:-1:every], epochs[-1]]
     return [[(row["epoch"], row[column]) for row in thinned if row[column] is not None] for column in columns]
 

@@ -131,7 +131,7 @@ class Execution:
     by_default: bool = True
 
     @property
-    def is_there(self) -> bool:
+    def is_installed(self) -> bool:
         """Whether what it needs is installed."""
         return all(find_spec(name) for name in self.needs)
 

@@ -22,7 +22,7 @@ from analysis.ablate import ablate
 from analysis.cli import main
 from analysis.engines import processes, single_run
 from analysis.report import report
-from analysis.reporting import Chapter, write_page
+from analysis.reporting import StudyReport, write_page
 from condense_core.store import RunStore, provenance
 
 TINY = ["--stages", "1-1-1", "--growth", "exponential", "--connectivity", "full", "--sizes", ""]
@@ -114,7 +114,7 @@ def test_another_study_of_a_name_is_said_and_the_one_before_is_kept(call, traine
     assert (status, out.count("random-exponential-full-k4")) == (0, 1)
     assert "ablation-digits was another study before (grouping learned,random,sequential, now random, " in err
     assert "is kept as ablation-digits.1: python -m analysis.report ablation-digits.1." in err
-    assert len(Chapter(RunStore(tmp_path / "runs"), "ablation-digits.1").runs) == 4
+    assert len(StudyReport(RunStore(tmp_path / "runs"), "ablation-digits.1").runs) == 4
 
 
 def test_two_studies_share_the_runs_they_have_in_common(call, trained, monkeypatch):
@@ -282,7 +282,7 @@ def test_force_begins_runs_of_other_code_anew_and_only_force_does(
     assert status == 0
     assert f"superseded/{left.name}.1" in err
     assert "The runs were not all trained with the same condense_core: 0123456789ab (1 run), " in out
-    (finding,) = [text for text in Chapter(store, "ablation-digits").findings if "not all trained" in text]
+    (finding,) = [text for text in StudyReport(store, "ablation-digits").findings if "not all trained" in text]
     assert finding in out
 
 

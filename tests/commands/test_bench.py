@@ -74,7 +74,7 @@ def small():
 @pytest.mark.parametrize("name", [name for name in EXECUTIONS if name != "torch.compile"])
 def test_every_execution_gives_the_networks_logits(small, name, tmp_path):
     execution = EXECUTIONS[name]
-    if not execution.is_there:
+    if not execution.is_installed:
         pytest.skip(f"needs {', '.join(execution.needs)}")
     prepare(execution, small, tmp_path)
     found = build(execution, small, 3, tmp_path)()

@@ -11,7 +11,7 @@ from analysis import frames, plots, stats
 from analysis.networks import PUBLISHED
 from analysis.plots.cost import cost_parts
 from analysis.plots.style import interval_arms
-from analysis.reporting.figures import learned_runs, pictures
+from analysis.reporting.figures import learned_runs, report_figures
 from condense_core import cost_table
 from condense_core.store import Run
 
@@ -204,7 +204,7 @@ def test_figures_leave_matplotlibs_settings_alone(summary):
 
 
 def test_every_picture_states_its_finding_and_has_its_data(small_store, runs, summary):
-    found = pictures(small_store, runs, summary)
+    found = report_figures(small_store, runs, summary)
     keys = [picture.key for picture in found]
     assert keys == [
         "effects", "interactions", "tradeoff", "tradeoff-params", "connections-alive",

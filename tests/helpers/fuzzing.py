@@ -624,13 +624,13 @@ def _read_store(store: Any, run: Any, in_full: bool) -> None:
     """All that commands read of a store with one run."""
     from analysis import frames
     from analysis.networks import load_run
-    from analysis.reporting import Chapter
+    from analysis.reporting import StudyReport
     from analysis.reporting.connection_maps import connection_maps
     from condense_core.store import Run, checkpoints
 
     with warnings.catch_warnings(record=True) as left_out:
         warnings.simplefilter("always")
-        chapter = Chapter(store, "one")
+        chapter = StudyReport(store, "one")
         if in_full:
             _read_chapter(chapter)
         runs = [Run(store.root / name) for name in chapter.runs.run] if len(chapter.runs) else []
@@ -674,7 +674,7 @@ def _read_chapter(chapter: Any) -> None:
         "tables",
         "unfinished",
         "damaged",
-        "asked",
+        "requested",
         "curves_on",
         "command",
         "settings",

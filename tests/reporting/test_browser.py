@@ -12,7 +12,7 @@ import pytest
 from helpers.paths import ROOT
 
 from analysis import frames, stats
-from analysis.reporting import Chapter, render
+from analysis.reporting import StudyReport, render
 from condense_core.store import RunStore
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -33,7 +33,7 @@ def browser():
 @pytest.fixture(scope="module")
 def report(small_store, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render([Chapter(small_store, "small")]), encoding="utf-8")
+    path.write_text(render([StudyReport(small_store, "small")]), encoding="utf-8")
     return path
 
 
@@ -115,14 +115,14 @@ def test_downloads_equal_the_store(open_page, small_store):
     assert [float(row["test error %"]) for row in rows] == summary.error_mean.tolist()
     assert [int(row["MACs"]) for row in rows] == summary.macs.tolist()
     data = list(csv.DictReader(io.StringIO(download(page, "Download small-life as CSV").decode())))
-    epochs = frames.epochs(small_store.run(Chapter(small_store, "small").begun[0].config))
+    epochs = frames.epochs(small_store.run(StudyReport(small_store, "small").started[0].config))
     assert [float(row["train loss"]) for row in data] == epochs.train_loss.tolist()
 
 
 def test_figures_download_as_svg_and_png(open_page, small_store):
     page = open_page()
     svg = download(page, "Download small-grid as SVG").decode()
-    pictures = {picture.key: picture.svg for picture in Chapter(small_store, "small").pictures}
+    pictures = {picture.key: picture.svg for picture in StudyReport(small_store, "small").figures}
     assert svg == re.sub(r'<style id="dark">.*?</style>', "", pictures["grid"])
     png = download(page, "Download small-grid as PNG")
     assert png.startswith(b"\x89PNG")
@@ -143,7 +143,7 @@ def test_tables_download_as_latex_and_markdown(open_page):
 
 def test_the_stage_slider_and_the_arrow_keys_give_exact_counts(open_page, small_store):
     page = open_page()
-    run = Chapter(small_store, "small").begun[0]
+    run = StudyReport(small_store, "small").started[0]
     connections = frames.connections(run)
     slider = page.get_by_label("Stage of small-connections-alive")
     board = page.get_by_role("application", name=re.compile("Connections between layers"))
@@ -169,7 +169,7 @@ def test_the_stage_slider_and_the_arrow_keys_give_exact_counts(open_page, small_
 
 def test_hovering_a_connection_of_one_layer_tells_its_fate(open_page, small_store):
     page = open_page()
-    run = Chapter(small_store, "small").begun[0]
+    run = StudyReport(small_store, "small").started[0]
     page.locator(".map h4 select").select_option("3.1")
     channels = frames.channels(run, "3.1")
     row = channels[channels.died == 2].iloc[0]
@@ -231,7 +231,7 @@ def test_hostile_names_stay_text(open_page, small_store, tmp_path):
     copy.write_study("small", record)
     copy.runs()[0].set_state("failed", EVIL)
     path = tmp_path / "report.html"
-    path.write_text(render([Chapter(copy, "small")]), encoding="utf-8")
+    path.write_text(render([StudyReport(copy, "small")]), encoding="utf-8")
     page = open_page(path)
     assert page.title() == "small · Condense"
     assert page.locator("img[src=x], .findings img").count() == 0
@@ -246,7 +246,7 @@ def short_report(small_store, tmp_path_factory) -> Path:
     record = small_store.read_study("small")
     RunStore(root).write_study("short", record | {"name": "short", "variants": record["variants"][:3]})
     path = root / "report.html"
-    path.write_text(render([Chapter(RunStore(root), "short")]), encoding="utf-8")
+    path.write_text(render([StudyReport(RunStore(root), "short")]), encoding="utf-8")
     return path
 
 

@@ -27,7 +27,7 @@ from analysis import frames, plots, stats
 from analysis.ablate import ablate
 from analysis.frames.sources import targets
 from analysis.report import report
-from analysis.reporting import Chapter, render, study_report, write_report
+from analysis.reporting import StudyReport, render, study_report, write_report
 from analysis.reporting.comparison import Comparison
 from analysis.reporting.connection_maps import connection_map
 from analysis.studies import StudyConfig, plan, study_config
@@ -54,7 +54,7 @@ def runs(store) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def page(store, tmp_path_factory) -> Path:
-    return write_report(Chapter(store, "small"), tmp_path_factory.mktemp("reports"))
+    return write_report(StudyReport(store, "small"), tmp_path_factory.mktemp("reports"))
 
 
 def learned_run(store, runs):
@@ -203,7 +203,7 @@ def test_every_figure_has_alternative_text_and_its_data(page):
 
 
 def test_several_studies_share_a_report_and_two_can_be_compared(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(study_report, "pictures", lambda *_: [])  # which other tests look at
+    monkeypatch.setattr(study_report, "report_figures", lambda *_: [])  # which other tests look at
     shutil.copytree(store.root, tmp_path / "runs")
     both = RunStore(tmp_path / "runs")
     record = both.read_study("small")
@@ -211,7 +211,7 @@ def test_several_studies_share_a_report_and_two_can_be_compared(store, tmp_path,
     both.write_study(
         "part", record | {"name": "part", "variants": part, "settings": record["settings"] | {"epochs": 5}}
     )
-    chapters = [Chapter(both, "small"), Chapter(both, "part")]
+    chapters = [StudyReport(both, "small"), StudyReport(both, "part")]
     text = render(chapters)
     assert text.index('id="study-0"') < text.index('id="study-1"')
     comparison = Comparison(*chapters)
@@ -239,7 +239,7 @@ def test_bad_arguments_are_told_before_any_work(store, arguments, message):
 
 
 def test_the_command_of_a_study_asks_for_it_again(store, small_study):
-    text = Chapter(store, "small").command
+    text = StudyReport(store, "small").command
     context = ablate.make_context("ablate", shlex.split(text)[3:])
     given = {name: value for name, value in context.params.items() if name in vars(small_study.config)}
     assert study_config(**given) == small_study.config
@@ -277,7 +277,7 @@ def test_a_report_stands_without_the_base(store, runs, tmp_path, undrawn):
     shutil.copytree(store.root, tmp_path / "runs")
     for name in runs[runs.role == "base"].run:
         shutil.rmtree(tmp_path / "runs" / name)
-    text = write_report(Chapter(RunStore(tmp_path / "runs"), "small"), tmp_path / "reports").read_text()
+    text = write_report(StudyReport(RunStore(tmp_path / "runs"), "small"), tmp_path / "reports").read_text()
     assert "random-exponential-full-k4" in text
 
 
@@ -289,7 +289,7 @@ def test_text_from_settings_and_errors_is_escaped(store, tmp_path, undrawn):
     record["question"] = record["settings"]["data"] = evil
     copy.write_study("small", record)
     copy.runs()[0].set_state("failed", evil)
-    text = write_report(Chapter(copy, "small"), tmp_path / "reports").read_text()
+    text = write_report(StudyReport(copy, "small"), tmp_path / "reports").read_text()
     assert "<img src=x" not in text
     assert text.count("</script>") == 2
     assert text.count("&lt;/script&gt;&lt;img src=x") >= 3
@@ -300,10 +300,10 @@ def test_a_study_without_a_finished_run_has_a_report_that_says_so(store, tmp_pat
     copy = RunStore(tmp_path / "runs")
     for run in copy.runs():
         run.set_state("running")
-    assert "No run is done yet." in write_report(Chapter(copy, "small"), tmp_path / "reports").read_text()
+    assert "No run is done yet." in write_report(StudyReport(copy, "small"), tmp_path / "reports").read_text()
     for run in copy.runs():
         shutil.rmtree(run.folder)
-    assert "No run is done yet." in write_report(Chapter(copy, "small"), tmp_path / "reports").read_text()
+    assert "No run is done yet." in write_report(StudyReport(copy, "small"), tmp_path / "reports").read_text()
 
 
 WITHOUT_TORCH = """
@@ -344,9 +344,9 @@ def test_of_very_many_runs_all_are_listed_and_what_is_not_done_is_viewed_first(
     copy = RunStore(tmp_path / "runs")
     failed = copy.runs()[-1]
     failed.set_state("failed", "no reason")
-    monkeypatch.setattr(study_report, "MOST_VIEWS", 10)
-    monkeypatch.setattr(study_report, "pictures", lambda *_: [])  # which other tests look at
-    text = render([Chapter(copy, "small")])
+    monkeypatch.setattr(study_report, "MAX_VIEWS", 10)
+    monkeypatch.setattr(study_report, "report_figures", lambda *_: [])  # which other tests look at
+    text = render([StudyReport(copy, "small")])
     viewed = re.findall(r'<details class="run" id="study-0-([^"]+)"', text)
     assert len(viewed) == 10
     assert failed.name in viewed
@@ -372,12 +372,12 @@ def test_a_report_stands_while_a_run_is_in_its_first_stage(store, tmp_path, stat
     copy = RunStore(tmp_path / "runs")
     record = copy.read_study("small")
     copy.write_study("begun", record | {"name": "begun", "variants": record["variants"][4:5]})
-    for run in Chapter(copy, "begun").begun:
+    for run in StudyReport(copy, "begun").started:
         run.set_state(state)
         run.drop_epochs_after(1)
         (run.folder / "stages" / "end.json").unlink()
         (run.folder / "result.json").unlink()
-    text = render([Chapter(copy, "begun")])
+    text = render([StudyReport(copy, "begun")])
     assert f"({state}" in text
     assert "No run is done yet." in text
 

@@ -37,7 +37,7 @@ from analysis.cost import cost
 from analysis.engines.single_run import execute
 from analysis.networks import load_run
 from analysis.report import report
-from analysis.reporting import Chapter, write_report
+from analysis.reporting import StudyReport, write_report
 from analysis.text import inert
 from condense_core import ModelConfig, condense, load_official
 from condense_core.deploy import load_condensed, save_condensed
@@ -383,7 +383,7 @@ def run(store) -> Run:
 @pytest.fixture
 def without_figures(monkeypatch):
     """Reports without their figures, which take seconds."""
-    monkeypatch.setattr(Chapter, "pictures", [])
+    monkeypatch.setattr(StudyReport, "figures", [])
 
 
 @pytest.fixture
@@ -518,7 +518,7 @@ def test_a_damaged_file_of_a_run_is_named_and_the_other_runs_are_still_listed(st
         check_run(run)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
-    chapter = Chapter(store, "one")
+    chapter = StudyReport(store, "one")
     with pytest.warns(LeftOut, match=re.escape(str(run.folder))):
         names = list(chapter.runs.run)
     assert names == ["sound"]
@@ -691,7 +691,7 @@ def evil_page(trained, tmp_path_factory) -> Path:
     evil["parts"][0] |= {"model": EVIL, "layer": EVIL, "date": "2027"}
     evil["times"][0]["date"] = "2027"
     store.write_benchmark(evil)
-    return write_report(Chapter(store, "one"), folder / "reports")
+    return write_report(StudyReport(store, "one"), folder / "reports")
 
 
 def test_hostile_texts_are_inert_in_the_report_its_figures_and_its_tables(evil_page):

@@ -10,7 +10,7 @@ from helpers.runs import EXECUTION
 
 from analysis import frames, stats
 from analysis.ablate import ablate
-from analysis.reporting import Chapter, render
+from analysis.reporting import StudyReport, render
 from analysis.reporting.figures import shown_run
 from analysis.reporting.findings import findings
 from analysis.studies import NAMED_STUDIES, Study
@@ -60,7 +60,7 @@ def test_a_named_study_runs_to_its_report(store, name, settings, factors, undraw
     shown = shown_run(runs)
     steps = frames.steps(store.run(next(c for _, c in study.run_configs() if c.name == shown)))
     assert steps.stage.tolist() == (["3"] if name == "pruning" else ["1", "2", "3"])
-    page = render([Chapter(store, study.config.name)])
+    page = render([StudyReport(store, study.config.name)])
     assert NAMED_STUDIES[name].question in page
     assert "Error against cost" in page
 
