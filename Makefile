@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 AXE := .browser/node_modules/axe-core/axe.min.js
 
-.PHONY: help ablate test browser soak lab notebooks lint clean
+.PHONY: help ablate test browser soak lab notebooks schema lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -33,6 +33,9 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 
 notebooks: $(READY)  ## run the notebooks from top to bottom and save their outputs
 	cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False *.ipynb
+
+schema: $(READY)  ## write docs/schema: JSON Schemas of study files and of the store's records
+	$(BIN)/python docs/schema/write.py
 
 lint: $(READY)  ## check format, lint and types
 	$(BIN)/ruff format --check .

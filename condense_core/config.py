@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args
 
-from .validation import Checked, identity, nearest, setting
+from msgspec import Meta
+
+from .files import MAX_WHOLE, NonNegative, NonNegativeInt, PositiveInt, Text, nearest
+from .validation import Checked, Many, name_in
 
 Grouping = Literal["learned", "random", "sequential", "unstructured", "none"]
 Pruning = Literal["condensing", "one-shot", "gradual"]
@@ -20,55 +23,49 @@ GrowthSchedule = Literal["exponential", "constant"]
 Execution = Literal["reference", "fast"]
 Precision = Literal["float32", "tf32", "bf16"]
 
-GROUPINGS: tuple[Grouping, ...] = ("learned", "random", "sequential", "unstructured", "none")
+GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
 LEARNED: tuple[Grouping, ...] = ("learned", "unstructured")  # start dense and are pruned
-PRUNINGS: tuple[Pruning, ...] = ("condensing", "one-shot", "gradual")
-CRITERIA: tuple[Criterion, ...] = ("l1", "l2", "norm-scale", "random")
-CONNECTIVITIES: tuple[Connectivity, ...] = ("full", "block")
-GROWTH_SCHEDULES: tuple[GrowthSchedule, ...] = ("exponential", "constant")
-EXECUTIONS: tuple[Execution, ...] = ("reference", "fast")
-PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bf16")
+PRUNINGS: tuple[Pruning, ...] = get_args(Pruning)
+CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
+CONNECTIVITIES: tuple[Connectivity, ...] = get_args(Connectivity)
+GROWTH_SCHEDULES: tuple[GrowthSchedule, ...] = get_args(GrowthSchedule)
+EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 WEIGHT_CRITERIA = ("l1", "random")  # l2 ranks single weights as l1 does, a batch norm ranks inputs only
 DATASETS = ("digits", "cifar10", "cifar100", "fashion-mnist")
 DATASETS_AT_A_PATH = ("folder", "imagenet")
-MOST_LAYERS, MOST_CHANNELS, MOST_STAGES, MOST_PIXELS = (
-    1000,
-    16_384,
-    1024,
-    16_384,
-)  # beyond what any machine trains
 CLASSIFIER_CONDENSE_FACTOR = 2  # a pruned classifier keeps half of its inputs (paper Sec. 4.1)
+
+MAX_LAYERS = 1000  # these limits are beyond what any machine trains
+Channels = Annotated[int, Meta(ge=1, le=16_384)]
+Pixels = Annotated[int, Meta(ge=1, le=16_384)]
+Several = Annotated[int, Meta(ge=2, le=MAX_WHOLE)]
 
 
 @dataclass(frozen=True)
 class ModelConfig(Checked):
     """A CondenseNet or one of its ablations (paper Sec. 3 and 4.3)."""
 
-    stages: tuple[int, ...] = setting(at_least=1, at_most=MOST_LAYERS, help="dense layers of each block")
-    growth: tuple[int, ...] = setting(at_least=1, at_most=MOST_CHANNELS, help="growth rate of each block")
-    grouping: Grouping = setting("learned", one_of=GROUPINGS, help="which inputs a group of a 1x1 reads")
-    connectivity: Connectivity = setting("full", one_of=CONNECTIVITIES, help="across blocks, or within one")
-    groups: int = setting(4, at_least=1, at_most=MOST_CHANNELS, help="G, groups of a 1x1 convolution")
-    condense_factor: int = setting(
-        4, at_least=1, at_most=MOST_STAGES, help="C, each group keeps 1/C of its inputs"
-    )
-    groups_3x3: int = setting(4, at_least=1, at_most=MOST_CHANNELS, help="groups of a 3x3 convolution")
-    bottleneck: int = setting(
-        4, at_least=1, at_most=MOST_CHANNELS, help="outputs of a 1x1 as a multiple of the growth rate"
-    )
-    reduction: float = setting(0.5, at_least=0.01, at_most=1, help="width kept by a transition (block)")
-    dropout: float = setting(0.0, at_least=0, below=1, help="dropout in front of a 1x1 convolution")
-    permute: bool = setting(
-        True, later=True, help="interleave the outputs of 1x1 groups, so that a 3x3 group reads all of them"
-    )
-    classifier_pruning: bool = setting(False, help="prune half of the classifier's inputs at half of training")
-    num_classes: int = setting(10, at_least=2, at_most=1_000_000, help="classes")
-    image_size: int = setting(
-        32, at_least=1, at_most=MOST_PIXELS, help="height and width of an image in pixels"
-    )
-    stem_stride: int | None = setting(
-        None, at_least=1, at_most=MOST_PIXELS, help="default: 1 up to 64 pixels, 2 above"
-    )
+    stages: Many[Annotated[int, Meta(ge=1, le=MAX_LAYERS, description="dense layers of each block")]]
+    growth: Many[Annotated[Channels, Meta(description="growth rate of each block")]]
+    grouping: Annotated[Grouping, Meta(description="which inputs a group of a 1x1 reads")] = "learned"
+    connectivity: Annotated[Connectivity, Meta(description="across blocks, or within one")] = "full"
+    groups: Annotated[Channels, Meta(description="G, groups of a 1x1 convolution")] = 4
+    condense_factor: Annotated[
+        int, Meta(ge=1, le=1024, description="C, each group keeps 1/C of its inputs")
+    ] = 4
+    groups_3x3: Annotated[Channels, Meta(description="groups of a 3x3 convolution")] = 4
+    bottleneck: Annotated[Channels, Meta(description="outputs of a 1x1 as a multiple of the growth rate")] = 4
+    reduction: Annotated[float, Meta(ge=0.01, le=1, description="width kept by a transition (block)")] = 0.5
+    dropout: Annotated[float, Meta(ge=0, lt=1, description="dropout before a 1x1 convolution")] = 0.0
+    permute: Annotated[
+        bool, Meta(description="interleave the outputs of 1x1 groups, so that a 3x3 group reads all of them")
+    ] = True
+    classifier_pruning: Annotated[
+        bool, Meta(description="prune half of the classifier's inputs at half of training")
+    ] = False
+    num_classes: Annotated[int, Meta(ge=2, le=1_000_000, description="classes")] = 10
+    image_size: Annotated[Pixels, Meta(description="height and width of an image in pixels")] = 32
+    stem_stride: Annotated[Pixels | None, Meta(description="default: 1 up to 64 pixels, 2 above")] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,8 +79,8 @@ class ModelConfig(Checked):
             self._check_divides("groups", self.groups, self.bottleneck * rate, "bottleneck * growth")
             self._check_divides("groups_3x3", self.groups_3x3, self.bottleneck * rate, "bottleneck * growth")
             self._check_divides("groups_3x3", self.groups_3x3, rate, "growth")
-        if sum(self.stages) > MOST_LAYERS:
-            raise ValueError(f"stages {self.stages}: must be at most {MOST_LAYERS} layers together")
+        if sum(self.stages) > MAX_LAYERS:
+            raise ValueError(f"stages {self.stages}: must be at most {MAX_LAYERS} layers together")
         smallest = self.stride * (2 ** (len(self.stages) - 1) - 1) + 1
         if self.image_size < smallest:
             raise ValueError(
@@ -139,40 +136,41 @@ def growth_rates(schedule: str, first: int, blocks: int) -> tuple[int, ...]:
 class RecipeConfig(Checked):
     """How a network is trained; the defaults are the paper's for CIFAR (Sec. 4)."""
 
-    epochs: int = setting(300, at_least=1, help="passes over the training images")
-    batch_size: int = setting(64, at_least=2, help="images of a step")
-    learning_rate: float = setting(0.1, at_least=0, help="initial learning rate, then down a cosine to 0")
-    momentum: float = setting(0.9, at_least=0, below=1, help="Nesterov momentum")
-    weight_decay: float = setting(1e-4, at_least=0, help="on all parameters")
-    group_lasso: float = setting(0.0, at_least=0, help="weight of the group lasso (Eq. 2)")
-    pruning: Pruning = setting(
-        "condensing", one_of=PRUNINGS, later=True, help="stage by stage from the start, or of a trained network"
+    epochs: Annotated[PositiveInt, Meta(description="passes over the training images")] = 300
+    batch_size: Annotated[Several, Meta(description="images of a step")] = 64
+    learning_rate: Annotated[
+        NonNegative, Meta(description="initial learning rate, then down a cosine to 0")
+    ] = 0.1
+    momentum: Annotated[float, Meta(ge=0, lt=1, description="Nesterov momentum")] = 0.9
+    weight_decay: Annotated[NonNegative, Meta(description="on all parameters")] = 1e-4
+    group_lasso: Annotated[NonNegative, Meta(description="weight of the group lasso (Eq. 2)")] = 0.0
+    pruning: Annotated[Pruning, Meta(description="stage by stage from the start, or of a trained network")] = (
+        "condensing"
     )
-    criterion: Criterion = setting(
-        "l1", one_of=CRITERIA, later=True, help="what is pruned first: the least weights, batch norm scales …"
-    )
-    retraining_rate: float | None = setting(
-        None, at_least=0, later=True, help="initial learning rate once pruned (default: as before)"
-    )
-    precision: Precision = setting(
-        "float32",
-        one_of=PRECISIONS,
-        later=True,
-        help="of products in training; less than float32 on a GPU only",
-    )
+    criterion: Annotated[
+        Criterion, Meta(description="what is pruned first: the least weights, batch norm scales …")
+    ] = "l1"
+    retraining_rate: Annotated[
+        NonNegative | None, Meta(description="initial learning rate once pruned (default: as before)")
+    ] = None
+    precision: Annotated[
+        Precision, Meta(description="of products in training; less than float32 on a GPU only")
+    ] = "float32"
 
 
 @dataclass(frozen=True)
 class DataConfig(Checked):
-    """Which images, and how they are split; where they lie on this machine is not part of it."""
+    """Which images, and how they are split. Their place on this machine is not part of it."""
 
-    name: str = setting("digits", help=f"{', '.join(DATASETS)}, folder:PATH or imagenet:PATH")
-    validation_fraction: float = setting(
-        0.1, at_least=0, below=1, help="share of the training images held out for curves and choices"
+    name: Annotated[Text, Meta(description=f"{', '.join(DATASETS)}, folder:PATH or imagenet:PATH")] = "digits"
+    validation_fraction: Annotated[
+        float, Meta(ge=0, lt=1, description="share of the training images held out for curves and choices")
+    ] = 0.1
+    train_images: Annotated[Several | None, Meta(description="a class-balanced subset of that many images")] = (
+        None
     )
-    train_images: int | None = setting(None, at_least=2, help="a class-balanced subset of that many images")
-    data_image_size: int | None = setting(
-        None, at_least=1, at_most=MOST_PIXELS, help="resize and crop to it (folder, imagenet)"
+    data_image_size: Annotated[Pixels | None, Meta(description="resize and crop to it (folder, imagenet)")] = (
+        None
     )
 
     def __post_init__(self) -> None:
@@ -188,25 +186,24 @@ class DataConfig(Checked):
         return self.name.partition(":")[0]
 
 
-HOW_COMPUTED = ("threads", "device", "execution")  # settings of a run that do not name it
+HOW_COMPUTED = ("threads", "device", "execution")  # settings of a run that are not in its name
+ADDED_LATER = ("permute", "pruning", "criterion", "retraining_rate", "precision")  # in it if not the default
 
 
 @dataclass(frozen=True)
 class RunConfig(Checked):
-    """One training of one variant with one seed. How it is computed (HOW_COMPUTED) does not name the run."""
+    """One training of one variant with one seed. How it is computed (HOW_COMPUTED) is not in its name."""
 
     model: ModelConfig
     recipe: RecipeConfig = RecipeConfig()
     data: DataConfig = DataConfig()
-    seed: int = setting(0, at_least=0, help="seed of everything that is drawn")
-    threads: int = setting(1, at_least=1, help="CPU threads of a run")
-    device: str = setting("cpu", one_of=("cpu", "cuda"), help="where it trains")
-    execution: Execution = setting(
-        "reference",
-        one_of=EXECUTIONS,
-        later=True,
-        help="layer by layer, or by our own kernels: the same numbers to rounding",
-    )
+    seed: Annotated[NonNegativeInt, Meta(description="seed of everything that is drawn")] = 0
+    threads: Annotated[PositiveInt, Meta(description="CPU threads of a run")] = 1
+    device: Annotated[str, name_in(("cpu", "cuda"), "where it trains")] = "cpu"
+    execution: Annotated[
+        Execution,
+        Meta(description="layer by layer, or by our own kernels: the same numbers to rounding"),
+    ] = "reference"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -221,11 +218,20 @@ class RunConfig(Checked):
     @cached_property
     def hash(self) -> str:
         """Ten hex digits of SHA-256 over model, recipe, data and seed: stable across machines."""
-        named = {key: value for key, value in identity(self).items() if key not in HOW_COMPUTED}
-        text = json.dumps(named, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(_identity(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
     def name(self) -> str:
         """Name of the run's folder: variant, width, seed and hash."""
         return f"{self.model.label}-s{self.seed}-{self.hash}"
+
+
+def _identity(config: Any) -> dict[str, Any]:
+    """The settings that name a run. Those added later at their default leave older names as they were."""
+    values = {item: getattr(config, item.name) for item in fields(config) if item.name not in HOW_COMPUTED}
+    return {
+        item.name: _identity(value) if is_dataclass(value) else value
+        for item, value in values.items()
+        if not (item.name in ADDED_LATER and value == item.default)
+    }

@@ -1,182 +1,116 @@
-"""Settings of frozen dataclasses: their valid values and explanations, and their plain forms (JSON, TOML)."""
+"""Settings: frozen dataclasses that are checked by their annotations, and their plain forms (JSON, TOML)."""
 
 from __future__ import annotations
 
-import difflib
 import json
-import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from functools import lru_cache
-from typing import Any, TypeVar, cast, get_type_hints
-from unicodedata import category
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from .files import parse_json, parse_toml
+from msgspec import Meta
+
+from .files import find_fault, nearest, parse_json, parse_toml
 
 Config = TypeVar("Config")
-LARGEST = sys.float_info.max  # of any number: a whole one beyond it would overflow where it is divided
-
-
-MOST_NAMED = 24
-
-
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """A hint at what was meant by `name`: the closest valid names, or as many as a line takes."""
-    valid = list(valid)
-    if close := difflib.get_close_matches(name, valid, n=3):
-        likeness = [difflib.SequenceMatcher(None, other, name).ratio() for other in close]
-        best = sorted(other for other, like in zip(close, likeness, strict=True) if like == likeness[0])
-        return f"did you mean {' or '.join(map(repr, best))}?"
-    more = f" … ({len(valid)} in all)" if valid[MOST_NAMED:] else ""
-    return f"valid: {', '.join(valid[:MOST_NAMED])}{more}"
-
-
-def setting(
-    default: Any = MISSING,
-    *,
-    at_least: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-    one_of: tuple[str, ...] = (),
-    may_be_empty: bool = False,
-    later: bool = False,
-    help: str = "",
-) -> Any:
-    """A dataclass field that carries its valid range and its one-line explanation.
-
-    One that came `later` leaves the identity of older configurations as it was.
-    """
-    rules = {"at_least": at_least, "at_most": at_most, "below": below, "one_of": one_of}
-    return field(
-        default=default, metadata={**rules, "may_be_empty": may_be_empty, "later": later, "help": help}
-    )
-
-
-def _valid_range(rules: Mapping[str, Any], kind: str) -> str:
-    bounds = [
-        words.format(rules[rule])
-        for rule, words in (("at_least", "at least {}"), ("at_most", "at most {}"), ("below", "below {}"))
-        if rules[rule] is not None
-    ]
-    return " ".join([kind, " and ".join(bounds)]).strip()
-
-
-def _check_number(name: str, value: Any, kind: type, rules: Mapping[str, Any]) -> None:
-    numeric = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
-    if (
-        not numeric
-        or not -LARGEST <= value <= LARGEST
-        or (rules["at_least"] is not None and value < rules["at_least"])
-        or (rules["at_most"] is not None and value > rules["at_most"])
-        or (rules["below"] is not None and value >= rules["below"])
-    ):
-        expected = _valid_range(rules, "a whole number" if kind is int else "a number")
-        raise ValueError(f"{name} {value!r}: must be {expected}")
-
-
-def check_setting(name: str, value: Any, hint: Any, rules: Mapping[str, Any]) -> None:
-    """Raise ValueError unless `value` is of the annotated type `hint` and within `rules` (see `setting`)."""
-    text = str(hint)
-    if value is None and "None" in text:
-        return
-    if text.startswith("tuple["):
-        if not isinstance(value, tuple) or (not value and not rules["may_be_empty"]):
-            raise ValueError(f"{name} {value!r}: must be a list of one or more")
-        for item in value:
-            check_setting(name, item, int if "int" in text else float if "float" in text else str, rules)
-        if len(set(value)) < len(value) and rules["one_of"]:
-            raise ValueError(f"{name} {value!r}: names one twice")
-    elif rules["one_of"]:
-        if value not in rules["one_of"]:
-            raise ValueError(f"{name} {value!r}: {nearest(str(value), rules['one_of'])}")
-    elif hint is bool:
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} {value!r}: must be true or false")
-    elif "int" in text or "float" in text:
-        _check_number(name, value, float if "float" in text else int, rules)
-    elif not isinstance(value, str) or not value or any(category(char) in ("Cc", "Cs") for char in value):
-        raise ValueError(f"{name} {value!r}: must be text without control characters")
+Item = TypeVar("Item")
+Many = Annotated[tuple[Item, ...], Meta(min_length=1)]  # a list of one or more
 
 
 @lru_cache
-def _type_hints(kind: type) -> dict[str, Any]:
-    """`get_type_hints`, which compiles every annotation, once for each class."""
-    return get_type_hints(cast(Any, kind))
+def hints_of(kind: Any) -> dict[str, Any]:
+    """The annotation of every field of a class, with its valid range and its explanation."""
+    return get_type_hints(kind, include_extras=True)
+
+
+def _notes(hint: Any) -> Iterator[Meta]:
+    """Every `Meta` in an annotation, from the outside in."""
+    for part in get_args(hint):
+        yield from [part] if isinstance(part, Meta) else _notes(part)
+
+
+def name_in(table: Collection[str], explanation: str) -> Meta:
+    """Make the `Meta` of a setting that is a name in a table, which may grow."""
+    names = {"enum": list(table)}
+    return Meta(description=explanation, extra={"one_of": table}, extra_json_schema=names)
+
+
+def explanation_of(hint: Any) -> str:
+    """Return the one-line explanation of a setting."""
+    return next((note.description for note in _notes(hint) if note.description), "")
+
+
+def valid_names(hint: Any) -> Collection[str]:
+    """Return the valid values of a setting that has names: of a Literal or of a table (`name_in`)."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return _table(hint) or next(filter(None, map(valid_names, get_args(hint))), ())
+
+
+def _table(hint: Any) -> Collection[str]:
+    return next((note.extra["one_of"] for note in _notes(hint) if note.extra), ())
+
+
+@lru_cache
+def _shape(kind: Any) -> Any:
+    """The settings of a class in the form that msgspec checks fastest: all at once."""
+    return TypedDict(kind.__name__, hints_of(kind))  # type: ignore[operator]
+
+
+@lru_cache
+def _tables(kind: Any) -> dict[str, Collection[str]]:
+    """The valid names of those settings that are names in a table."""
+    return {name: table for name, hint in hints_of(kind).items() if (table := _table(hint))}
 
 
 class Checked:
-    """Checks every field of a dataclass against its annotation and its `setting`."""
+    """A dataclass whose fields are checked by their annotations. Lists become tuples."""
 
     def __post_init__(self) -> None:
-        hints = _type_hints(cast(Any, type(self)))
-        for item in fields(cast(Any, self)):
-            if item.metadata:
-                check_setting(item.name, getattr(self, item.name), hints[item.name], item.metadata)
+        values, kind = vars(self), cast(Any, type(self))
+        for name, value in values.items():
+            if isinstance(value, set | frozenset):  # it has no order
+                raise ValueError(f"{name} {value!r}: must be a list")
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+        if fault := find_fault(values, _shape(kind)):
+            raise ValueError(f"{fault.place[0]} {fault.text}")
+        for name, valid in _tables(kind).items():
+            value = values[name]
+            for item in value if isinstance(value, tuple) else (value,):
+                if item is not None and item not in valid:
+                    raise ValueError(f"{name} {item!r}: {nearest(item, valid)}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A configuration as plain JSON values."""
+    """Return a configuration as plain JSON values."""
     return cast(dict[str, Any], json.loads(json.dumps(asdict(config))))
 
 
-def identity(config: Any) -> dict[str, Any]:
-    """`to_dict` without the settings that came later, where they are at their default."""
-    values: dict[str, Any] = {}
-    for item in fields(config):
-        value = getattr(config, item.name)
-        if is_dataclass(value):
-            values[item.name] = identity(value)
-        elif not (item.metadata.get("later") and value == item.default):
-            values[item.name] = list(value) if isinstance(value, tuple) else value
-    return values
-
-
 def from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """A configuration from plain values. Raises ValueError for unknown, missing and bad settings."""
-    known = {item.name: item for item in fields(cast(Any, kind))}
-    hints = _type_hints(cast(Any, kind))
+    """Make a configuration from plain values. Raise ValueError for unknown, missing and bad settings."""
+    known = hints_of(cast(Any, kind))
     for key in values:
         if key not in known:
             raise ValueError(f"unknown setting {key!r}: {nearest(key, known)}")
-    for name, item in known.items():
-        if name not in values and _is_required(item):
-            raise ValueError(f"{name}: missing from {kind.__name__}")
-    return kind(**{key: _convert(key, value, hints[key]) for key, value in values.items()})
-
-
-def _is_required(item: Field[Any]) -> bool:
-    return item.default is MISSING and item.default_factory is MISSING
-
-
-def _convert(key: str, value: Any, hint: Any) -> Any:
-    if isinstance(hint, type) and issubclass(hint, Checked):
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{key} {value!r}: must be a table of settings")
-        return _part(hint, value)
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _part(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """`from_dict`; the runs of a study share their parts, which are then checked once."""
-    try:
-        text = json.dumps(values)
-    except (TypeError, ValueError):  # what JSON does not have
-        return from_dict(kind, values)
-    return cast(Config, _known_part(cast(Any, kind), text))
-
-
-@lru_cache(maxsize=1024)
-def _known_part(kind: type[Any], text: str) -> Any:
-    return from_dict(kind, json.loads(text))
+    for item in fields(cast(Any, kind)):
+        if item.name not in values and item.default is MISSING:
+            raise ValueError(f"{item.name}: missing from {kind.__name__}")
+    parts = {
+        key: from_dict(cast(Any, known[key]), value)
+        for key, value in values.items()
+        if is_dataclass(known[key]) and isinstance(value, Mapping)
+    }
+    return kind(**{**values, **parts})
 
 
 def to_json(config: Any) -> str:
-    """A configuration as JSON text."""
+    """Return a configuration as JSON text."""
     return json.dumps(to_dict(config), indent=2)
 
 
 def to_toml(config: Any) -> str:
-    """A configuration as TOML text; TOML has no null, so what is None is left out."""
+    """Return a configuration as TOML text. TOML has no null, so settings that are None are left out."""
     import tomli_w
 
     def without_none(value: Any) -> Any:
@@ -188,16 +122,13 @@ def to_toml(config: Any) -> str:
 
 
 def from_json(kind: type[Config], text: str) -> Config:
-    """A configuration from JSON text. Raises ValueError where the text or a setting is bad."""
-    return from_dict(kind, _table(parse_json(text, "configuration")))
+    """Make a configuration from JSON text. Raise ValueError if the text or a setting is bad."""
+    value = parse_json(text, "configuration")
+    if not isinstance(value, dict):
+        raise ValueError(f"{type(value).__name__}: a configuration must be a table of settings")
+    return from_dict(kind, value)
 
 
 def from_toml(kind: type[Config], text: str) -> Config:
-    """A configuration from TOML text. Raises ValueError where the text or a setting is bad."""
+    """Make a configuration from TOML text. Raise ValueError if the text or a setting is bad."""
     return from_dict(kind, parse_toml(text, "configuration"))
-
-
-def _table(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{type(value).__name__}: a configuration must be a table of settings")
-    return value

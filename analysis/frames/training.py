@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.text import inert
 from condense_core.config import RunConfig
-from condense_core.store import Run, RunStore, sound
+from condense_core.store import Run, RunStore, skip_damaged
 from condense_core.validation import from_dict
 
 from .columns import COLUMNS
@@ -54,7 +54,7 @@ def variant_columns(config: RunConfig) -> dict[str, Any]:
 
 def runs(source: Source) -> pd.DataFrame:
     """A row a run; one whose records are damaged is left out with a warning."""
-    return _frame("runs", (row for run in runs_in(source) for row in sound(_run_row, run)))
+    return _frame("runs", (row for run in runs_in(source) for row in skip_damaged(_run_row, run)))
 
 
 def study_runs(source: str | Path | RunStore, study: str, without: Collection[str] = ()) -> pd.DataFrame:
@@ -68,11 +68,11 @@ def study_runs(source: str | Path | RunStore, study: str, without: Collection[st
     record = store.read_study(study)
     for variant in record["variants"]:
         names = [name for name in variant["runs"] if name not in without]
-        begun = [run for name in names for run in sound(store.named, name) if run.begun]
+        begun = [run for name in names for run in skip_damaged(store.named, name) if run.begun]
         columns = {name: variant[name] for name in ("role", "size", "residual")}
         columns |= {"variant": inert(variant["label"]), "curve": _inert(variant.get("curve"))}
         columns |= {"seeds": len(variant["runs"]), "path": record.get("path", False)}
-        rows += [row | columns for run in begun for row in sound(_run_row, run)]
+        rows += [row | columns for run in begun for row in skip_damaged(_run_row, run)]
     return pd.DataFrame(rows)
 
 

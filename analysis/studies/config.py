@@ -1,91 +1,107 @@
-"""What can be asked of a study: its settings, their defaults, and the studies that have a name."""
+"""The settings of a study, their defaults, and the settings that a named study or a preset gives."""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, cast
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
+
+from msgspec import Meta
 
 from analysis.axes import AXES, LEVELS
 from condense_core.config import (
     CONNECTIVITIES,
-    GROUPINGS,
     GROWTH_SCHEDULES,
-    MOST_CHANNELS,
+    Channels,
+    Connectivity,
     DataConfig,
     Execution,
+    Grouping,
+    GrowthSchedule,
     ModelConfig,
     Precision,
     RecipeConfig,
     RunConfig,
 )
+from condense_core.files import Text, nearest
 from condense_core.presets import CIFAR_RECIPE, PRESETS, preset_recipe
-from condense_core.validation import Checked, Config, from_dict, nearest, setting, to_dict
+from condense_core.validation import Checked, Config, Many, from_dict, hints_of, name_in, to_dict
 
-from .named import HELD, NAMED_STUDIES
+from .named import KEPT_WITH_PRESETS, NAMED_STUDIES
 
-
-def _inherited(kind: type, name: str) -> Any:
-    """A setting of another configuration, with its range and explanation.
-
-    It has no default of its own, unless it came later: a study stored before it is still read as what it was.
-    """
-    found = next(item for item in fields(kind) if item.name == name)
-    default: Any = {"default": found.default, "kw_only": True} if found.metadata["later"] else {}
-    return field(metadata=found.metadata, **default)
+PARTS = hints_of(DataConfig) | hints_of(ModelConfig) | hints_of(RecipeConfig) | hints_of(RunConfig)
+PARTS["data"] = PARTS["name"]
 
 
-@dataclass(frozen=True)
+def _annotated_as_parts(kind: type[Config]) -> type[Config]:
+    """Give fields of a plain type the annotation of the configuration's part that has them, or many of it."""
+    for name, own in get_type_hints(kind, include_extras=True).items():
+        if name in PARTS and get_origin(own) is not Annotated:
+            part: Any = PARTS[name]
+            is_crossed = get_origin(own) is tuple and get_origin(get_args(part)[0]) is not tuple
+            kind.__annotations__[name] = Many[part] if is_crossed else part
+    return kind
+
+
+@dataclass(frozen=True, kw_only=True)
+@_annotated_as_parts
 class StudyConfig(Checked):
-    """Everything that a study asks for: the axes of its grid, the network, the recipe, the data."""
+    """Everything that a study asks for: the axes of its grid, the network, the recipe, the data.
 
-    study: str = setting(help="what is asked: a study by name")
-    name: str = setting(help="name in the run store and of the report")
-    preset: str | None = setting(one_of=tuple(PRESETS), help="start from a published model and its recipe")
-    grouping: tuple[str, ...] = setting(one_of=GROUPINGS, help="groupings to cross")
-    growth: tuple[str, ...] = setting(one_of=GROWTH_SCHEDULES, help="growth schedules to cross")
-    connectivity: tuple[str, ...] = setting(one_of=CONNECTIVITIES, help="connectivities to cross")
-    reference: bool = setting(help="add the dense reference (grouping none), at its own higher cost")
-    growth_rate: int = setting(
-        at_least=1, at_most=MOST_CHANNELS, help="k0, growth rate of the first block, of the base variant"
-    )
-    sizes: tuple[int, ...] = setting(
-        at_least=1,
-        at_most=MOST_CHANNELS,
-        may_be_empty=True,
-        help="further k0 at which the groupings are compared",
-    )
-    match: str = setting(
-        one_of=("cost", "width"), help="equal final cost (k0 of each variant is solved for) or equal k0"
-    )
-    stages: tuple[int, ...] = _inherited(ModelConfig, "stages")
-    groups: tuple[int, ...] = _inherited(ModelConfig, "groups")
-    condense_factor: tuple[int, ...] = _inherited(ModelConfig, "condense_factor")
-    groups_3x3: int = _inherited(ModelConfig, "groups_3x3")
-    bottleneck: int = _inherited(ModelConfig, "bottleneck")
-    reduction: float = _inherited(ModelConfig, "reduction")
-    dropout: float = _inherited(ModelConfig, "dropout")
-    permute: bool = _inherited(ModelConfig, "permute")
-    classifier_pruning: bool = _inherited(ModelConfig, "classifier_pruning")
-    data: str = _inherited(DataConfig, "name")
-    validation_fraction: float = _inherited(DataConfig, "validation_fraction")
-    train_images: int | None = _inherited(DataConfig, "train_images")
-    data_image_size: int | None = _inherited(DataConfig, "data_image_size")
-    epochs: int = _inherited(RecipeConfig, "epochs")
-    batch_size: int = _inherited(RecipeConfig, "batch_size")
-    learning_rate: float = _inherited(RecipeConfig, "learning_rate")
-    momentum: float = _inherited(RecipeConfig, "momentum")
-    weight_decay: float = _inherited(RecipeConfig, "weight_decay")
-    group_lasso: tuple[float, ...] = _inherited(RecipeConfig, "group_lasso")
-    pruning: tuple[str, ...] = _inherited(RecipeConfig, "pruning")
-    criterion: tuple[str, ...] = _inherited(RecipeConfig, "criterion")
-    retraining_rate: float | None = _inherited(RecipeConfig, "retraining_rate")
-    precision: Precision = _inherited(RecipeConfig, "precision")
-    seeds: int = setting(at_least=1, at_most=10_000, help="number of seeds: 0, 1, …")
-    threads: int = _inherited(RunConfig, "threads")
-    execution: Execution = _inherited(RunConfig, "execution")
+    A field of a plain type is a setting of a part: it has that one's range and explanation. Only settings that
+    were added later have a default here: a study stored before them is still read as what it was.
+    """
+
+    study: Annotated[str, name_in(NAMED_STUDIES, "what is asked: a study by name")]
+    name: Annotated[Text, Meta(description="name in the run store and of the report")]
+    preset: Annotated[str, name_in(PRESETS, "start from a published model and its recipe")] | None
+    grouping: Many[Annotated[Grouping, Meta(description="groupings to cross")]]
+    growth: Many[Annotated[GrowthSchedule, Meta(description="growth schedules to cross")]]
+    connectivity: Many[Annotated[Connectivity, Meta(description="connectivities to cross")]]
+    reference: Annotated[bool, Meta(description="add the dense reference (grouping none) at its higher cost")]
+    growth_rate: Annotated[
+        Channels, Meta(description="k0 of the base variant, the growth rate of its first block")
+    ]
+    sizes: Annotated[tuple[Channels, ...], Meta(description="further k0 at which the groupings are compared")]
+    match: Annotated[
+        Literal["cost", "width"],
+        Meta(description="equal final cost (k0 of each variant is solved for) or equal k0"),
+    ]
+    stages: tuple[int, ...]
+    groups: tuple[int, ...]
+    condense_factor: tuple[int, ...]
+    groups_3x3: int
+    bottleneck: int
+    reduction: float
+    dropout: float
+    permute: bool = True
+    classifier_pruning: bool
+    data: str
+    validation_fraction: float
+    train_images: int | None
+    data_image_size: int | None
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    group_lasso: tuple[float, ...]
+    pruning: tuple[str, ...] = ("condensing",)
+    criterion: tuple[str, ...] = ("l1",)
+    retraining_rate: float | None = None
+    precision: Precision = "float32"
+    seeds: Annotated[int, Meta(ge=1, le=10_000, description="number of seeds: 0, 1, …")]
+    threads: int
+    execution: Execution = "reference"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for axis in LEVELS:
+            levels = getattr(self, axis)
+            if len(set(levels)) < len(levels):
+                raise ValueError(f"{axis} {levels!r}: names one twice")
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -94,12 +110,12 @@ class StudyConfig(Checked):
 
     @property
     def data_config(self) -> DataConfig:
-        """What they are trained on."""
+        """The data set that its networks are trained on."""
         return part_of(DataConfig, vars(self) | {"name": self.data})
 
 
 def part_of(kind: type[Config], settings: Mapping[str, Any]) -> Config:
-    """The configuration of `kind` that some of a study's settings make."""
+    """Return the configuration of `kind` that some of a study's settings make."""
     names = [item.name for item in fields(cast(Any, kind)) if item.name in settings]
     return kind(**{name: settings[name] for name in names})
 
@@ -139,9 +155,9 @@ DEFAULTS: dict[str, Any] = {
 
 
 def study_config(**given: Any) -> StudyConfig:
-    """Settings of a study: those given, over the preset's, over the named study's, over the defaults.
+    """Return a study's settings: those given, over the preset's, over the named study's, over the defaults.
 
-    Raises ValueError for unknown and bad settings.
+    Raise ValueError for unknown and bad settings.
     """
     given = {key: value for key, value in given.items() if value is not None}
     study = given.get("study", DEFAULTS["study"])
@@ -149,8 +165,9 @@ def study_config(**given: Any) -> StudyConfig:
         raise ValueError(f"study {study!r}: {nearest(str(study), NAMED_STUDIES)}")
     named = NAMED_STUDIES[study]
     preset = _preset_settings(given.get("preset"))
-    held = {} if preset.get("grouping") == ("none",) else {k: v for k, v in named.fixed.items() if k in HELD}
-    settings = DEFAULTS | named.fixed | preset | held | named.varied | given
+    is_dense = preset.get("grouping") == ("none",)
+    kept = {k: v for k, v in named.fixed.items() if k in KEPT_WITH_PRESETS and not is_dense}
+    settings = DEFAULTS | named.fixed | preset | kept | named.varied | given
     for axis in AXES:
         settings[axis] = _levels(axis, settings[axis])
     data = str(settings["data"])
@@ -159,11 +176,11 @@ def study_config(**given: Any) -> StudyConfig:
 
 
 def _levels(axis: str, chosen: Any) -> Any:
-    """Levels as the paper orders them, so that the base is learned, exponential, full wherever it can be."""
+    """Order levels as the paper does, so that the base is learned, exponential, full if it can be."""
     if isinstance(chosen, int | float):
         return (chosen,)
     if not isinstance(chosen, list | tuple) or axis not in LEVELS:
-        return chosen  # what is no list is refused where the configuration is made
+        return chosen  # anything but a list is refused when the configuration is made
     levels = LEVELS[axis]
     return tuple(sorted(chosen, key=lambda level: levels.index(level) if level in levels else len(levels)))
 
@@ -191,7 +208,7 @@ def _preset_settings(preset: Any) -> dict[str, Any]:
 
 
 def command(config: StudyConfig) -> str:
-    """The command line that asks for this study again, with what differs from the defaults."""
+    """Return the command line that asks for this study again: the settings that differ from the defaults."""
     start = study_config(study=config.study, preset=config.preset, data=config.data)
     options: list[str] = []
     for name in ("study", "preset", *(item.name for item in fields(StudyConfig))):

@@ -1,4 +1,4 @@
-"""The studies that have a name: the paper's questions and ours."""
+"""The named studies: the paper's questions and ours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from condense_core.config import CONNECTIVITIES, CRITERIA, GROWTH_SCHEDULES, PRU
 
 @dataclass(frozen=True)
 class NamedStudy:
-    """A question, where the paper asks it, the axes that it varies, and what else differs from the ablation."""
+    """A question, its place in the paper, the axes that it varies, and what else differs from the ablation."""
 
     question: str
     paper: str
@@ -18,8 +18,7 @@ class NamedStudy:
     fixed: dict[str, Any] = field(default_factory=dict)
 
 
-HELD = ("grouping", "reference", "match", "groups_3x3")  # by a study also where a preset says otherwise
-
+KEPT_WITH_PRESETS = ("grouping", "reference", "match", "groups_3x3")  # a study's own value, not the preset's
 
 _LEARNED = {
     "grouping": ("learned",),
@@ -28,7 +27,6 @@ _LEARNED = {
     "reference": False,
     "sizes": (),
 }
-
 
 NAMED_STUDIES: dict[str, NamedStudy] = {
     "ablation": NamedStudy(
@@ -83,7 +81,6 @@ NAMED_STUDIES: dict[str, NamedStudy] = {
     ),
 }
 """The paper's questions by name."""
-
 
 PATH: dict[str, dict[str, Any]] = {
     "DenseNet-BC": {"grouping": "none", "growth": "constant", "connectivity": "block"},

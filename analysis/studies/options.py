@@ -1,22 +1,22 @@
-"""Command line options and TOML files with a study's settings."""
+"""The settings of a study as command line options and as a TOML file."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import click
 
-from condense_core.validation import nearest
+from condense_core.files import MAX_TOML, nearest, parse_toml, read_bytes
+from condense_core.validation import explanation_of, hints_of, valid_names
 
 from .config import DEFAULTS, StudyConfig
 
 
 class CommaList(click.ParamType):
-    """Values parted by commas (numbers also by dashes, as papers write 14-14-14)."""
+    """Values separated by commas (numbers also by dashes, as papers write 14-14-14)."""
 
     name = "list"
 
@@ -24,7 +24,7 @@ class CommaList(click.ParamType):
         self.kind = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        """The values as a tuple."""
+        """Return the values as a tuple."""
         if not isinstance(value, str):
             return value
         parts = re.split(r",|(?<=\d)-", value) if self.kind is int else value.split(",")
@@ -35,43 +35,38 @@ class CommaList(click.ParamType):
             self.fail(f"{value!r} must be {wanted}")
 
 
-def _option(item: Field[Any], hint: Any) -> Callable[[Any], Any]:
-    """The command line option of a study's setting."""
-    text, dashed = str(hint), item.name.replace("_", "-")
-    default = DEFAULTS.get(item.name)
+def _option(name: str, plain: Any, hint: Any) -> Callable[[Any], Any]:
+    """Make the command line option of a study's setting from its plain type and its whole annotation."""
+    dashed, default = name.replace("_", "-"), DEFAULTS.get(name)
     shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-    choices = ", ".join(item.metadata["one_of"])
-    explanation = item.metadata["help"] + (f" [{choices}]" if choices else "")
+    explanation = explanation_of(hint) + (f" [{', '.join(names)}]" if (names := valid_names(hint)) else "")
     if shown is not None:
         explanation += f"  (default: {shown})"
-    if hint is bool:
-        return click.option(f"--{dashed}/--no-{dashed}", item.name, default=None, help=explanation)
-    kind: Any = float if "float" in text else int if "int" in text else str
-    if text.startswith("tuple["):
-        kind = CommaList(kind)
-    return click.option(f"--{dashed}", item.name, type=kind, metavar="X", default=None, help=explanation)
+    if plain is bool:
+        return click.option(f"--{dashed}/--no-{dashed}", name, default=None, help=explanation)
+    kinds: list[Any] = [kind for kind in (float, int) if kind in (plain, *get_args(plain))] or [str]
+    kind = CommaList(kinds[0]) if get_origin(plain) is tuple else kinds[0]
+    return click.option(f"--{dashed}", name, type=kind, metavar="X", default=None, help=explanation)
 
 
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """An option for every setting of a study."""
-    hints = get_type_hints(StudyConfig)
-    for item in reversed(fields(StudyConfig)):
-        command = _option(item, hints[item.name])(command)
+    """Add an option for every setting of a study."""
+    plain = get_type_hints(StudyConfig)
+    for name, hint in reversed(hints_of(StudyConfig).items()):
+        command = _option(name, plain[name], hint)(command)
     return command
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A study's settings from a TOML file, dashes or underscores alike. Raises ValueError or OSError."""
+    """Read a study's settings from a TOML file, with dashes or underscores. Raise ValueError or OSError."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such TOML file")
-    from condense_core.files import LARGEST_TOML, parse_toml, read_bytes
-
     try:
-        text = read_bytes(path, 4 * LARGEST_TOML).decode()
+        text = read_bytes(path, 4 * MAX_TOML).decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is not TOML ({error})") from error
     values = parse_toml(text, str(path))
-    known = [item.name for item in fields(StudyConfig)]
+    known = hints_of(StudyConfig)
     settings = {key.replace("-", "_"): value for key, value in values.items()}
     for key in settings:
         if key not in known:

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from condense_core import fast
 from condense_core.config import EXECUTIONS, Execution
-from condense_core.files import check_record
+from condense_core.files import NonNegativeInt, check_record
 from condense_core.machine import processor
 from condense_core.model import CondenseNet
 
@@ -87,8 +87,11 @@ class Plan:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Plan:
         """The plan of such values. Raises ValueError where they are none of a plan."""
-        check_record(values, PLAN, "plan")
-        layers = [LayerPlan(**{name: layer[name] for name in PLAN["layers"][0]}) for layer in values["layers"]]
+        check_record(values, PlanRecord, "plan")
+        layers = [
+            LayerPlan(**{name: layer[name] for name in LayerRecord.__annotations__})
+            for layer in values["layers"]
+        ]
         for name, times, valid in (
             ("network", values["network"], EXECUTIONS),
             *((layer.name, layer.milliseconds, CHOICES) for layer in layers),
@@ -126,14 +129,26 @@ def is_time(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value < math.inf
 
 
-PLAN: dict[str, Any] = {
-    "layers": [{"name": str, "in_channels": int, "kept": int, "milliseconds": dict}],
-    "network": dict,
-    "batch": int,
-    "image_size": [int],
-    "threads": int,
-    "processor": str,
-}
+class LayerRecord(TypedDict):
+    """A layer of a stored plan."""
+
+    name: str
+    in_channels: NonNegativeInt
+    kept: NonNegativeInt
+    milliseconds: dict[str, Any]
+
+
+class PlanRecord(TypedDict):
+    """A stored plan."""
+
+    layers: list[LayerRecord]
+    network: dict[str, Any]
+    batch: NonNegativeInt
+    image_size: list[NonNegativeInt]
+    threads: NonNegativeInt
+    processor: str
+
+
 WITHOUT_KERNELS = "The kernels are not there (they need numba): the network runs in torch's modules, slower."
 
 

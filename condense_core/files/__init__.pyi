@@ -9,7 +9,7 @@ from .atomic import (
     write_json as write_json,
 )
 from .parsing import (
-    LARGEST_TOML as LARGEST_TOML,
+    MAX_TOML as MAX_TOML,
     parse_json as parse_json,
     parse_toml as parse_toml,
     read_bytes as read_bytes,
@@ -17,7 +17,18 @@ from .parsing import (
     read_rows as read_rows,
 )
 from .paths import check_inside as check_inside, check_links as check_links, plain_name as plain_name
-from .schema import Between as Between, check_record as check_record
+from .schema import (
+    MAX_WHOLE as MAX_WHOLE,
+    NonNegative as NonNegative,
+    NonNegativeInt as NonNegativeInt,
+    Number as Number,
+    Percent as Percent,
+    PositiveInt as PositiveInt,
+    Text as Text,
+    check_record as check_record,
+    find_fault as find_fault,
+    nearest as nearest,
+)
 from .tensors import (
     load_arrays as load_arrays,
     notes_of as notes_of,

@@ -1,109 +1,110 @@
-"""Check the shape of a record read from JSON."""
+"""Check plain values against annotations: msgspec finds a fault, this file says what would be valid."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, NamedTuple
 
-LARGEST_NUMBER = 4e38  # what float32 holds; beyond, axes and sums overflow
+import msgspec
+from msgspec import Meta
+
+MAX_NUMBER = 4e38  # what float32 holds; beyond, axes and sums overflow
+MAX_WHOLE = 2**63 - 1  # what a column of whole numbers holds
+MAX_NAMES = 24  # that an error lists
+MAX_SHOWN = 60  # characters of a bad value
+
+Number = Annotated[float, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+NonNegative = Annotated[float, Meta(ge=0, le=MAX_NUMBER)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
+NonNegativeInt = Annotated[int, Meta(ge=0, le=MAX_WHOLE)]
+PositiveInt = Annotated[int, Meta(ge=1, le=MAX_WHOLE)]
+Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+$(?!\n)")]  # no control characters
 
 
-LARGEST_WHOLE = 2**63 - 1  # what a column of whole numbers holds
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return a hint at what was meant by `name`: the closest valid names, or as many as a line takes."""
+    valid = list(valid)
+    if close := difflib.get_close_matches(name, valid, n=3):
+        likeness = [difflib.SequenceMatcher(None, other, name).ratio() for other in close]
+        best = sorted(other for other, like in zip(close, likeness, strict=True) if like == likeness[0])
+        return f"did you mean {' or '.join(map(repr, best))}?"
+    more = f" … ({len(valid)} in all)" if valid[MAX_NAMES:] else ""
+    return f"valid: {', '.join(valid[:MAX_NAMES])}{more}"
 
 
-def check_record(value: Any, shape: Any, where: str) -> Any:
-    """`value` where it has a shape. Raises ValueError that says where it has not.
+class Fault(NamedTuple):
+    """Where a value is wrong, names and indices from the outside in; the wrong part and what is valid."""
 
-    A shape is a type, a tuple of types (None among them for null), a range of numbers, a frozenset of valid
-    values, a list of one shape, or a dict of shapes by name, of which those that end in '?' may be missing;
-    more names may be there.
-    Numbers are finite and at most LARGEST_NUMBER or LARGEST_WHOLE, bool is no number.
-    """
-    if fault := _fault(value, shape):
-        raise ValueError(f"{where}{fault}")
+    place: tuple[str | int, ...]
+    text: str
+
+
+def check_record(value: Any, kind: Any, where: str) -> Any:
+    """Return `value` if it is of the annotated type `kind`. Raise ValueError that says where it is not."""
+    if fault := find_fault(value, kind):
+        place = "".join(f"[{step}]" if isinstance(step, int) else f": {step}" for step in fault.place)
+        raise ValueError(f"{where}{place} {fault.text}")
     return value
 
 
-def _fault(value: Any, shape: Any) -> str:
-    """Where `value` has not a shape, and what would be valid; empty where it has."""
-    if isinstance(shape, dict):
-        return _fault_in_table(value, shape) if type(value) is dict else _wrong(value, (dict,))
-    if isinstance(shape, list):
-        return _fault_in_list(value, shape[0]) if type(value) in (list, tuple) else _wrong(value, (list,))
-    if isinstance(shape, Between):
-        return shape.fault(value)
-    if isinstance(shape, frozenset):
-        valid = isinstance(value, str) and value in shape
-        return "" if valid else f" {_short(value)}: must be one of {', '.join(sorted(shape))}"
-    kinds = shape if isinstance(shape, tuple) else (shape,)
-    return "" if _is_one_of(value, kinds) else _wrong(value, kinds)
+def find_fault(value: Any, kind: Any) -> Fault | None:
+    """Find where `value` is not of the annotated type `kind`; None if it is."""
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$")
+    else:
+        return None
+    shape = msgspec.inspect.type_info(kind)
+    place: list[str | int] = []
+    for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+        place.append(name or int(index))
+        value, shape = value[place[-1]], _inner(shape, name)
+    if missing := re.search("missing required field `(.*)`", text):
+        return Fault((*place, missing[1]), "is missing")
+    return Fault(tuple(place), f"{_short(value)}: {_valid(_bare(shape), value)}")
 
 
-def _fault_in_table(value: dict[Any, Any], shape: dict[str, Any]) -> str:
-    for name, inner in shape.items():
-        key = name.removesuffix("?")
-        if key in value:
-            if fault := _fault(value[key], inner):
-                return f": {key}{fault}"
-        elif key == name:
-            return f": {key} is missing"
-    return ""
+def _bare(shape: Any) -> Any:
+    """A type without its explanation, and without its null."""
+    if isinstance(shape, msgspec.inspect.Metadata):
+        return _bare(shape.type)
+    if isinstance(shape, msgspec.inspect.UnionType):
+        return next(_bare(part) for part in shape.types if not isinstance(part, msgspec.inspect.NoneType))
+    return shape
 
 
-def _fault_in_list(value: Sequence[Any], shape: Any) -> str:
-    faults = ((place, _fault(item, shape)) for place, item in enumerate(value))
-    return next((f"[{place}]{fault}" for place, fault in faults if fault), "")
+def _inner(shape: Any, name: str) -> Any:
+    """The type of a field, or of the items of a list."""
+    shape = _bare(shape)
+    return next(field.type for field in shape.fields if field.name == name) if name else shape.item_type
 
 
-def _is_one_of(value: Any, kinds: tuple[Any, ...]) -> bool:
-    if value is None:
-        return None in kinds
-    kind = type(value)
-    if kind in (int, float):
-        return (kind in kinds or float in kinds) and abs(value) <= LARGEST[kind]
-    return kind in kinds
+def _valid(shape: Any, value: Any) -> str:
+    """What would be valid instead of a value, in words."""
+    kind = type(shape).__name__
+    if kind == "LiteralType":
+        return nearest(str(value), shape.values)
+    if kind in ("IntType", "FloatType"):
+        return " ".join(["must be", "a whole number" if kind == "IntType" else "a number", *_range(shape)])
+    if kind in ("ListType", "VarTupleType", "TupleType"):
+        return "must be a list of one or more" if getattr(shape, "min_length", None) else "must be a list"
+    if kind == "StrType":
+        return f"must be text{' without control characters' if shape.pattern else ''}"
+    return f"must be {'true or false' if kind == 'BoolType' else 'a table'}"
 
 
-def _wrong(value: Any, kinds: tuple[Any, ...]) -> str:
-    words = " or ".join(dict.fromkeys(WORDS.get(kind, "true or false") for kind in kinds))
-    return f" {_short(value)}: must be {words}"
-
-
-@dataclass(frozen=True)
-class Between:
-    """The shape of a number, whole or not, within a range; `or_none` allows null."""
-
-    low: float
-    high: float = LARGEST_NUMBER
-    kind: type = float
-    or_none: bool = False
-
-    def fault(self, value: Any) -> str:
-        """What is wrong with a value; empty where nothing is."""
-        if value is None and self.or_none:
-            return ""
-        if _is_one_of(value, (self.kind,)) and self.low <= value <= self.high:
-            return ""
-        top = f" and at most {self.high:g}" if self.high < LARGEST_NUMBER else ""
-        return f" {_short(value)}: must be {WORDS[self.kind]} of at least {self.low:g}{top}"
-
-
-LARGEST: dict[type, float] = {int: LARGEST_WHOLE, float: LARGEST_NUMBER}
-
-
-WORDS: dict[Any, str] = {
-    dict: "a table",
-    list: "a list",
-    str: "text",
-    int: "a whole number",
-    float: "a number",
-    None: "null",
-}
+def _range(shape: Any) -> list[str]:
+    """The bounds of a number, but not those of every number."""
+    bounds = [("at least", shape.ge), ("at most", shape.le), ("below", shape.lt)]
+    texts = [f"{words} {bound:.10g}" for words, bound in bounds if bound is not None and abs(bound) < MAX_WHOLE]
+    return [" and ".join(texts)] if texts else []
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+    if isinstance(value, int) and abs(value) > MAX_WHOLE:
         return "of very many digits"
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from condense_core.files import check_record, load_arrays, notes_of, parse_json, read_checked, write_atomically
 
-from .schemas import NUMBERS
+from .schemas import Numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,7 +83,7 @@ def load(
             content = one.read()
             tensors = load_arrays(content, one.path)
             notes = parse_json(notes_of(content).get("numbers", ""), str(one.path))
-            numbers = check_record(notes, NUMBERS, f"{one.path}: numbers")
+            numbers = check_record(notes, Numbers, f"{one.path}: numbers")
             if numbers["epoch"] > epochs:
                 raise ValueError(
                     f"{one.path}: builds on {numbers['epoch']} epochs, of which {epochs} are there"

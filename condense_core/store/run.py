@@ -94,29 +94,29 @@ class Run:
     @property
     def record(self) -> dict[str, Any]:
         """What stands beside the configuration: environment and fingerprint of the data."""
-        return self._read("config.json", schemas.CONFIG)
+        return self._read("config.json", schemas.Config)
 
     @property
     def status(self) -> dict[str, Any]:
         """State, reason and times; state 'new' where nothing was begun."""
-        return self._read("status.json", schemas.STATUS) or {"state": "new"}
+        return self._read("status.json", schemas.Status) or {"state": "new"}
 
     @property
     def result(self) -> dict[str, Any]:
         """Figures of the last weights on the test images; empty until the run is done."""
-        return self._read("result.json", schemas.RESULT)
+        return self._read("result.json", schemas.Result)
 
     def epochs(self) -> list[dict[str, Any]]:
         """Rows of metrics.jsonl; a torn last line is left out."""
-        return self._rows("metrics.jsonl", schemas.EPOCH)
+        return self._rows("metrics.jsonl", schemas.Epoch)
 
     def notes(self) -> list[dict[str, Any]]:
         """What happened to it on the way: time, text, and whether it is still what one machine would give."""
-        return self._rows("notes.jsonl", schemas.NOTE)
+        return self._rows("notes.jsonl", schemas.Note)
 
     def seconds(self) -> float:
         """Seconds spent training and evaluating, over all attempts."""
-        return sum(row["seconds"] for row in self._rows("timing.jsonl", schemas.TIMING))
+        return sum(row["seconds"] for row in self._rows("timing.jsonl", schemas.Timing))
 
     def _rows(self, name: str, shape: Any) -> list[dict[str, Any]]:
         path = self.folder / name
@@ -256,7 +256,7 @@ class Run:
 
     def drop_epochs_after(self, epoch: int) -> None:
         """Drop the rows of epochs that will be trained again."""
-        for name, shape in (("metrics.jsonl", schemas.EPOCH), ("timing.jsonl", schemas.TIMING)):
+        for name, shape in (("metrics.jsonl", schemas.Epoch), ("timing.jsonl", schemas.Timing)):
             kept = [row for row in self._rows(name, shape) if row["epoch"] <= epoch]
             text = "".join(json.dumps(row) + "\n" for row in kept)
             write_atomically(self.folder / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]

@@ -1,112 +1,190 @@
-"""What the records of a run store hold."""
-
-from __future__ import annotations
+"""The records of a run store: their fields, and what each may hold. More fields may be there."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeVar
 
-from condense_core.files import Between, check_record, plain_name
+from msgspec import Meta
+
+from condense_core.files import (
+    MAX_WHOLE,
+    NonNegative,
+    NonNegativeInt,
+    Number,
+    Percent,
+    PositiveInt,
+    check_record,
+    plain_name,
+)
 
 Source = TypeVar("Source")
 Found = TypeVar("Found")
 
-STATES = frozenset({"new", "running", "stopped", "done", "diverged", "failed"})
-ROLES = frozenset({"base", "grid", "reference", "size"})
+Seconds = Annotated[float, Meta(ge=0, le=253_402_300_799)]  # since 1970; later years have no date
+Positive = Annotated[float, Meta(ge=1e-9, le=4e38)]
 
-COUNT = Between(0, kind=int)
-SOME = Between(1, kind=int)
-PERCENT = Between(0, 100)
-PERCENT_OR_NONE = Between(0, 100, or_none=True)
-POSITIVE = Between(1e-9)
-UNTIL_9999 = Between(0, 253_402_300_799)  # seconds; later years have no date
 
-_cost: dict[str, Any] = {"macs": COUNT, "flops_paper": COUNT, "params": COUNT}
+class Cost(TypedDict):
+    """Figures of a network's cost."""
 
-CONFIG: dict[str, Any] = {
-    "config": dict,
-    "data_fingerprint": str,
-    "environment": dict,
-    "code?": dict,
-    "ranks?": SOME,
-}
-STATUS: dict[str, Any] = {"state": STATES, "reason?": (str, None), "time?": UNTIL_9999}
-RESULT: dict[str, Any] = {
-    **_cost,
-    "training_macs": COUNT,
-    "test_images": COUNT,
-    "test_loss": (float, None),  # null where it was not finite
-    "test_error_percent": PERCENT,
-    "weights_sha256": str,
-}
-EPOCH: dict[str, Any] = {
-    "epoch": SOME,
-    "step": COUNT,
-    "stage": COUNT,
-    "learning_rate": Between(0),
-    "curves_on": frozenset({"validation", "test"}),
-    "macs": COUNT,
-    **dict.fromkeys(("train_loss", "curve_loss"), (float, None)),
-    **dict.fromkeys(("train_error_percent", "curve_error_percent"), PERCENT_OR_NONE),
-}
-TIMING: dict[str, Any] = {"epoch": SOME, "seconds": Between(0)}
-NOTE: dict[str, Any] = {"time": float, "text": str, "bit_identical": bool}
-EVALUATION: dict[str, Any] = {"loss": (float, None), "error_percent": PERCENT_OR_NONE}
-STAGE: dict[str, Any] = {
-    "stage": Between(0, kind=int, or_none=True),
-    "epoch": Between(0),
-    "step": COUNT,
-    **_cost,
-    "before": (dict, None),
-    "after": (dict, None),
-    "tensors": str,
-    "sha256": str,
-}
-NUMBERS: dict[str, Any] = {
-    **dict.fromkeys(("step", "epoch", "training_macs"), COUNT),
-    "stage": Between(-1, kind=int),  # -1: none has begun
-}
-STUDY: dict[str, Any] = {
-    "question": str,
-    "path?": bool,
-    "settings": dict,
-    "variants": [
-        {
-            "label": str,
-            "role": ROLES,
-            "size": SOME,
-            "residual": Between(-1),
-            "curve?": (str, None),
-            "runs": [str],
-        }
-    ],
-}
-BENCHMARK: dict[str, Any] = {
-    "times": [
-        {
-            **dict.fromkeys(("model", "execution", "processor", "date"), str),
-            **dict.fromkeys(("batch", "image_size", "macs", "computed_macs", "params", "threads"), SOME),
-            **dict.fromkeys(("milliseconds", "low", "high", "gflops", "peak_gflops"), POSITIVE),
-            "peak_memory": Between(0, or_none=True),
-        }
-    ],
-    "parts": [
-        {
-            **dict.fromkeys(("model", "execution", "part", "date", "layer"), str),
-            "batch": SOME,
-            "milliseconds": Between(0),
-        }
-    ],
-}
+    macs: NonNegativeInt
+    flops_paper: NonNegativeInt
+    params: NonNegativeInt
+
+
+class Config(TypedDict):
+    """config.json: a run's configuration, and what it was started with."""
+
+    config: dict[str, Any]
+    data_fingerprint: str
+    environment: dict[str, Any]
+    code: NotRequired[dict[str, Any]]
+    ranks: NotRequired[PositiveInt]
+
+
+class Status(TypedDict):
+    """status.json: the state of a run."""
+
+    state: Literal["new", "running", "stopped", "done", "diverged", "failed"]
+    reason: NotRequired[str | None]
+    time: NotRequired[Seconds]
+
+
+class Result(Cost):
+    """result.json: the last weights of a run on the test images."""
+
+    training_macs: NonNegativeInt
+    test_images: NonNegativeInt
+    test_loss: Annotated[Number | None, Meta(description="null if it was not finite")]
+    test_error_percent: Percent
+    weights_sha256: str
+
+
+class Epoch(TypedDict):
+    """A row of metrics.jsonl."""
+
+    epoch: PositiveInt
+    step: NonNegativeInt
+    stage: NonNegativeInt
+    learning_rate: NonNegative
+    curves_on: Literal["validation", "test"]
+    macs: NonNegativeInt
+    train_loss: Number | None
+    curve_loss: Number | None
+    train_error_percent: Percent | None
+    curve_error_percent: Percent | None
+
+
+class Timing(TypedDict):
+    """A row of timing.jsonl."""
+
+    epoch: PositiveInt
+    seconds: NonNegative
+
+
+class Note(TypedDict):
+    """A row of notes.jsonl: an event in the life of a run."""
+
+    time: Number
+    text: str
+    bit_identical: bool
+
+
+class Evaluation(TypedDict):
+    """Figures of a network on the images that curves are on."""
+
+    loss: Number | None
+    error_percent: Percent | None
+
+
+class Stage(Cost):
+    """stages/*.json: the network at a stage's entry, or at the end (stage null)."""
+
+    stage: NonNegativeInt | None
+    epoch: NonNegative
+    step: NonNegativeInt
+    before: Evaluation | None
+    after: Evaluation | None
+    tensors: str
+    sha256: str
+
+
+class Numbers(TypedDict):
+    """The numbers of a checkpoint."""
+
+    step: NonNegativeInt
+    epoch: NonNegativeInt
+    training_macs: NonNegativeInt
+    stage: Annotated[int, Meta(ge=-1, le=MAX_WHOLE, description="-1: none has started")]
+
+
+class StudyVariant(TypedDict):
+    """A variant of a study and its runs."""
+
+    label: str
+    role: Literal["base", "grid", "reference", "size"]
+    size: PositiveInt
+    residual: Annotated[float, Meta(ge=-1, le=4e38, description="its final MACs over the base's, less 1")]
+    curve: NotRequired[str | None]
+    runs: list[str]
+
+
+class StudyRecord(TypedDict):
+    """studies/*.json: the settings of a study and the runs that belong to it."""
+
+    question: str
+    path: NotRequired[bool]
+    settings: dict[str, Any]
+    variants: list[StudyVariant]
+
+
+class MeasuredTime(TypedDict):
+    """The time of a network on a machine."""
+
+    model: str
+    execution: str
+    processor: str
+    date: str
+    batch: PositiveInt
+    image_size: PositiveInt
+    macs: PositiveInt
+    computed_macs: PositiveInt
+    params: PositiveInt
+    threads: PositiveInt
+    milliseconds: Positive
+    low: Positive
+    high: Positive
+    gflops: Positive
+    peak_gflops: Positive
+    peak_memory: NonNegative | None
+
+
+class MeasuredPart(TypedDict):
+    """The time of a part of a layer."""
+
+    model: str
+    execution: str
+    part: str
+    date: str
+    layer: str
+    batch: PositiveInt
+    milliseconds: NonNegative
+
+
+class Benchmark(TypedDict):
+    """benchmarks/*.json: times that were measured."""
+
+    times: list[MeasuredTime]
+    parts: list[MeasuredPart]
 
 
 class LeftOut(UserWarning):
-    """Something of a store is damaged and left out, so that one bad file does not hide the rest."""
+    """A damaged part of a store was left out, so that one bad file does not hide the rest."""
 
 
-def sound(read: Callable[[Source], Found], source: Source) -> Iterator[Found]:
-    """What `read` makes of a source; nothing, and a warning, where that is damaged."""
+def skip_damaged(read: Callable[[Source], Found], source: Source) -> Iterator[Found]:
+    """Yield what `read` returns for a source, or warn and yield nothing if it is damaged."""
     try:
         yield read(source)
     except (ValueError, OSError) as error:
@@ -114,21 +192,21 @@ def sound(read: Callable[[Source], Found], source: Source) -> Iterator[Found]:
 
 
 def check_study(record: Any, path: Path) -> dict[str, Any]:
-    """A study's record. Raises ValueError, naming the file, where it is none."""
-    check_record(record, STUDY, str(path))
+    """Return a study's record. Raise ValueError, naming the file, if it is not one."""
+    check_record(record, StudyRecord, str(path))
     for name in runs_of(record):
         plain_name(name, f"{path}: run")
     return record
 
 
 def runs_of(study: Mapping[str, Any]) -> list[str]:
-    """The names of a study's runs, each once, in the order of its record."""
+    """Return the names of a study's runs, each once, in the order of its record."""
     return list(dict.fromkeys(name for variant in study["variants"] for name in variant["runs"]))
 
 
 def check_benchmark(record: Any, path: Path) -> dict[str, Any]:
-    """Times that were measured. Raises ValueError, naming the file, where they are none."""
-    check_record(record, BENCHMARK, str(path))
+    """Return a record of measured times. Raise ValueError, naming the file, if it is not one."""
+    check_record(record, Benchmark, str(path))
     for place, row in enumerate(record["times"]):
         if not row["low"] <= row["milliseconds"] <= row["high"]:
             raise ValueError(f"{path}: times[{place}]: low, milliseconds and high must rise")
@@ -136,10 +214,7 @@ def check_benchmark(record: Any, path: Path) -> dict[str, Any]:
 
 
 def check_stage(record: Any, path: Path) -> dict[str, Any]:
-    """A stage's record. Raises ValueError, naming the file, where it is none."""
-    check_record(record, STAGE, str(path))
-    for moment in ("before", "after"):
-        if record[moment] is not None:
-            check_record(record[moment], EVALUATION, f"{path}: {moment}")
+    """Return a stage's record. Raise ValueError, naming the file, if it is not one."""
+    check_record(record, Stage, str(path))
     plain_name(record["tensors"], f"{path}: tensors")
     return record

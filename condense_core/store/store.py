@@ -104,7 +104,7 @@ class RunStore:
     def benchmarks(self) -> list[dict[str, Any]]:
         """Every benchmark that was kept and can be read, the oldest first; of others a warning tells."""
         paths = sorted((self.root / "benchmarks").glob("*.json"))
-        return [record for path in paths for record in schemas.sound(self._benchmark, path)]
+        return [record for path in paths for record in schemas.skip_damaged(self._benchmark, path)]
 
     def _benchmark(self, path: Path) -> dict[str, Any]:
         return schemas.check_benchmark(read_json(check_inside(path, self.root)), path)

@@ -13,6 +13,7 @@ from helpers.strategies import model_configs
 from hypothesis import given, strategies as st
 
 from condense_core import PRESETS, DataConfig, ModelConfig, RecipeConfig, RunConfig
+from condense_core.presets import preset_recipe
 from condense_core.validation import from_dict, from_json, from_toml, to_dict, to_json, to_toml
 
 
@@ -103,3 +104,50 @@ def test_an_unknown_setting_is_answered_with_the_nearest():
         RecipeConfig(epochs=-1)
     with pytest.raises(ValueError, match="did you mean 'cifar10'"):
         DataConfig("cifar-10")
+
+
+NAMES = {
+    "condensenet-50": "learned-exponential-full-k8-s3-11b859eb5a",
+    "condensenet-74": "learned-exponential-full-k8-s3-35446b18cb",
+    "condensenet-86": "learned-exponential-full-k8-s3-eda27f077a",
+    "condensenet-98": "learned-exponential-full-k8-s3-ddaf97a53c",
+    "condensenet-110": "learned-exponential-full-k8-s3-0413451d52",
+    "condensenet-122": "learned-exponential-full-k8-s3-ae9ad2adc1",
+    "condensenet-182": "learned-exponential-full-k12-s3-9455626d3e",
+    "condensenet-light-94": "learned-constant-block-k16-s3-3d2866d8ca",
+    "condensenet-light-160": "learned-constant-block-k32-s3-8028d80b73",
+    "densenet-bc-100": "none-constant-block-k12-s3-c332d82e65",
+    "condensenet-74-imagenet-g4": "learned-exponential-full-k8-s3-36ab8d4b87",
+    "condensenet-74-imagenet-g8": "learned-exponential-full-k8-s3-121714dddb",
+}
+"""Names of runs of the presets as commit 40ebbf7 gave them: stored runs are found by them."""
+
+
+def test_the_names_of_runs_of_presets_are_those_of_the_first_stores():
+    for preset, name in NAMES.items():
+        data = DataConfig("imagenet:x" if PRESETS[preset].image_size > 64 else "cifar10")
+        assert RunConfig(PRESETS[preset], preset_recipe(preset), data, 3).name == name
+    assert NAMES.keys() == PRESETS.keys()
+
+
+def test_whole_numbers_in_place_of_others_keep_their_names():
+    model = ModelConfig([1], (4,), reduction=1, dropout=0)
+    recipe = RecipeConfig(learning_rate=1, retraining_rate=0, weight_decay=0)
+    run = RunConfig(model, recipe, DataConfig("digits", 0), 7)
+    assert run.name == "learned-exponential-full-k4-s7-2f2cfc2161"
+    assert from_json(RunConfig, to_json(run)).name == run.name
+
+
+def test_a_setting_that_was_added_later_is_in_the_name_only_if_it_is_not_the_default():
+    run = small_run()
+    plain = to_dict(run)
+    for part, name in (("model", "permute"), ("recipe", "precision"), ("recipe", "criterion")):
+        del plain[part][name]
+    assert from_dict(RunConfig, plain).name == run.name
+    assert dataclasses.replace(run, model=dataclasses.replace(run.model, permute=False)).name != run.name
+
+
+def test_lists_become_tuples_and_sets_are_refused():
+    assert ModelConfig(stages=[1], growth=[4]) == ModelConfig((1,), (4,))
+    with pytest.raises(ValueError, match=r"stages \{1\}: must be a list"):
+        ModelConfig({1}, (4,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -118,6 +119,28 @@ def test_a_preset_leaves_what_a_study_holds():
     assert len(lasso.variants) == 4
     path = Study.named("path", device="cpu", match="width", preset="condensenet-50", data="cifar10")
     assert {variant.model.groups_3x3 for variant in path.variants} == {1}
+
+
+RUNS = {
+    "ablation": (63, "9951c3cc21aaca0a"),
+    "path": (36, "9e966f0a94653c35"),
+    "grouping": (36, "129ed955bcb5c21e"),
+    "growth": (6, "082d9acf3b8a4900"),
+    "connectivity": (6, "c4fc1d1919bb648a"),
+    "pruning": (54, "23f1011e6804e30f"),
+    "groups": (12, "ffb6b8e32f50fd49"),
+    "condense-factor": (36, "8e894d3641756cc0"),
+    "lasso": (12, "997ca5c0002a25d0"),
+}
+"""Of each named study the number of runs and the hash of their names, as commit 40ebbf7 gave them."""
+
+
+def test_the_runs_of_every_named_study_have_the_names_of_the_first_stores():
+    for study, (count, digest) in RUNS.items():
+        names = [run.name for _, run in Study.named(study, device="cpu").run_configs()]
+        assert len(names) == count
+        assert hashlib.sha256("\n".join(names).encode()).hexdigest()[:16] == digest, study
+    assert RUNS.keys() == NAMED_STUDIES.keys()
 
 
 def test_a_single_number_may_stand_for_an_axis():
