@@ -1,4 +1,4 @@
-"""Training steps on a GPU as CUDA graphs: a step of hundreds of small kernels is launched at once."""
+"""Training steps as CUDA graphs: all kernels of a step, hundreds of small ones, are launched at once."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Step = Callable[[Tensor, Tensor], Tensor]
 
 
 def steps_as_graph(config: RunConfig) -> bool:
-    """Whether a run's steps can be graphs: dropout is drawn anew in every step, which a graph cannot."""
+    """Return whether training steps can be CUDA graphs: not with dropout, which draws again in each."""
     return config.execution == "fast" and config.device == "cuda" and not config.model.dropout
 
 
 class GraphedStep:
-    """A step that is computed once as it is written for each size of batch, then captured, then replayed.
+    """A step that is computed as written for the first batch of each size, then captured, then replayed.
 
-    All that changes between steps must be in tensors that stay where they are. What is returned is
-    overwritten by the next step.
+    All that changes between steps must be in tensors that keep their place. The next step overwrites the
+    result.
     """
 
     def __init__(self, step: Step):
@@ -32,21 +32,21 @@ class GraphedStep:
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         """Train on images (N, 3, H, W) and labels (N,)."""
         size = len(labels)
-        if size not in self._warm:  # libraries choose and allocate what they may not while a graph is captured
+        if size not in self._warm:  # libraries choose and allocate: not allowed while a graph is captured
             self._warm.add(size)
-            return beside(lambda: self._step(images, labels))
+            return on_side_stream(lambda: self._step(images, labels))
         if size not in self._graphs:
-            own = torch.empty_like(images), torch.empty_like(labels)
-            self._graphs[size] = *capture(lambda: self._step(*own)), own
-        replay, result, own = self._graphs[size]
-        own[0].copy_(images)
-        own[1].copy_(labels)
+            inputs = torch.empty_like(images), torch.empty_like(labels)
+            self._graphs[size] = *capture(lambda: self._step(*inputs)), inputs
+        replay, result, inputs = self._graphs[size]
+        inputs[0].copy_(images)
+        inputs[1].copy_(labels)
         replay()
         return result
 
 
-def beside(step: Callable[[], Tensor]) -> Tensor:
-    """Compute in another stream, as a capture does: gradients are tied to the stream of their first use."""
+def on_side_stream(step: Callable[[], Tensor]) -> Tensor:
+    """Compute a step in another stream, as a capture does: gradients stay in the stream of their first use."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -56,7 +56,7 @@ def beside(step: Callable[[], Tensor]) -> Tensor:
 
 
 def capture(step: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
-    """What replays a step, without having computed it yet, and where its result will be."""
+    """Return a function that replays a step, which is not computed yet, and the tensor of its result."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         result = step()

@@ -1,7 +1,7 @@
-"""The fast execution of condensed dense blocks on the CPU: the numbers of the reference, in one call a block.
+"""The fast execution of condensed dense blocks on the CPU: the numbers of the reference, in one call per block.
 
-The block writes into one buffer, batch norms and biases are part of the products around them, and what a layer
-hides between its 1×1 and its 3×3 convolution stays in the cache.
+The block writes into one buffer, batch norms and biases are part of the products next to them, and the hidden
+features between the 1×1 and the 3×3 convolution of a layer stay in the cache.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .conditions import can_run, hooks_of
-from .kernels import condensed_block, tiles
+from .kernels import condensed_block, planes, tiles
 from .layout import NUMBERS, Array, empty
 from .threads import share
 
-WORTH_SHARING = 1_000_000  # products: fewer take less time than threads take to begin
-PARTS = {"index", "norm1", "relu1", "dropout", "conv1", "norm2", "shuffle", "relu2", "conv2"}
+MIN_SHARED = 1_000_000  # products: fewer take less time than threads take to start
+KNOWN_PARTS = {"index", "norm1", "relu1", "dropout", "conv1", "norm2", "shuffle", "relu2", "conv2"}
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer as the kernels read it: sizes, and arrays that are flattened into a block's.
+    """A layer as the kernels read it: sizes, and arrays, which `assemble` flattens into those of a block.
 
     inputs (G, K), rows (G, M): the hidden feature that each output of a group becomes; norm (2, G·K): scale and
     shift of the inputs; weight (G, M / 4, K, 4); bias (hidden,); taps (G₃, outputs / R, 9·I₃, R).
@@ -39,7 +39,7 @@ class Layer:
     weight: Array
     bias: Array
     taps: Array
-    outputs: int  # of a group of the 3×3 convolution; the rest of its registers is filled with zeros
+    outputs: int  # of a group of the 3×3 convolution; zeros fill up its registers
 
     @property
     def growth_rate(self) -> int:
@@ -48,7 +48,7 @@ class Layer:
 
 
 def read_layer(layer: nn.Module, channels: int, choice: str) -> Layer:
-    """What the kernels need of a condensed layer behind `channels` features."""
+    """Read a condensed layer whose input has `channels` features, to be computed as chosen."""
     parts: dict[str, Any] = layer._modules
     conv, norm, spatial = parts["conv1"], parts["norm1"], parts["conv2"]
     if "norm2" in parts:
@@ -81,7 +81,7 @@ def read_layer(layer: nn.Module, channels: int, choice: str) -> Layer:
 
 
 def _packed(weight: Array, rows: int) -> Array:
-    """Weights (G, M, K) as the kernels read them: (G, M / rows, K, rows), M filled up with zeros."""
+    """Pack weights (G, M, K) as the kernels read them: (G, M / rows, K, rows), M filled up with zeros."""
     filled = np.pad(weight, [(0, 0), (0, -weight.shape[1] % rows), (0, 0)])
     return filled.reshape(len(weight), -1, rows, weight.shape[2]).swapaxes(2, 3)
 
@@ -93,7 +93,7 @@ def _numbers(tensor: Tensor) -> Array:
 def _as_one_group(
     inputs: Array, rows: Array, affine: Array, weight: Array, read: Array
 ) -> tuple[Array, Array, Array, Array]:
-    """The same layer as one group that reads the inputs `read`, with weights of 0 where a group did not."""
+    """Return the layer as one group that reads the inputs `read`, with weights of 0 where its group did not."""
     whole, scales = np.zeros((1, rows.size, len(read))), np.zeros((2, len(read)))
     place = np.searchsorted(read, inputs)
     whole[0, rows[:, :, None], place[:, None]] = weight
@@ -103,21 +103,22 @@ def _as_one_group(
 
 @dataclass(frozen=True)
 class Program:
-    """What `inference_kernels.dense_block` is told of a block: a row of its table a layer, and flat arrays."""
+    """A block as `condensed_block.dense_block` reads it: a table with one row per layer, and flat arrays."""
 
     table: Array
     numbers: Array
     places: Array
-    channels: int  # at the end
+    channels: int  # of its result
 
 
 def assemble(layers: Iterable[Layer], channels: int, dtype: torch.dtype) -> Program:
-    """The program of some layers behind `channels` features."""
+    """Return the program of some layers, the first of which reads `channels` features."""
     table, numbers, places = [], [np.zeros(0)], [np.zeros(0, np.int64)]
 
-    def put(into: list[Array], array: Array) -> int:
-        into.append(array.ravel())
-        return sum(map(len, into[:-1]))
+    def put(arrays: list[Array], array: Array) -> int:
+        """Append an array, and return where it starts."""
+        arrays.append(array.ravel())
+        return sum(map(len, arrays[:-1]))
 
     for layer in layers:
         groups, kept = layer.inputs.shape
@@ -134,14 +135,14 @@ def assemble(layers: Iterable[Layer], channels: int, dtype: torch.dtype) -> Prog
 
 
 class _BlockState:
-    """What was read off a block: its parts, the dictionaries of their tensors and hooks, and its program."""
+    """A block as it was read: its parts, the dictionaries of their tensors and hooks, and its program."""
 
     def __init__(self, block: nn.Module, parts: list[nn.Module]):
         self.parts = parts
-        self.whole = all(layer._modules.keys() <= PARTS for layer in block.children())
+        self.is_known = all(layer._modules.keys() <= KNOWN_PARTS for layer in block.children())
         modules = [*block.children(), *parts]
-        self._tensors = [own for m in modules for own in (m._parameters, m._buffers) if own]
-        self._hooks = [own for m in modules for own in hooks_of(m)]
+        self._tensors = [tensors for m in modules for tensors in (m._parameters, m._buffers) if tensors]
+        self._hooks = [hooks for m in modules for hooks in hooks_of(m)]
         self.made_of: Any = None
         self.program: Program | None = None
 
@@ -152,7 +153,7 @@ class _BlockState:
 
     def tensors(self) -> list[Tensor]:
         """Return the parameters and buffers that the modules have now."""
-        return [t for own in self._tensors for t in own.values() if t is not None]
+        return [t for tensors in self._tensors for t in tensors.values() if t is not None]
 
 
 class InferenceEngine:
@@ -179,7 +180,7 @@ class InferenceEngine:
         known = self._read(block)
         tensors = known.tensors()
         learns = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
-        if learns or not known.whole or known.has_hooks:
+        if learns or not known.is_known or known.has_hooks:
             return None
         choices: Any = block.choices
         made_of = x.dtype, choices, [(t.data_ptr(), t._version) for t in tensors]
@@ -223,7 +224,7 @@ def layers_by_choice(block: nn.Module, x: Tensor, choices: Iterable[str]) -> lis
     for layer in block.children():
         read = {choice: read_layer(layer, channels, choice) for choice in choices}
         calls = {
-            choice: partial(append, assemble([own], channels, x.dtype), out) for choice, own in read.items()
+            choice: partial(append, assemble([one], channels, x.dtype), out) for choice, one in read.items()
         }
         grouped = read["grouped"]
         found.append(LayerChoices(channels, grouped.inputs.shape[1], calls))
@@ -232,7 +233,7 @@ def layers_by_choice(block: nn.Module, x: Tensor, choices: Iterable[str]) -> lis
 
 
 def run(steps: Program, x: Tensor) -> Tensor:
-    """(N, in, H, W) → (N, in + layers · growth_rate, H, W), behind the input what the layers make of it."""
+    """(N, in, H, W) → (N, in + layers · growth_rate, H, W), the input and then the layers' features."""
     out = empty(len(x), steps.channels, *x.shape[2:], dtype=x.dtype)
     out[:, : x.shape[1]] = x
     append(steps, out)
@@ -240,14 +241,18 @@ def run(steps: Program, x: Tensor) -> Tensor:
 
 
 def append(steps: Program, out: Tensor) -> None:
-    """Let the layers write their features behind those they read, all in `out` (N, C, H, W)."""
+    """Let the layers append their features to those they read, all in `out` (N, C, H, W).
+
+    Threads share the chunks of images; if there are too few chunks, they share each: rows of large images, and
+    outputs of small ones.
+    """
     count, _, height, width = out.shape
-    small = count * height * width * len(steps.numbers) < WORTH_SHARING
+    small = count * height * width * len(steps.numbers) < MIN_SHARED
     threads = 1 if small else min(torch.get_num_threads(), height)
-    each = min(tiles.cut(height * width)[0], -(-count // threads))
-    chunks = -(-count // each)
+    images_per_chunk = min(tiles.cut(height * width)[0], -(-count // threads))
+    chunks = -(-count // images_per_chunk)
     features = out.numpy().reshape(count, -1, height * width)
-    arrays = features, height, width, steps.table, steps.numbers, steps.places, each
+    arrays = features, height, width, steps.table, steps.numbers, steps.places, images_per_chunk
     alone = np.zeros((1, 1), features.dtype), np.zeros((1, 1), np.int64), 1, 0, True
     if threads == 1:
         condensed_block.dense_block(*arrays, *alone, 0, chunks)
@@ -256,9 +261,7 @@ def append(steps: Program, out: Tensor) -> None:
     else:
         by_rows = height * width > condensed_block.BAND
         hidden = steps.table[:, condensed_block.HIDDEN].max()
-        plane = 1 if by_rows else condensed_block.room(each, height, width)
-        shared, met = (
-            np.zeros((hidden, plane), features.dtype),
-            np.zeros((chunks, 2 * len(steps.table)), np.int64),
-        )
+        plane = 1 if by_rows else planes.plane_size(images_per_chunk, height, width)
+        shared = np.zeros((hidden, plane), features.dtype)
+        met = np.zeros((chunks, 2 * len(steps.table)), np.int64)
         share(condensed_block.in_threads, threads, *arrays, shared, met, threads, by_rows)

@@ -1,4 +1,4 @@
-"""The group lasso of the fast execution on the CPU: value and gradient together, a call a layer."""
+"""The group lasso of the fast execution on the CPU: value and gradient together, one call per layer."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class _Lasso(torch.autograd.Function):
         for layer in layers:
             weight, mask = layer.weight.detach().numpy(), layer.mask.numpy()
             gradient, norms = np.empty_like(weight), np.empty(mask.shape, weight.dtype)
-            flat, into = weight.reshape(len(weight), -1), gradient.reshape(len(weight), -1)
-            total += lasso(flat, mask, layer.permute, LASSO_FLOOR, norms, into)
+            flat, flat_gradient = weight.reshape(len(weight), -1), gradient.reshape(len(weight), -1)
+            total += lasso(flat, mask, layer.permute, LASSO_FLOOR, norms, flat_gradient)
             context.gradients.append(torch.from_numpy(gradient))
         return weights[0].new_tensor(total)
 
@@ -35,5 +35,5 @@ class _Lasso(torch.autograd.Function):
 
 
 def group_lasso_of(layers: Sequence[LearnedGroupConv]) -> Tensor:
-    """`condensation.group_lasso` of a network's layers, one at least: scalar."""
+    """`condensation.group_lasso` of the layers of a network, at least one: scalar."""
     return _Lasso.apply(layers, *(layer.weight for layer in layers))

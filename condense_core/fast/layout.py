@@ -1,4 +1,4 @@
-"""How the features of a batch lie in memory in the fast execution, and into what pieces kernels cut them."""
+"""How the features of a batch lie in memory, and into which pieces the kernels cut them (see README.md)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import torch
 from torch import Tensor
 
 from .kernels import conv3x3, conv3x3_small, tiles
+from .kernels.microkernels import LANES
 
 Array = np.ndarray
 
-SMALL_IMAGE = 64  # pixels
-TOGETHER = 64  # small images that a 3×3 convolution works on at a time
+MAX_SMALL_IMAGE = 64  # pixels
+SMALL_IMAGES_PER_CHUNK = 64
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the features of a batch lie: image by image, or, where images are small, pixel by pixel."""
+    """How the features of a batch lie: image by image, or, if images are small, pixel by pixel."""
 
     images: int
     height: int
@@ -29,16 +30,16 @@ class Layout:
     @property
     def by_pixel(self) -> bool:
         """Whether neighbours in memory are the same pixel of different images."""
-        return self.height * self.width <= SMALL_IMAGE and self.images >= conv3x3.LANES
+        return self.height * self.width <= MAX_SMALL_IMAGE and self.images >= LANES
 
     def empty(self, channels: int, dtype: torch.dtype) -> Tensor:
-        """Room for features (N, channels, H, W)."""
+        """Return unset features (N, channels, H, W) of this layout."""
         if self.by_pixel:
             return empty(channels, self.height, self.width, self.images, dtype=dtype).permute(3, 0, 1, 2)
         return empty(self.images, channels, self.height, self.width, dtype=dtype)
 
     def array(self, features: Tensor) -> Array:
-        """Features that lie so, as kernels read them: (images, channels, pixels), or all images as one."""
+        """View features as kernels read them: (images, channels, pixels), or all images as one."""
         channels = features.shape[1]
         if self.by_pixel:
             return features.permute(1, 2, 3, 0).numpy().reshape(1, channels, -1)
@@ -46,56 +47,56 @@ class Layout:
 
     @cached_property
     def pixels(self) -> int:
-        """Of all images."""
+        """Pixels of all images."""
         return self.images * self.height * self.width
 
     @cached_property
-    def of_images(self) -> Array:
+    def image_sizes(self) -> Array:
         """Pixels of each image that the kernels see."""
         return np.array([self.pixels]) if self.by_pixel else np.full(self.images, self.height * self.width)
 
     @cached_property
-    def of_tiles(self) -> Array:
+    def tile_sizes(self) -> Array:
         """Pixels of each tile of a 1×1 convolution."""
-        return tiles.tile_sizes(len(self.of_images), int(self.of_images[0]))
+        return tiles.tile_sizes(len(self.image_sizes), int(self.image_sizes[0]))
 
     @cached_property
-    def each(self) -> int:
+    def images_per_chunk(self) -> int:
         """Images that a 3×3 convolution works on at a time."""
-        return TOGETHER if self.by_pixel else tiles.cut(self.height * self.width)[0]
+        return SMALL_IMAGES_PER_CHUNK if self.by_pixel else tiles.cut(self.height * self.width)[0]
 
     @cached_property
-    def of_parts(self) -> Array:
-        """Pixels of each of a 3×3 convolution's sums: those of an image, or of images worked on together."""
-        if not self.by_pixel:
-            return self.of_images
-        firsts = np.arange(0, self.images, self.each)
-        return np.minimum(self.each, self.images - firsts) * (self.height * self.width)
-
-    @cached_property
-    def parts(self) -> int:
+    def chunks(self) -> int:
         """Pieces that a 3×3 convolution works on one after the other."""
-        return -(-self.images // self.each)
+        return -(-self.images // self.images_per_chunk)
 
     @cached_property
-    def kernels(self) -> Any:
-        """Where the 3×3 convolution's kernels are."""
+    def moment_sizes(self) -> Array:
+        """Pixels of each of a 3×3 convolution's moments: of an image, or of a chunk of small ones."""
+        if not self.by_pixel:
+            return self.image_sizes
+        firsts = np.arange(0, self.images, self.images_per_chunk)
+        return np.minimum(self.images_per_chunk, self.images - firsts) * (self.height * self.width)
+
+    @cached_property
+    def conv3x3(self) -> Any:
+        """The module with the 3×3 convolution's kernels."""
         return conv3x3_small if self.by_pixel else conv3x3
 
 
 @lru_cache(maxsize=64)
 def layout_of(images: int, height: int, width: int) -> Layout:
-    """The layout of a batch; kept, for its sizes are needed in every step."""
+    """Return the layout of a batch; kept, because its sizes are needed in every step."""
     return Layout(images, height, width)
 
 
 NUMBERS = {torch.float32: np.float32, torch.float64: np.float64}
-"""What numpy calls the numbers that kernels know."""
+"""The types of numbers that kernels know, in torch and in numpy."""
 
 
 def empty(*shape: int, dtype: torch.dtype) -> Tensor:
-    """A tensor of unset numbers, in numpy's memory.
+    """Return a tensor of unset numbers, in numpy's memory.
 
-    It keeps small pieces and asks for large pages, where torch's `empty` costs a fault for every 4 KB.
+    It keeps small pieces and asks for large pages, while torch's `empty` costs a fault for every 4 KB.
     """
     return torch.from_numpy(np.empty(shape, NUMBERS[dtype]))

@@ -1,4 +1,4 @@
-"""A block's layers as kernels take them: their tensors as arrays, and which inputs each group reads."""
+"""The layers of a block as kernels take them: their tensors as arrays, and the inputs that each group reads."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from condense_core.grouping import MaskedConv1x1, live_weights
 
 from .kernels import norms, packing
-
-Array = np.ndarray
+from .layout import Array
 
 
 class Norm:
-    """A batch norm."""
+    """A batch norm, as arrays that share its tensors' memory."""
 
     def __init__(self, norm: Any):
         self.module = norm
@@ -25,9 +24,9 @@ class Norm:
         self.tracked = norm.num_batches_tracked.numpy()
 
     def __call__(self, statistics: Array | None, pixels: int) -> Array:
-        """As kernels read it, (5, C): scale and shift of its input x, then 1/σ, −μ/σ and γ.
+        """Return it as kernels read it, (5, C): scale and shift of its input x, then 1/σ, −μ/σ and γ.
 
-        With a batch's mean and variance (2, C), which it tracks, or with its own.
+        With a batch's mean and variance (2, C), which it tracks, or with its running statistics.
         """
         if statistics is not None:
             norms.track(*statistics, pixels, self.module.momentum, *self.running)
@@ -39,12 +38,12 @@ class Norm:
 
 
 class Pointwise:
-    """A 1×1 convolution: what each group reads and makes; one group where nothing is pruned by groups."""
+    """A 1×1 convolution: the inputs and outputs of each group; one group if nothing is pruned by groups."""
 
     def __init__(self, conv: nn.Module):
         assert isinstance(conv, MaskedConv1x1 | nn.Conv2d)
         index, rows = np.arange(conv.in_channels)[None], np.arange(conv.out_channels)[None]
-        self.live: Array | None = None  # of the weights, where single ones are pruned
+        self.live: Array | None = None  # mask of the weights, if single ones are pruned
         if isinstance(conv, MaskedConv1x1) and not conv.mask.all():
             if len(conv.mask.sum(1).unique()) > 1:
                 self.live = live_weights(conv).flatten(1).numpy()
@@ -65,23 +64,23 @@ class Pointwise:
         return weight if self.live is None else weight * self.live
 
     def packed(self) -> Array:
-        """The weights that are alive, as `pointwise` reads them."""
+        """Pack the live weights as `pointwise` reads them."""
         packed = np.empty((self.groups, self.outputs // 4, self.index.shape[1], 4), self.weight.dtype)
         packing.pack(self._live_weight(), self.rows, self.index, packed)
         return packed
 
-    def exchanged(self) -> Array:
-        """The same as `pointwise_backward` reads them."""
+    def transposed(self) -> Array:
+        """Pack them as `pointwise_backward` reads them."""
         packed = np.empty((self.groups, self.inputs // 4, self.outputs, 4), self.weight.dtype)
-        packing.pack_exchanged(self._live_weight(), self.rows, self.index, packed)
+        packing.pack_transposed(self._live_weight(), self.rows, self.index, packed)
         return packed
 
-    def no_gradient(self) -> Array:
-        """Zeros to sum the gradient of the weights into, as `pointwise_backward` wants them."""
+    def gradient_buffer(self) -> Array:
+        """Return zeros for `pointwise_backward` to add the gradient of the weights to."""
         return np.zeros((self.groups, self.inputs // 2, self.outputs // 4, 4, 2, 8), self.weight.dtype)
 
     def gradient(self, lanes: Array) -> Tensor:
-        """The gradient of the weights from what `pointwise_backward` summed up; 0 for what is pruned."""
+        """Return the gradient of the weights from the sums of `pointwise_backward`; 0 for pruned weights."""
         gradient = np.empty_like(self.weight)
         flat = gradient.reshape(self.out_channels, -1)
         packing.unpack(lanes, self.rows, self.index, flat)
@@ -91,7 +90,7 @@ class Pointwise:
 
 
 def _padded(array: Array, value: int) -> Array:
-    """`array` with `value` behind its last axis, to a multiple of 4."""
+    """Fill up the last axis to a multiple of 4."""
     return np.pad(array, [(0, 0), (0, -array.shape[1] % 4)], constant_values=value)
 
 
@@ -99,33 +98,30 @@ class Spatial:
     """A 3×3 convolution in groups."""
 
     def __init__(self, conv: Any):
-        self.weight, self.groups, self.out_channels = (
-            conv.weight.detach().numpy(),
-            conv.groups,
-            conv.out_channels,
-        )
+        self.weight = conv.weight.detach().numpy()
+        self.groups, self.out_channels = conv.groups, conv.out_channels
         self.outputs, self.inputs = conv.out_channels // conv.groups, conv.in_channels // conv.groups
 
     def packed(self) -> Array:
-        """The weights as `spatial` reads them."""
+        """Pack the weights as `spatial` reads them; few outputs fill registers of 2 rows, not 4."""
         rows = 2 if self.outputs <= 2 else 4
         packed = np.empty((self.groups, -(-self.outputs // rows), 9 * self.inputs, rows), self.weight.dtype)
         packing.pack_taps(self.weight, packed)
         return packed
 
-    def exchanged(self) -> Array:
-        """The same as `spatial_backward` reads them."""
+    def transposed(self) -> Array:
+        """Pack them as `spatial_backward` reads them."""
         packed = np.empty((self.groups, -(-self.inputs // 4), 9 * self.outputs, 4), self.weight.dtype)
-        packing.pack_taps_exchanged(self.weight, packed)
+        packing.pack_taps_transposed(self.weight, packed)
         return packed
 
-    def no_gradient(self) -> Array:
-        """Zeros to sum the gradient of the weights into, as `spatial_backward` wants them."""
+    def gradient_buffer(self) -> Array:
+        """Return zeros for `spatial_backward` to add the gradient of the weights to."""
         shape = self.groups, -(-self.outputs // 2), -(-9 * self.inputs // 4), 2, 4, 8
         return np.zeros(shape, self.weight.dtype)
 
     def gradient(self, lanes: Array) -> Tensor:
-        """The gradient of the weights from what `spatial_backward` summed up."""
+        """Return the gradient of the weights from the sums of `spatial_backward`."""
         gradient = np.empty_like(self.weight)
         packing.unpack_taps(lanes, gradient)
         return torch.from_numpy(gradient)

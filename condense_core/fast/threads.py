@@ -17,15 +17,13 @@ import torch
 
 Task = Callable[[int], None]
 _NATIVE_TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-_ONE_AFTER_ANOTHER = (
-    Lock()
-)  # parts of one call may wait for one another, so none may stand behind another call's
+_ONE_CALL_AT_A_TIME = Lock()  # tasks of a call may wait for one another, so none may queue after another call's
 
 
 def share(
     kernel: Callable[..., None], count: int, *arguments: Any, summed: tuple[np.ndarray, ...] = ()
 ) -> None:
-    """Call a kernel on 0 … count−1, shared among torch's threads; what it sums up, each thread sums apart."""
+    """Call a kernel on 0 … count−1, shared among torch's threads; each adds to its own copy of `summed`."""
     threads = min(torch.get_num_threads(), count)
     if threads == 1:
         kernel(*arguments, *summed, 0, count)
@@ -34,20 +32,21 @@ def share(
     parts = [summed, *(tuple(map(np.zeros_like, summed)) for _ in range(threads - 1))]
     together(lambda thread: kernel(*arguments, *parts[thread], ends[thread], ends[thread + 1]), threads)
     for part in parts[1:]:
-        for whole, more in zip(summed, part, strict=True):
-            np.add(whole, more, out=whole)
+        for total, addend in zip(summed, part, strict=True):
+            np.add(total, addend, out=total)
 
 
 def together(task: Task, threads: int) -> None:
-    """Run task(0) … task(threads − 1) at the same time, each in a thread of its own."""
+    """Run task(0) … task(threads − 1) at the same time, each in its own thread."""
     if _team(threads, os.getpid()):
-        _in_team(task, threads)
+        run_in_team(task, threads)
     else:
-        _in_pool(task, threads)
+        run_in_pool(task, threads)
 
 
-def _in_pool(task: Task, threads: int) -> None:
-    with _ONE_AFTER_ANOTHER:
+def run_in_pool(task: Task, threads: int) -> None:
+    """Run in Python's threads, if torch's are not the ones that we know."""
+    with _ONE_CALL_AT_A_TIME:
         pool = _pool(threads, os.getpid())
         others = [pool.submit(task, thread) for thread in range(1, threads)]
     task(0)
@@ -60,34 +59,37 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads - 1)
 
 
-def _in_team(task: Task, threads: int) -> None:
-    """Run in torch's OpenMP threads: idle, they keep a core busy for a while, and others would have to wait."""
+def run_in_team(task: Task, threads: int) -> None:
+    """Run in torch's OpenMP threads.
+
+    After torch has used them they keep their cores busy for a while, so other threads would have to wait.
+    """
     numbers, errors = count(), []
 
-    def part(_: object) -> None:
+    def run_next(_: object) -> None:
         try:
             task(next(numbers))
-        except BaseException as error:  # would end in the C code between
+        except BaseException as error:  # it would get lost in the C code in between
             errors.append(error)
 
-    _parallel()(_NATIVE_TASK(part), None, threads, 0)
+    openmp_parallel()(_NATIVE_TASK(run_next), None, threads, 0)
     if errors:
         raise errors[0]
 
 
 @lru_cache(maxsize=8)
 def _team(threads: int, process: int) -> bool:
-    """Whether as many of torch's threads run at the same time; OpenMP can be told to start fewer."""
-    if _parallel() is None:
+    """Return whether so many of torch's threads run at the same time; OpenMP can be set to start fewer."""
+    if openmp_parallel() is None:
         return False
     seen: list[int] = []
-    _in_team(seen.append, threads)
+    run_in_team(seen.append, threads)
     return len(seen) == threads
 
 
 @lru_cache(maxsize=1)
-def _parallel() -> Any:
-    """GNU OpenMP's entry into a team of threads, of the copy that torch uses; None where there is none."""
+def openmp_parallel() -> Any:
+    """Return the function that starts a team of threads, of torch's own GNU OpenMP; None if there is none."""
     try:
         library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
         parallel = library.GOMP_parallel

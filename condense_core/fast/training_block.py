@@ -1,9 +1,9 @@
 """The fast execution of a dense block on the CPU: the numbers of the reference, in fewer passes over memory.
 
-What a block makes lies in one buffer, to which its layers append (no concatenation). The batch statistics of a
-feature are taken once, though every later layer normalises it. Pruned connections are not computed. What stands
-in front of a convolution is computed again in the backward pass (Pleiss et al. 2017), so that only the features
-and the results of the 1×1 convolutions are kept.
+The features of a block are in one buffer, to which its layers append (no concatenation). The batch statistics
+of a feature are computed once, although every later layer normalises it. Pruned connections are not computed.
+The inputs of the convolutions are computed again in the backward pass (Pleiss et al. 2017), so that only the
+features and the results of the 1×1 convolutions are kept.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from torch.autograd.function import once_differentiable
 
 from .conditions import can_run, has_hooks, modules_of
 from .kernels import conv1x1, norms, pooling
-from .layout import empty, layout_of
-from .packed_layers import Layer, state_of
+from .layout import Array, Layout, empty, layout_of
+from .packed_layers import Layer, Pointwise, Spatial, state_of
 from .threads import share
 
 LAYER = ("norm1", "relu1", "conv1", "norm2", "relu2", "conv2")  # the modules of a layer that kernels compute
-Array = np.ndarray
 
 
 class TrainingEngine:
@@ -101,27 +100,17 @@ class _Block(torch.autograd.Function):
         features = layout.array(buffer)
         context.save_for_backward(*parameters)  # torch refuses the backward pass once they have changed
         context.layers, context.layout, context.buffer, context.kept = layers, layout, buffer, []
-        statistics = np.empty((2, total))
+        statistics = np.empty((2, total))  # of the features so far
         if training:
-            moments = _Moments(layout.of_images, channels, features.dtype)
-            share(norms.statistics, len(features), features, channels, moments.sums, moments.deviations)
-            statistics[:, :channels] = moments.combined()
+            statistics[:, :channels] = _statistics(layout, features, channels)
         for layer in layers:
-            conv, spatial = layer.pointwise, layer.spatial
+            # Normalise by the statistics that are there, and convolve; its kernel takes those of the result.
             first = layer.first(statistics[:, :channels] if training else None, layout.pixels)
-            hidden = np.empty((len(features), conv.out_channels, features.shape[2]), features.dtype)
-            moments = _Moments(layout.of_tiles, conv.out_channels, features.dtype)
-            share(
-                conv1x1.pointwise, len(layout.of_tiles), features, first, conv.index, conv.packed(), conv.rows,
-                hidden, moments.sums, moments.deviations,
-            )  # fmt: skip
+            hidden, moments = _pointwise(layer.pointwise, layout, features, first)
             second = layer.second(moments.combined() if training else None, layout.pixels)
-            growth = spatial.out_channels
-            moments = _Moments(layout.of_parts, growth, features.dtype)
-            share(
-                layout.kernels.spatial, layout.parts, hidden, second, spatial.packed(), spatial.outputs,
-                layout.each, height, width, features, channels, moments.sums, moments.deviations,
-            )  # fmt: skip
+            # Append the new features to the buffer, and their statistics to the others.
+            moments = _spatial(layer.spatial, layout, hidden, second, features, channels)
+            growth = layer.spatial.out_channels
             if training:
                 statistics[:, channels : channels + growth] = moments.combined()
                 context.kept.append((first, hidden, second))
@@ -130,69 +119,133 @@ class _Block(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    @np.errstate(over="ignore", invalid="ignore")  # training says itself that it diverged
+    @np.errstate(over="ignore", invalid="ignore")  # the trainer reports itself that a run diverged
     def backward(context: Any, above: Tensor) -> tuple[Any, ...]:
         _ = context.saved_tensors
         if not context.kept:
             raise RuntimeError(
-                "execution 'fast' goes backward once only: what it kept is gone; use 'reference'"
+                "execution 'fast' goes backward once only: its intermediate results are gone; use 'reference'"
             )
         layout, features = context.layout, context.layout.array(context.buffer)
-        height, width, total, dtype = layout.height, layout.width, features.shape[1], features.dtype
-        out = layout.empty(total, above.dtype).copy_(above)
-        gradient = layout.array(out)  # of the raw features
-        inner = np.zeros_like(gradient)  # of the normalised ones
-        outer = np.zeros((2, total))  # Σg and Σg·x̂ of the gradient g in `inner`
+        gradients = _FeatureGradients(layout, features, above, norm=context.kept[-1][0])
         grads: list[Tensor] = []
-        norm = context.kept[-1][0]  # of all features but the last layer's, which nothing normalises here
-
-        def settle(begin: int, end: int) -> None:
-            """Let the gradient of some normalised features through to the raw ones, when it is complete."""
-            one = np.ones(end - begin, dtype)
-            affine = _through_norm(norm[:, begin:end], one, outer[:, begin:end], layout.pixels)
-            share(norms.norm_backward, len(features), features, inner, affine, begin, gradient)
-
         for layer in reversed(context.layers):
             first, hidden, second = context.kept.pop()
-            conv, spatial = layer.pointwise, layer.spatial
-            channels, growth = conv.in_channels, spatial.out_channels
-            if channels + growth < total:
-                settle(channels, channels + growth)
-            dy, sums, lanes = np.empty_like(hidden), np.zeros((2, conv.out_channels)), spatial.no_gradient()
-            share(
-                layout.kernels.spatial_backward, layout.parts, hidden, second, spatial.exchanged(),
-                gradient, channels, layout.each, height, width, dy, summed=(lanes, sums[0], sums[1]),
-            )  # fmt: skip
-            dspatial = spatial.gradient(lanes)
-            affine = _through_norm(second, second[4], sums, layout.pixels)
-            own, lanes = np.zeros((2, channels)), conv.no_gradient()
-            share(
-                conv1x1.pointwise_backward, len(layout.of_tiles), features, first, conv.padded_index,
-                conv.exchanged(), conv.rows, hidden, dy, affine, inner, summed=(lanes, own[0], own[1]),
-            )  # fmt: skip
-            outer[:, :channels] += first[4] * own
-            of_first, of_second = (torch.from_numpy(both.astype(dtype)) for both in (own, sums))
-            dconv = conv.gradient(lanes)
+            channels = layer.pointwise.in_channels
+            # All later layers have added to the gradient of this layer's features: it is complete.
+            gradients.settle(channels, channels + layer.spatial.out_channels)
+            dy, dspatial, dsecond = _spatial_backward(
+                layer.spatial, layout, hidden, second, gradients.raw, channels
+            )
+            affine = _through_norm(second, second[4], dsecond, layout.pixels)
+            dconv, dfirst = _pointwise_backward(
+                layer.pointwise, layout, features, first, hidden, dy, affine, gradients.normalised
+            )
+            gradients.sums[:, :channels] += first[4] * dfirst
+            of_first, of_second = (torch.from_numpy(d.astype(features.dtype)) for d in (dfirst, dsecond))
             grads = [of_first[1], of_first[0], dconv, of_second[1], of_second[0], dspatial, *grads]
-        settle(0, channels)
-        return out[:, :channels], None, None, *grads
+        gradients.settle(0, channels)
+        return gradients.tensor[:, :channels], None, None, *grads
+
+
+class _FeatureGradients:
+    """The gradients of a block's features: of the raw ones, and of the normalised ones, which all layers share.
+
+    A layer adds to the gradient of the normalised features that it reads. When all layers that read a feature
+    have done so, `settle` takes it through the normalisation, once.
+    """
+
+    def __init__(self, layout: Layout, features: Array, above: Tensor, norm: Array):
+        self._layout, self._features = layout, features
+        self._norm = norm  # of the last layer, which reads all features that any layer reads
+        total = features.shape[1]
+        self.tensor = layout.empty(total, above.dtype).copy_(above)
+        self.raw = layout.array(self.tensor)
+        self.normalised = np.zeros_like(self.raw)
+        self.sums = np.zeros((2, total))  # Σg and Σg·x̂ of the gradient g of the normalised features
+
+    def settle(self, begin: int, end: int) -> None:
+        """Add the gradient of some normalised features to that of the raw ones; no layer reads the last."""
+        if end > self._norm.shape[1]:
+            return
+        gamma = np.ones(end - begin, self._features.dtype)  # γ is in the gradient already
+        affine = _through_norm(self._norm[:, begin:end], gamma, self.sums[:, begin:end], self._layout.pixels)
+        arrays = self._features, self.normalised, affine, begin, self.raw
+        share(norms.norm_backward, len(self._features), *arrays)
+
+
+def _statistics(layout: Layout, features: Array, channels: int) -> Array:
+    """Return mean and variance (2, channels) of the first features."""
+    moments = _Moments(layout.image_sizes, channels, features.dtype)
+    share(norms.statistics, len(features), features, channels, moments.sums, moments.deviations)
+    return moments.combined()
+
+
+def _pointwise(conv: Pointwise, layout: Layout, features: Array, norm: Array) -> tuple[Array, _Moments]:
+    """Return the result of a 1×1 convolution of the normalised features, and its moments."""
+    hidden = np.empty((len(features), conv.out_channels, features.shape[2]), features.dtype)
+    moments = _Moments(layout.tile_sizes, conv.out_channels, features.dtype)
+    share(
+        conv1x1.pointwise, len(layout.tile_sizes), features, norm, conv.index, conv.packed(), conv.rows, hidden,
+        moments.sums, moments.deviations,
+    )  # fmt: skip
+    return hidden, moments
+
+
+def _spatial(
+    conv: Spatial, layout: Layout, hidden: Array, norm: Array, features: Array, out_offset: int
+) -> _Moments:
+    """Write a 3×3 convolution's result into `features` from channel `out_offset` on; return its moments."""
+    moments = _Moments(layout.moment_sizes, conv.out_channels, features.dtype)
+    share(
+        layout.conv3x3.spatial, layout.chunks, hidden, norm, conv.packed(), conv.outputs,
+        layout.images_per_chunk, layout.height, layout.width, features, out_offset,
+        moments.sums, moments.deviations,
+    )  # fmt: skip
+    return moments
+
+
+def _spatial_backward(
+    conv: Spatial, layout: Layout, hidden: Array, norm: Array, dout: Array, out_offset: int
+) -> tuple[Array, Tensor, Array]:
+    """Return the gradients of the norm's output, of the weights, and of the norm's shift and scale (2, I)."""
+    dy, dnorm, lanes = np.empty_like(hidden), np.zeros((2, hidden.shape[1])), conv.gradient_buffer()
+    share(
+        layout.conv3x3.spatial_backward, layout.chunks, hidden, norm, conv.transposed(), dout, out_offset,
+        layout.images_per_chunk, layout.height, layout.width, dy, summed=(lanes, dnorm[0], dnorm[1]),
+    )  # fmt: skip
+    return dy, conv.gradient(lanes), dnorm
+
+
+def _pointwise_backward(
+    conv: Pointwise, layout: Layout, features: Array, norm: Array, hidden: Array, dy: Array, affine: Array,
+    inner: Array,
+) -> tuple[Tensor, Array]:  # fmt: skip
+    """Return the gradients of the weights and of the norm's shift and scale (2, C); add x̂'s to `inner`."""
+    dnorm, lanes = np.zeros((2, conv.in_channels)), conv.gradient_buffer()
+    share(
+        conv1x1.pointwise_backward, len(layout.tile_sizes), features, norm, conv.padded_index,
+        conv.transposed(), conv.rows, hidden, dy, affine, inner, summed=(lanes, dnorm[0], dnorm[1]),
+    )  # fmt: skip
+    return conv.gradient(lanes), dnorm
 
 
 class _Moments:
-    """Partial sums of every channel, and what they give."""
+    """Σx and Σ(x − mean)² of every channel by parts of a batch, as kernels fill them in."""
 
     def __init__(self, sizes: Array, channels: int, dtype: Any):
-        self.sizes = sizes
+        self._sizes = sizes
         self.sums, self.deviations = np.empty((2, len(sizes), channels), dtype)
 
     def combined(self) -> Array:
-        """Mean and biased variance of every channel, in float64: (2, C)."""
+        """Return mean and biased variance of every channel, in float64: (2, C)."""
         result = np.empty((2, self.sums.shape[1]))
-        norms.combine(self.sums, self.deviations, self.sizes, *result)
+        norms.combine(self.sums, self.deviations, self._sizes, *result)
         return result
 
 
 def _through_norm(norm: Array, gamma: Array, sums: Array, pixels: int) -> Array:
+    """Return how the gradient passes a norm: see `norms.through_norm`."""
     affine = np.empty((3, len(gamma)), norm.dtype)
     norms.through_norm(norm, gamma, sums, pixels, affine)
     return affine

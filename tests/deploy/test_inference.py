@@ -237,7 +237,9 @@ def test_exports_do_not_hold_the_plan(tmp_path):
 
 def test_all_threads_work_at_the_same_time_and_errors_come_out():
     torch.set_num_threads(3)
-    for run in (threads._in_pool, threads._in_team) if threads._parallel() else (threads._in_pool,):
+    for run in (
+        (threads.run_in_pool, threads.run_in_team) if threads.openmp_parallel() else (threads.run_in_pool,)
+    ):
         barrier, seen = threading.Barrier(3, timeout=20), []
 
         def task(thread: int, barrier=barrier, seen=seen) -> None:

@@ -29,7 +29,7 @@ def graphs_on_the_cpu(monkeypatch) -> list[int]:
 
     monkeypatch.setattr(fast, "steps_as_graph", lambda config: config.execution == "fast")
     monkeypatch.setattr(cuda_graphs, "capture", capture)
-    monkeypatch.setattr(cuda_graphs, "beside", lambda step: step())
+    monkeypatch.setattr(cuda_graphs, "on_side_stream", lambda step: step())
     return counts
 
 

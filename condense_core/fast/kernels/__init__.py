@@ -1,1 +1,1 @@
-"""Kernels, compiled by numba on first use."""
+"""Kernels, compiled by numba on their first call. The README of `fast` says what they may assume."""

@@ -1,8 +1,7 @@
 """Kernels of condensed networks: a dense block in one call, whose hidden features never leave the cache.
 
-A thread works through chunks of images; where there are fewer than threads, these share each. Of a
-chunk the 1×1 convolution makes the rows that the 3×3 convolution needs next, and that reads them while they are
-near.
+A thread works through chunks of images; if there are fewer chunks than threads, the threads share each chunk.
+The 1×1 convolution makes the rows of a chunk that the 3×3 convolution needs next, while they are in the cache.
 """
 
 from __future__ import annotations
@@ -10,125 +9,128 @@ from __future__ import annotations
 import numpy as np
 
 from .compilation import inlined, kernel
-from .conv3x3 import _places
 from .microkernels import LANES, arrive, arrived, give_way
-from .tiles import TILE, _pack, _panel2, _panel4
+from .planes import plane_size_in_kernel, tap_offsets
+from .tiles import TILE, pack_tile, panel2, panel4
 
-# what the table of a block holds of a layer: sizes, and where its arrays begin among all numbers and places
+# The columns of a block's table, one row per layer: sizes, and where its arrays start in the flat arrays.
 (
-    BEHIND, GROUPS, KEPT, QUADS, HIDDEN, NORM, WEIGHT, BIAS, INDEX, ROWS,
-    GROUPS_3X3, REGISTERS, TOGETHER, OUTPUTS, TAPS,
+    OUT_OFFSET, GROUPS, KEPT, QUADS, HIDDEN, NORM, WEIGHT, BIAS, INDEX, ROWS,
+    GROUPS_3X3, REGISTERS, ROWS_PER_REGISTER, OUTPUTS, TAPS,
 ) = range(15)  # fmt: skip
-NORMALISED = 32_768  # numbers that normalised inputs may fill at a time
-PATIENCE = 1000  # looks at a counter before other threads may have the core
+MAX_NORMALISED = 32_768  # normalised inputs that are kept at a time
+SPINS = 1000  # looks at a counter before other threads may have the core
 BAND = 1024  # pixels of hidden features that a 3×3 convolution reads at a time
 
 
 def _dense_block(  # type: ignore[no-untyped-def]
-    x, height, width, table, numbers, places, each, shared, met, threads, thread, by_rows, first, last
-):
-    """The layers of a block, for the chunks of `each` images from `first` to `last`.
+    x, height, width, table, numbers, places, images_per_chunk, shared, met, threads, thread, by_rows,
+    first, last,
+):  # fmt: skip
+    """The layers of a block, for the chunks of `images_per_chunk` images from `first` to `last`.
 
-    x (N, C, P) holds the block's input and takes what its layers make. More than one of `threads` all work on
-    each chunk: on rows of the images, or on outputs, and then `shared` (hidden, plane) is 0 at first and takes
-    what they hide. They meet at met (chunks, 2 · layers), 0 at first.
+    x (N, C, P) holds the block's input and takes the features of its layers. If `threads` is more than one, all
+    of them work on each chunk: on rows of the images, or on outputs; then `shared` (hidden, plane), 0 at first,
+    takes the hidden features. They meet at met (chunks, 2 · layers), 0 at first.
     """
-    wide = width + 2
+    padded_width = width + 2
+    # This thread's share: rows `top` to `bottom` of all outputs, or all rows of share `part` of the outputs.
     top, bottom, part, parts = 0, height, 0, 1
     if threads > 1 and by_rows:
         top, bottom = height * thread // threads, height * (thread + 1) // threads
     elif threads > 1:
         part, parts = thread, threads
-    high = bottom - top if each > 1 else min(bottom - top, max(1, BAND // width))
+    # A band: the rows of hidden features that are kept. All rows of several small images, some of a large one.
+    band = bottom - top if images_per_chunk > 1 else min(bottom - top, max(1, BAND // width))
     kept, hidden, quads = np.max(table[:, KEPT]), np.max(table[:, HIDDEN]), np.max(table[:, QUADS])
-    made = np.max(table[:, REGISTERS] * table[:, TOGETHER])
+    made = np.max(table[:, REGISTERS] * table[:, ROWS_PER_REGISTER])
     pixels = max(TILE, width) + LANES
-    z = np.empty(max(NORMALISED + kept * LANES, kept * pixels), x.dtype)
-    y = shared if parts > 1 else np.zeros((hidden, _room(each, high, width)), x.dtype)
+    # Buffers that fit every layer: normalised inputs, padded hidden features, results before they are moved.
+    z = np.empty(max(MAX_NORMALISED + kept * LANES, kept * pixels), x.dtype)
+    plane = plane_size_in_kernel(images_per_chunk, band, width)
+    y = shared if parts > 1 else np.zeros((hidden, plane), x.dtype)
     acc = np.empty(max(4 * quads * pixels, made * y.shape[1]), x.dtype)
     for chunk in range(first, last):
-        image = chunk * each
-        images = min(each, x.shape[0] - image)
+        image = chunk * images_per_chunk
+        images = min(images_per_chunk, x.shape[0] - image)
         for i in range(len(table)):
-            done = max(0, top - 1)
-            for r in range(top, bottom, high):
-                rows = min(high, bottom - r)
-                end = min(height, r + rows + 1)
+            done = max(0, top - 1)  # hidden rows that are made; with one above, which the first taps read
+            for r in range(top, bottom, band):
+                rows = min(band, bottom - r)
+                end = min(height, r + rows + 1)  # with one below, which the last taps read
+                # Above and below the image is padding; inside it, two rows of the band before are read again.
                 if r == 0 and parts == 1:
-                    _clear(y, table[i, HIDDEN], images, high, wide, 0)
+                    _clear(y, table[i, HIDDEN], images, band, padded_width, 0)
                 elif r > top:
-                    _move_up(y, table[i, HIDDEN], high, wide)
+                    _move_up(y, table[i, HIDDEN], band, padded_width)
                 if end == r + rows and parts == 1:
-                    _clear(y, table[i, HIDDEN], images, high, wide, rows + 1)
+                    _clear(y, table[i, HIDDEN], images, band, padded_width, rows + 1)
+                # Make the hidden rows that are missing, then the features of this band from them.
                 _pointwise(
-                    x, image, images, done, end, r - 1, high, width, table[i], numbers, places, z, acc, y,
+                    x, image, images, done, end, r - 1, band, width, table[i], numbers, places, z, acc, y,
                     part, parts,
                 )  # fmt: skip
                 done = end
-                if parts > 1:
+                if parts > 1:  # every thread reads the hidden features of all
                     _meet(met[chunk], 2 * i, threads)
-                _spatial(x, image, images, r, rows, high, width, table[i], numbers, y, acc, part, parts)
-            if threads > 1:
+                _spatial(x, image, images, r, rows, band, width, table[i], numbers, y, acc, part, parts)
+            if threads > 1:  # the next layer reads the features of all threads
                 _meet(met[chunk], 2 * i + 1, threads)
 
 
-def room(images, rows, width):  # type: ignore[no-untyped-def]
-    """Numbers of a plane of padded hidden features, with room for the last block to reach beyond."""
-    return images * (rows + 2) * (width + 2) + LANES
-
-
-_room, _block, dense_block = inlined(room), inlined(_dense_block), kernel(_dense_block)
+_block, dense_block = inlined(_dense_block), kernel(_dense_block)
 
 
 @kernel
 def in_threads(  # type: ignore[no-untyped-def]
-    x, height, width, table, numbers, places, each, shared, met, threads, by_rows, first, last
+    x, height, width, table, numbers, places, images_per_chunk, shared, met, threads, by_rows, first, last
 ):
-    """`dense_block` as each of the threads from `first` to `last` runs it where they share chunks."""
+    """`dense_block` for threads that share chunks, as each thread from `first` to `last` runs it."""
     for thread in range(first, last):
         _block(
-            x, height, width, table, numbers, places, each, shared, met, threads, thread, by_rows, 0, len(met)
+            x, height, width, table, numbers, places, images_per_chunk, shared, met, threads, thread, by_rows,
+            0, len(met),
         )  # fmt: skip
 
 
 @inlined
 def _share_of(units, part, parts):  # type: ignore[no-untyped-def]
-    """From which to which of some units one of `parts` goes."""
+    """First and last of the units that one of `parts` computes."""
     return units * part // parts, units * (part + 1) // parts
 
 
 @inlined
-def _meet(met, at, threads):  # type: ignore[no-untyped-def]
-    """Wait for the other threads; after a while let those go first that share this one's core."""
-    arrive(met, at)
+def _meet(met, place, threads):  # type: ignore[no-untyped-def]
+    """Wait for the other threads; after a while let those run first that share this one's core."""
+    arrive(met, place)
     rounds = 0
-    while arrived(met, at) < threads:
+    while arrived(met, place) < threads:
         rounds += 1
-        if rounds % PATIENCE == 0:
+        if rounds % SPINS == 0:
             give_way()
 
 
 @inlined
-def _clear(y, hidden, images, high, wide, row):  # type: ignore[no-untyped-def]
-    """A row of padding, above or below the image."""
+def _clear(y, hidden, images, band, padded_width, row):  # type: ignore[no-untyped-def]
+    """Clear a row of padding, above or below the image."""
     for o in range(hidden):
         for s in range(images):
-            at = ((high + 2) * s + row) * wide
-            y[o, at : at + wide] = 0
+            start = ((band + 2) * s + row) * padded_width
+            y[o, start : start + padded_width] = 0
 
 
 @inlined
-def _move_up(y, hidden, high, wide):  # type: ignore[no-untyped-def]
-    """The last two rows of a band become the first of the next."""
+def _move_up(y, hidden, band, padded_width):  # type: ignore[no-untyped-def]
+    """Move the last two rows of a band to the first of the next."""
     for o in range(hidden):
-        y[o, : 2 * wide] = y[o, high * wide : (high + 2) * wide]
+        y[o, : 2 * padded_width] = y[o, band * padded_width : (band + 2) * padded_width]
 
 
 @inlined
 def _pointwise(  # type: ignore[no-untyped-def]
-    x, image, images, begin, end, above, high, width, layer, numbers, places, z, acc, y, part, parts
+    x, image, images, begin, end, above, band, width, layer, numbers, places, z, acc, y, part, parts
 ):
-    """Rows `begin` to `end` of the hidden features into y (hidden, plane), which begins with row `above`."""
+    """Rows `begin` to `end` of the hidden features into y (hidden, plane), whose first row is `above`."""
     groups, kept, quads = layer[GROUPS], layer[KEPT], layer[QUADS]
     index = places[layer[INDEX] :]
     rows = places[layer[ROWS] :]
@@ -137,73 +139,75 @@ def _pointwise(  # type: ignore[no-untyped-def]
     bias = numbers[layer[BIAS] :]
     weight = numbers[layer[WEIGHT] :]
     offsets = np.arange(kept) * LANES
-    pixels = max(LANES, min(TILE, NORMALISED // kept // LANES * LANES))
+    # Work on as many rows, or images, as normalised inputs of a group fit the cache.
+    pixels = max(LANES, min(TILE, MAX_NORMALISED // kept // LANES * LANES))
     lines = min(end - begin, max(1, pixels // width))
-    count = max(1, pixels // (lines * width)) if lines == end - begin else 1
-    stride = (count * lines * width + LANES - 1) // LANES * LANES
-    wide, zero = width + 2, x.dtype.type(0)
-    from_, to_ = _share_of(groups * quads, part, parts)
-    for s in range(0, images, count):
-        some = min(count, images - s)
+    images_at_once = max(1, pixels // (lines * width)) if lines == end - begin else 1
+    stride = (images_at_once * lines * width + LANES - 1) // LANES * LANES
+    padded_width, zero = width + 2, x.dtype.type(0)
+    first_quad, last_quad = _share_of(groups * quads, part, parts)
+    for s in range(0, images, images_at_once):
+        count = min(images_at_once, images - s)
         for r in range(begin, end, lines):
             n = min(lines, end - r) * width
-            blocks = (some * n + LANES - 1) // LANES
+            blocks = (count * n + LANES - 1) // LANES
             packed = z[: blocks * kept * LANES].reshape(blocks, kept, LANES)
             for g in range(groups):
-                lowest, highest = max(0, from_ - g * quads), min(quads, to_ - g * quads)
+                lowest, highest = max(0, first_quad - g * quads), min(quads, last_quad - g * quads)
                 if lowest >= highest:
                     continue
+                # Gather and normalise the inputs of the group.
                 for k in range(kept):
-                    own = g * kept + k
-                    _pack(x, image + s, index[own], r * width, some, n, scale[own], shift[own], packed, k)
+                    c = g * kept + k
+                    pack_tile(x, image + s, index[c], r * width, count, n, scale[c], shift[c], packed, k)
+                # Multiply 4 outputs by 16 pixels at a time.
                 for b in range(blocks):
                     for m in range(lowest, highest):
-                        own, to = (g * quads + m) * kept * 4, m * 4 * stride + b * LANES
-                        _panel4(z, b * kept * LANES, offsets, kept, weight, own, acc, to, stride)
+                        src, dst = (g * quads + m) * kept * 4, m * 4 * stride + b * LANES
+                        panel4(z, b * kept * LANES, offsets, kept, weight, src, acc, dst, stride)
+                # Add the bias, apply the ReLU, and move the rows to their places between the padding.
                 for m in range(4 * lowest, 4 * highest):
                     o = rows[g * 4 * quads + m]
                     if o >= 0:
-                        more = bias[o]
-                        for i in range(some):
+                        b_o = bias[o]
+                        for i in range(count):
                             for line in range(n // width):
-                                at = ((high + 2) * (s + i) + r + line - above) * wide + 1
-                                come = m * stride + i * n + line * width
-                                row, into = acc[come : come + width], y[o, at : at + width]
+                                src = m * stride + i * n + line * width
+                                dst = ((band + 2) * (s + i) + r + line - above) * padded_width + 1
+                                row, into = acc[src : src + width], y[o, dst : dst + width]
                                 for p in range(width):
-                                    value = row[p] + more
+                                    value = row[p] + b_o
                                     into[p] = zero if value < zero else value
 
 
 @inlined
-def _spatial(x, image, images, top, rows, high, width, layer, numbers, y, acc, part, parts):  # type: ignore[no-untyped-def]
-    """Rows from `top` on of the 3×3 convolution of y (hidden, plane) into x, from channel `behind` on."""
-    behind, groups, registers, together, outputs = (
-        layer[BEHIND],
-        layer[GROUPS_3X3],
-        layer[REGISTERS],
-        layer[TOGETHER],
-        layer[OUTPUTS],
-    )
-    inputs, wide, plane = layer[HIDDEN] // groups, width + 2, y.shape[1]
+def _spatial(x, image, images, top, rows, band, width, layer, numbers, y, acc, part, parts):  # type: ignore[no-untyped-def]
+    """Rows from `top` on of the 3×3 convolution of y (hidden, plane) into x, from channel OUT_OFFSET on."""
+    out_offset, groups, registers = layer[OUT_OFFSET], layer[GROUPS_3X3], layer[REGISTERS]
+    rows_per_register, outputs = layer[ROWS_PER_REGISTER], layer[OUTPUTS]
+    inputs, padded_width, plane = layer[HIDDEN] // groups, width + 2, y.shape[1]
     entries = 9 * inputs
-    from_, to_ = _share_of(groups * registers, part, parts)
+    first_register, last_register = _share_of(groups * registers, part, parts)
     weight = numbers[layer[TAPS] :]
-    offsets = _places(inputs, plane, wide)
-    flat = (images - 1) * (high + 2) * wide + rows * wide - 2
+    offsets = tap_offsets(inputs, plane, padded_width, 1)
+    # Padded rows are convolved as one long row: what falls on borders is computed and not read.
+    length = (images - 1) * (band + 2) * padded_width + rows * padded_width - 2
     flat_y = y.reshape(-1)
     for g in range(groups):
-        lowest, highest = max(0, from_ - g * registers), min(registers, to_ - g * registers)
+        lowest, highest = max(0, first_register - g * registers), min(registers, last_register - g * registers)
+        # Multiply by all taps of all hidden features in one product, whose sums stay in registers.
         for m in range(lowest, highest):
-            own, to = (g * registers + m) * entries * together, m * together * plane
-            for p in range(0, flat, LANES):
-                at = g * inputs * plane + p
-                if together == 4:
-                    _panel4(flat_y, at, offsets, entries, weight, own, acc, to + p, plane)
+            weights = (g * registers + m) * entries * rows_per_register
+            for p in range(0, length, LANES):
+                src, dst = g * inputs * plane + p, m * rows_per_register * plane + p
+                if rows_per_register == 4:
+                    panel4(flat_y, src, offsets, entries, weight, weights, acc, dst, plane)
                 else:
-                    _panel2(flat_y, at, offsets, entries, weight, own, acc, to + p, plane)
-        for m in range(lowest * together, min(outputs, highest * together)):
+                    panel2(flat_y, src, offsets, entries, weight, weights, acc, dst, plane)
+        # Append the features, without borders.
+        for m in range(lowest * rows_per_register, min(outputs, highest * rows_per_register)):
             for s in range(images):
-                row = x[image + s, behind + g * outputs + m]
+                row = x[image + s, out_offset + g * outputs + m]
                 for r in range(rows):
-                    come = m * plane + ((high + 2) * s + r) * wide
-                    row[(top + r) * width : (top + r + 1) * width] = acc[come : come + width]
+                    src = m * plane + ((band + 2) * s + r) * padded_width
+                    row[(top + r) * width : (top + r + 1) * width] = acc[src : src + width]

@@ -1,7 +1,7 @@
-"""The 3×3 convolution of the fast execution where images are small: it computes a pixel of many images at once.
+"""Kernels of 3×3 convolutions in groups where images are small: they compute a pixel of many images at once.
 
-Features lie as (channels, pixels, images) here, handed over as (1, channels, pixels · images), which all other
-kernels take for one large image. Rows of a few pixels would fill no register, and their borders cost more.
+Features are (channels, pixels, images) here, passed as (1, channels, pixels · images), which all other kernels
+take for one large image. Rows of a few pixels would not fill a register, and their borders would cost more.
 """
 
 from __future__ import annotations
@@ -10,145 +10,141 @@ import numpy as np
 
 from .compilation import inlined, kernel
 from .microkernels import LANES
-from .tiles import _dots24, _moments, _panel2, _panel4
+from .planes import relu_backward, tap_offsets
+from .tiles import dots24, moments, panel2, panel4
 
 
 @inlined
-def _places(inputs, plane, wide, each):  # type: ignore[no-untyped-def]
-    """Where each input's nine taps lie, behind the place of their first; filled up to fours."""
-    offsets = np.zeros(9 * inputs + -9 * inputs % 4, np.int64)
-    for i in range(inputs):
-        for r in range(3):
-            for c in range(3):
-                offsets[9 * i + 3 * r + c] = i * plane + (r * wide + c) * each
-    return offsets
-
-
-@inlined
-def _pad(x, image, count, scale, shift, y, each, height, width):  # type: ignore[no-untyped-def]
-    """relu(scale · x + shift) of a channel of some images into a plane whose borders stay 0."""
+def _pad_normalised(x, image, count, scale, shift, y, images_per_chunk, height, width):  # type: ignore[no-untyped-def]
+    """relu(scale · x + shift) of a channel of `count` images into a plane y, whose borders stay 0."""
     images, zero = len(x) // (height * width), x.dtype.type(0)
     for r in range(height):
         for c in range(width):
-            start, at = (r * width + c) * images + image, ((r + 1) * (width + 2) + c + 1) * each
-            own, into = x[start : start + count], y[at : at + count]
+            start, place = (r * width + c) * images + image, ((r + 1) * (width + 2) + c + 1) * images_per_chunk
+            src, dst = x[start : start + count], y[place : place + count]
             for n in range(count):
-                value = scale * own[n] + shift
-                into[n] = zero if value < zero else value
+                value = scale * src[n] + shift
+                dst[n] = zero if value < zero else value
 
 
 @inlined
-def _pad_as_it_is(x, image, count, y, each, height, width):  # type: ignore[no-untyped-def]
-    """A channel of some images into a plane whose borders stay 0."""
+def _pad(x, image, count, y, images_per_chunk, height, width):  # type: ignore[no-untyped-def]
+    """A channel of `count` images into a plane y, whose borders stay 0."""
     images = len(x) // (height * width)
     for r in range(height):
         for c in range(width):
-            start, at = (r * width + c) * images + image, ((r + 1) * (width + 2) + c + 1) * each
-            y[at : at + count] = x[start : start + count]
+            start, place = (r * width + c) * images + image, ((r + 1) * (width + 2) + c + 1) * images_per_chunk
+            y[place : place + count] = x[start : start + count]
 
 
 @kernel
-def spatial(h, norm, weight, outputs, each, height, width, out, behind, sums, deviations, first, last):  # type: ignore[no-untyped-def]
+def spatial(  # type: ignore[no-untyped-def]
+    h, norm, weight, outputs, images_per_chunk, height, width, out, out_offset, sums, deviations, first, last
+):
     """3×3 convolution in groups, padded by 1, of the normalised input's positive part, and its moments.
 
-    h (1, I, P·N), norm (5, I), weight (G, M / R, 9·I/G, R) with R = 2 or 4, of which the first `outputs` of
-    each group go to out (1, C, P·N) from channel `behind` on; `each` images, a multiple of 16, are worked on at
-    a time. sums, deviations (N / each, G · outputs).
+    For the chunks of `images_per_chunk` images, a multiple of 16, from `first` to `last`. h (1, I, P·N),
+    norm (5, I), weight (G, M / R, 9·I/G, R) with R = 2 or 4, of which the first `outputs` of each group go to
+    out (1, C, P·N) from channel `out_offset` on; sums, deviations (chunks, G · outputs).
     """
     groups, registers, entries, rows = weight.shape
-    area, inputs, wide = height * width, entries // 9, width + 2
-    images, plane = h.shape[2] // area, (height + 2) * wide * each
-    y, acc = np.zeros((inputs, plane), h.dtype), np.empty((registers * rows, area * each), h.dtype)
-    offsets = _places(inputs, plane, wide, each)
+    area, inputs, padded_width = height * width, entries // 9, width + 2
+    images, plane = h.shape[2] // area, (height + 2) * padded_width * images_per_chunk
+    y = np.zeros((inputs, plane), h.dtype)
+    acc = np.empty((registers * rows, area * images_per_chunk), h.dtype)
+    offsets = tap_offsets(inputs, plane, padded_width * images_per_chunk, images_per_chunk)
     flat_y, flat_weight, flat_acc = y.reshape(-1), weight.reshape(-1), acc.reshape(-1)
-    for part in range(first, last):
-        image = part * each
-        count = min(each, images - image)
+    for chunk in range(first, last):
+        image = chunk * images_per_chunk
+        count = min(images_per_chunk, images - image)
         for g in range(groups):
+            # Normalise into padded planes, so that taps need no test for the border.
             for i in range(inputs):
                 c = g * inputs + i
-                _pad(h[0, c], image, count, norm[0, c], norm[1, c], y[i], each, height, width)
+                _pad_normalised(
+                    h[0, c], image, count, norm[0, c], norm[1, c], y[i], images_per_chunk, height, width
+                )  # fmt: skip
+            # Multiply row by row: a row's pixels of all images of the chunk are adjacent, borders are skipped.
             for m in range(registers):
-                own = (g * registers + m) * entries * rows
+                weights = (g * registers + m) * entries * rows
                 for r in range(height):
-                    for p in range(0, width * each, LANES):
-                        at, to = r * wide * each + p, (m * rows * height + r) * width * each + p
+                    for p in range(0, width * images_per_chunk, LANES):
+                        src = r * padded_width * images_per_chunk + p
+                        dst = (m * rows * height + r) * width * images_per_chunk + p
+                        stride = area * images_per_chunk
                         if rows == 4:
-                            _panel4(flat_y, at, offsets, entries, flat_weight, own, flat_acc, to, area * each)
+                            panel4(flat_y, src, offsets, entries, flat_weight, weights, flat_acc, dst, stride)
                         else:
-                            _panel2(flat_y, at, offsets, entries, flat_weight, own, flat_acc, to, area * each)
+                            panel2(flat_y, src, offsets, entries, flat_weight, weights, flat_acc, dst, stride)
+            # Append the features, and take their moments while they are in the cache.
             for m in range(outputs):
                 o, result = g * outputs + m, acc[m]
                 for p in range(area):
-                    for n in range(count if count < each else 0):
-                        result[p * count + n] = result[p * each + n]
+                    for n in range(count if count < images_per_chunk else 0):  # close the gaps of a last chunk
+                        result[p * count + n] = result[p * images_per_chunk + n]
                     start = p * images + image
-                    out[0, behind + o, start : start + count] = result[p * count : (p + 1) * count]
-                _moments(result, area * count, sums[part], deviations[part], o)
+                    out[0, out_offset + o, start : start + count] = result[p * count : (p + 1) * count]
+                moments(result, area * count, sums[chunk], deviations[chunk], o)
 
 
 @kernel
 def spatial_backward(  # type: ignore[no-untyped-def]
-    h, norm, weight, dout, behind, each, height, width, dy, dweight, dshift, dscale, first, last
+    h, norm, weight, dout, out_offset, images_per_chunk, height, width, dy, dweight, dshift, dscale, first, last
 ):
-    """Backward pass of `spatial`: dy (1, I, P·N) is what reaches the norm in front, behind its ReLU.
+    """Backward pass of `spatial`: dy (1, I, P·N) is what reaches the norm before it, through its ReLU.
 
-    weight (G, I/G / 4, 9·M, 4) has outputs and inputs exchanged and the taps in reverse; dout (1, C, P·N) from
-    channel `behind` on. dweight (G, M / 2, 9·I/G / 4, 2, 4, 8), of which eight lanes are yet to be summed,
+    weight (G, I/G / 4, 9·M, 4) is transposed, with the taps in reverse; dout (1, C, P·N) from channel
+    `out_offset` on. dweight (G, M / 2, 9·I/G / 4, 2, 4, 8), of which eight lanes are yet to be summed,
     dshift and dscale (I,) are added to.
     """
     groups, quads, entries, _ = weight.shape
     outputs, inputs = entries // 9, norm.shape[1] // groups
     pairs, fours = dweight.shape[1], dweight.shape[2]
-    area, wide = height * width, width + 2
-    images, plane = h.shape[2] // area, (height + 2) * wide * each
+    area, padded_width = height * width, width + 2
+    row_stride, acc_stride = padded_width * images_per_chunk, area * images_per_chunk
+    images, plane = h.shape[2] // area, (height + 2) * row_stride
     y, d = np.zeros((inputs, plane), h.dtype), np.zeros((2 * pairs, plane), h.dtype)
-    acc = np.empty((4 * quads, area * each), h.dtype)
-    offsets, back = _places(inputs, plane, wide, each), _places(outputs, plane, wide, each)
+    acc = np.empty((4 * quads, acc_stride), h.dtype)
+    offsets = tap_offsets(inputs, plane, row_stride, images_per_chunk)
+    back = tap_offsets(outputs, plane, row_stride, images_per_chunk)
     flat_y, flat_d, flat_acc = y.reshape(-1), d.reshape(-1), acc.reshape(-1)
     flat_weight, flat_dweight = weight.reshape(-1), dweight.reshape(-1)
-    blocks = (height * wide - 2) * each // LANES  # from the first pixel to the last, borders between them
-    for part in range(first, last):
-        image = part * each
-        count = min(each, images - image)
-        if count < each:
+    blocks = (height * row_stride - 2 * images_per_chunk) // LANES  # first to last pixel, borders too
+    for chunk in range(first, last):
+        image = chunk * images_per_chunk
+        count = min(images_per_chunk, images - image)
+        if count < images_per_chunk:  # the chunk before left its further images in the planes
             d[:] = 0
         for g in range(groups):
+            # Compute the inputs again, and pad the outputs' gradients: zeros drop out of the sums below.
             for i in range(inputs):
                 c = g * inputs + i
-                _pad(h[0, c], image, count, norm[0, c], norm[1, c], y[i], each, height, width)
+                _pad_normalised(
+                    h[0, c], image, count, norm[0, c], norm[1, c], y[i], images_per_chunk, height, width
+                )  # fmt: skip
             for m in range(outputs):
-                _pad_as_it_is(dout[0, behind + g * outputs + m], image, count, d[m], each, height, width)
+                o = out_offset + g * outputs + m
+                _pad(dout[0, o], image, count, d[m], images_per_chunk, height, width)
+            # dweight += d · yᵀ at every tap, for 2 outputs and 4 taps at a time, lane by lane.
             for m in range(pairs):
                 for k in range(fours):
-                    to = ((g * pairs + m) * fours + k) * 64
-                    _dots24(
-                        flat_d, 2 * m * plane + (wide + 1) * each, plane, LANES,
-                        flat_y, 0, offsets, 4 * k, LANES, blocks, flat_dweight, to,
+                    dst = ((g * pairs + m) * fours + k) * 64
+                    dots24(
+                        flat_d, 2 * m * plane + row_stride + images_per_chunk, plane, LANES,
+                        flat_y, 0, offsets, 4 * k, LANES, blocks, flat_dweight, dst,
                     )  # fmt: skip
+            # The inputs' gradient is a convolution of d with the taps in reverse.
             for q in range(quads):
-                own = (g * quads + q) * entries * 4
+                weights = (g * quads + q) * entries * 4
                 for r in range(height):
-                    for p in range(0, width * each, LANES):
-                        at, to = r * wide * each + p, (q * 4 * height + r) * width * each + p
-                        _panel4(flat_d, at, back, entries, flat_weight, own, flat_acc, to, area * each)
+                    for p in range(0, width * images_per_chunk, LANES):
+                        src, dst = r * row_stride + p, (q * 4 * height + r) * width * images_per_chunk + p
+                        panel4(flat_d, src, back, entries, flat_weight, weights, flat_acc, dst, acc_stride)
+            # Through the ReLU, and to the norm's parameters.
             for i in range(inputs):
                 c = g * inputs + i
                 for p in range(area):
                     start = p * images + image
-                    row, into = h[0, c, start : start + count], dy[0, c, start : start + count]
-                    _behind_relu(row, acc[i, p * each : p * each + count], into, norm, c, dshift, dscale)
-
-
-@inlined
-def _behind_relu(row, dz, into, norm, channel, dshift, dscale):  # type: ignore[no-untyped-def]
-    scale, shift, inverse, offset = norm[0, channel], norm[1, channel], norm[2, channel], norm[3, channel]
-    zero = row.dtype.type(0)
-    shift_sum = scale_sum = zero
-    for n in range(len(row)):
-        value = dz[n] if scale * row[n] + shift > zero else zero
-        shift_sum += value
-        scale_sum += value * (inverse * row[n] + offset)
-        into[n] = value
-    dshift[channel] += shift_sum
-    dscale[channel] += scale_sum
+                    x, into = h[0, c, start : start + count], dy[0, c, start : start + count]
+                    dz = acc[i, p * images_per_chunk : p * images_per_chunk + count]
+                    relu_backward(x, dz, into, norm, c, dshift, dscale, 1, count, count)

@@ -1,7 +1,7 @@
-"""Two products of small matrices that stay in registers, written in LLVM's vectors through numba.
+"""Two products of small matrices that stay in registers, written as LLVM vectors through numba.
 
-LLVM turns a vector of 16 numbers into whatever registers the machine has. Arrays are flat, places and strides
-count numbers.
+LLVM maps a vector of 16 numbers to the registers that the machine has. Arrays are flat; places and strides
+count numbers, not bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 16  # pixels of a block
+LANES = 16  # pixels of a block: one AVX-512 register of float32, two of AVX2
 
 
 def _pointer(context: Any, builder: Any, kind: Any, array: Any, place: Any) -> Any:
@@ -49,7 +49,7 @@ def _splat(builder: Any, vector: Any, scalar: Any) -> Any:
 
 
 def _loop(builder: Any, count: Any, start: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
-    """Values that `body` carries through `count` rounds, at least one, in registers."""
+    """Carry values through `count` rounds of `body`, at least one, in registers (as LLVM's phi nodes)."""
     before, inside = builder.block, builder.append_basic_block("round")
     after = builder.append_basic_block("done")
     builder.branch(inside)
@@ -69,38 +69,31 @@ def _loop(builder: Any, count: Any, start: list[Any], body: Callable[[Any, list[
 
 
 def panel(rows: int) -> Any:
-    """out[m, :16] = Σ_k weights[k, m] · x[offsets[k] : + 16] for `rows` outputs m.
+    """Make the product out[m, :16] = Σ_k weights[k, m] · x[offsets[k] : + 16] for `rows` outputs m.
 
-    Arguments: x, its place, offsets, how many, weights, their place, out, its place, stride of its rows.
+    Arguments: x, its place, offsets, how many; weights, their place; out, its place, stride of its rows.
     """
 
     @intrinsic
     def product(
-        typing: Any,
-        x: Any,
-        at: Any,
-        offsets: Any,
-        count: Any,
-        weights: Any,
-        first: Any,
-        out: Any,
-        to: Any,
+        typing: Any, x: Any, src: Any, offsets: Any, count: Any, weights: Any, first: Any, out: Any, dst: Any,
         stride: Any,
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             kinds = signature.args
-            x_, at_, offsets_, count_, weights_, first_, out_, to_, stride_ = arguments
-            source = _pointer(context, builder, kinds[0], x_, at_)
-            places = _pointer(context, builder, kinds[2], offsets_, ir.Constant(at_.type, 0))
+            x_, src_, offsets_, count_, weights_, first_, out_, dst_, stride_ = arguments
+            pixels = _pointer(context, builder, kinds[0], x_, src_)
+            places = _pointer(context, builder, kinds[2], offsets_, ir.Constant(src_.type, 0))
             factors = _pointer(context, builder, kinds[4], weights_, first_)
-            target = _pointer(context, builder, kinds[6], out_, to_)
-            vector = ir.VectorType(source.type.pointee, LANES)
+            target = _pointer(context, builder, kinds[6], out_, dst_)
+            vector = ir.VectorType(pixels.type.pointee, LANES)
             zero = ir.Constant(vector, [0.0] * LANES)
 
             def step(k: Any, sums: list[Any]) -> list[Any]:
-                value = _loaded(builder, source, builder.load(builder.gep(places, [k])), vector)
-                own = builder.gep(factors, [builder.mul(k, ir.Constant(k.type, rows))])
-                scalars = [builder.load(builder.gep(own, [ir.Constant(k.type, m)])) for m in range(rows)]
+                # Load 16 pixels once, and use them for every output.
+                value = _loaded(builder, pixels, builder.load(builder.gep(places, [k])), vector)
+                column = builder.gep(factors, [builder.mul(k, ir.Constant(k.type, rows))])
+                scalars = [builder.load(builder.gep(column, [ir.Constant(k.type, m)])) for m in range(rows)]
                 return [
                     _fused(builder, vector, _splat(builder, vector, w), value, s)
                     for w, s in zip(scalars, sums, strict=True)
@@ -117,38 +110,28 @@ def panel(rows: int) -> Any:
 
 
 def dots(rows: int, columns: int) -> Any:
-    """sums[m, k, :8] += Σ over blocks of d[m, block] · x[k, block], lane by lane: of a weight's gradient.
+    """Make the product sums[m, k, :8] += Σ over blocks of d[m, block] · x[k, block], lane by lane.
 
+    It gives the gradient of a weight. Its lanes are summed once at the end, not in every call: see `packing`.
     Arguments: d, its place, stride of its rows, of its blocks; x, its place, offsets of its rows, the first of
     them, stride of its blocks; number of blocks; sums, their place.
     """
-    lanes = LANES // 2
+    lanes = LANES // 2  # so that the sums of 8 cells fit the registers of AVX2
 
     @intrinsic
     def product(
-        typing: Any,
-        d: Any,
-        at: Any,
-        stride: Any,
-        step: Any,
-        x: Any,
-        there: Any,
-        offsets: Any,
-        first: Any,
-        stepx: Any,
-        count: Any,
-        sums: Any,
-        to: Any,
-    ) -> Any:
+        typing: Any, d: Any, src: Any, stride: Any, d_step: Any, x: Any, x_src: Any, offsets: Any, first: Any,
+        x_step: Any, count: Any, sums: Any, dst: Any,
+    ) -> Any:  # fmt: skip
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             kinds = signature.args
-            d_, at_, stride_, step_, x_, there_, offsets_, first_, stepx_, count_, sums_, to_ = arguments
-            left = _pointer(context, builder, kinds[0], d_, at_)
-            right = _pointer(context, builder, kinds[4], x_, there_)
+            d_, src_, stride_, d_step_, x_, x_src_, offsets_, first_, x_step_, count_, sums_, dst_ = arguments
+            left = _pointer(context, builder, kinds[0], d_, src_)
+            right = _pointer(context, builder, kinds[4], x_, x_src_)
             places = _pointer(context, builder, kinds[6], offsets_, first_)
-            target = _pointer(context, builder, kinds[10], sums_, to_)
+            target = _pointer(context, builder, kinds[10], sums_, dst_)
             vector = ir.VectorType(left.type.pointee, lanes)
-            number = at_.type
+            number = src_.type
             lefts = [builder.gep(left, [builder.mul(stride_, ir.Constant(number, m))]) for m in range(rows)]
             rights = [
                 builder.gep(right, [builder.load(builder.gep(places, [ir.Constant(number, k)]))])
@@ -163,10 +146,10 @@ def dots(rows: int, columns: int) -> Any:
             def add(block: Any, totals: list[Any]) -> list[Any]:
                 for half in range(2):
                     shift = ir.Constant(number, half * lanes)
-                    own = builder.add(builder.mul(block, step_), shift)
-                    other = builder.add(builder.mul(block, stepx_), shift)
-                    a = [_loaded(builder, pointer, own, vector) for pointer in lefts]
-                    b = [_loaded(builder, pointer, other, vector) for pointer in rights]
+                    d_place = builder.add(builder.mul(block, d_step_), shift)
+                    x_place = builder.add(builder.mul(block, x_step_), shift)
+                    a = [_loaded(builder, pointer, d_place, vector) for pointer in lefts]
+                    b = [_loaded(builder, pointer, x_place, vector) for pointer in rights]
                     totals = [
                         _fused(builder, vector, a[m], b[k], total)
                         for (m, k), total in zip(cells, totals, strict=True)
@@ -184,7 +167,7 @@ def dots(rows: int, columns: int) -> Any:
 
 
 @intrinsic
-def arrive(typing: Any, counters: Any, at: Any) -> Any:
+def arrive(typing: Any, counters: Any, place: Any) -> Any:
     """Add 1 to a counter that other threads read."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -192,18 +175,18 @@ def arrive(typing: Any, counters: Any, at: Any) -> Any:
         builder.atomic_rmw("add", counter, ir.Constant(counter.type.pointee, 1), "acq_rel")
         return context.get_dummy_value()
 
-    return types.void(counters, at), generate
+    return types.void(counters, place), generate
 
 
 @intrinsic
-def arrived(typing: Any, counters: Any, at: Any) -> Any:
-    """A counter to which other threads add."""
+def arrived(typing: Any, counters: Any, place: Any) -> Any:
+    """Read a counter to which other threads add."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         counter = _pointer(context, builder, signature.args[0], *arguments)
         return builder.load_atomic(counter, "acquire", align=8)
 
-    return types.int64(counters, at), generate
+    return types.int64(counters, place), generate
 
 
 if os.name == "posix":
@@ -218,4 +201,4 @@ else:
 
     @njit
     def give_way() -> None:
-        """Nothing: the system takes the core away by itself."""
+        """Do nothing: the system takes the core away by itself."""

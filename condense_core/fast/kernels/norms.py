@@ -1,36 +1,43 @@
-"""Kernels of batch norms."""
+"""Kernels of batch norms: statistics, running averages, and how gradients pass.
+
+The small ones are kernels because numpy needs a dozen calls for each, which cost more than the kernels of a
+small network.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .compilation import kernel
-from .tiles import _moments
+from .tiles import moments
 
 
 @kernel
 def statistics(x, channels, sums, deviations, first, last):  # type: ignore[no-untyped-def]
-    """Of each image, of the first channels of x (N, C, P): the sum, and Σ(x − mean)²."""
+    """Moments of the first channels of x (N, C, P), for the images from `first` to `last`."""
     for image in range(first, last):
         for channel in range(channels):
-            _moments(x[image, channel], x.shape[2], sums[image], deviations[image], channel)
+            moments(x[image, channel], x.shape[2], sums[image], deviations[image], channel)
 
 
 @kernel
-def norm_backward(x, gradient, affine, begin, out, first, last):  # type: ignore[no-untyped-def]
-    """Add affine[0]·gradient + affine[1]·x + affine[2] to channels of out, from `begin` on, of some images."""
+def norm_backward(x, gradient, affine, offset, out, first, last):  # type: ignore[no-untyped-def]
+    """Add affine[0]·gradient + affine[1]·x + affine[2] to the channels of `out` from `offset` on."""
     for image in range(first, last):
         for channel in range(affine.shape[1]):
             a, b, d = affine[0, channel], affine[1, channel], affine[2, channel]
-            own = begin + channel
-            row, source, into = x[image, own], gradient[image, own], out[image, own]
+            c = offset + channel
+            row, src, dst = x[image, c], gradient[image, c], out[image, c]
             for p in range(len(row)):
-                into[p] += a * source[p] + b * row[p] + d
+                dst[p] += a * src[p] + b * row[p] + d
 
 
 @kernel
 def combine(sums, deviations, sizes, mean, variance):  # type: ignore[no-untyped-def]
-    """Mean and biased variance (C,) of each channel from those of its parts (parts, C) (Chan et al. 1979)."""
+    """Mean and biased variance (C,) of each channel from the moments of its parts (parts, C).
+
+    Chan et al. 1979: in float64, whatever the numbers of the parts are.
+    """
     pixels = sizes.sum()
     for c in range(sums.shape[1]):
         total = spread = 0.0
@@ -45,7 +52,7 @@ def combine(sums, deviations, sizes, mean, variance):  # type: ignore[no-untyped
 
 @kernel
 def track(mean, variance, pixels, momentum, running_mean, running_variance):  # type: ignore[no-untyped-def]
-    """Move a batch norm's running statistics towards those of a batch."""
+    """Move a batch norm's running statistics towards those of a batch, as torch does: variance unbiased."""
     unbiased = pixels / max(pixels - 1, 1)
     for c in range(len(running_mean)):
         running_mean[c] += momentum * (mean[c] - running_mean[c])
@@ -66,9 +73,9 @@ def scale_and_shift(mean, variance, epsilon, gamma, beta, norm):  # type: ignore
 
 @kernel
 def through_norm(norm, gamma, sums, pixels, affine):  # type: ignore[no-untyped-def]
-    """How the gradient of a norm's input x follows from that of its output, g: a·g + b·x + d, as affine (3, C).
+    """Write affine (3, C): the gradient of a norm's input x is a·g + b·x + d, with g that of its output.
 
-    Ioffe & Szegedy 2015; `sums` (2, C) are Σg and Σg·x̂ over the pixels, γ is 1 where g is that of x̂.
+    Ioffe & Szegedy 2015; `sums` (2, C) are Σg and Σg·x̂ over the pixels, γ is 1 if g is the gradient of x̂.
     """
     for c in range(len(gamma)):
         inverse, offset = float(norm[2, c]), float(norm[3, c])

@@ -1,6 +1,7 @@
-"""What stands between the kernels of the fast execution: batch norms, weights packed, gradients unpacked.
+"""Pack weights in the order in which kernels read them, and unpack the gradients that kernels sum up.
 
-All of it is small: numpy needs a dozen calls for each, which cost more than the kernels of a small network.
+These are kernels because numpy needs a dozen calls for each, which cost more than the kernels of a small
+network.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from .compilation import kernel
 
 @kernel
 def pack(weight, rows, index, packed):  # type: ignore[no-untyped-def]
-    """Weight (O, I) of a 1×1 convolution for `pointwise`: rows (G, M), index (G, K) → (G, M / 4, K, 4)."""
+    """Pack a 1×1 convolution's weight (O, I) for `pointwise`: rows (G, M), index (G, K) → (G, M / 4, K, 4)."""
     groups, outputs = rows.shape
     for g in range(groups):
         for m in range(outputs):
@@ -20,8 +21,8 @@ def pack(weight, rows, index, packed):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def pack_exchanged(weight, rows, index, packed):  # type: ignore[no-untyped-def]
-    """The same for `pointwise_backward`: (G, K / 4, M, 4), K filled up with zeros."""
+def pack_transposed(weight, rows, index, packed):  # type: ignore[no-untyped-def]
+    """Pack it for `pointwise_backward`: (G, K / 4, M, 4), K filled up with zeros."""
     groups, outputs = rows.shape
     packed[:] = 0
     for g in range(groups):
@@ -34,7 +35,7 @@ def pack_exchanged(weight, rows, index, packed):  # type: ignore[no-untyped-def]
 
 @kernel
 def unpack(lanes, rows, index, gradient):  # type: ignore[no-untyped-def]
-    """The gradient (O, I) from what `pointwise_backward` summed up; 0 for what is not read."""
+    """Sum up the lanes of `pointwise_backward` to the gradient (O, I); 0 for inputs that are not read."""
     groups, outputs = rows.shape
     gradient[:] = 0
     for g in range(groups):
@@ -47,7 +48,7 @@ def unpack(lanes, rows, index, gradient):  # type: ignore[no-untyped-def]
 
 @kernel
 def pack_taps(weight, packed):  # type: ignore[no-untyped-def]
-    """Weight (O, I, 3, 3) of a 3×3 convolution for `spatial`: (G, M / R, 9·I, R), M filled up with zeros."""
+    """Pack a 3×3 convolution's weight (O, I, 3, 3) for `spatial`: (G, M / R, 9·I, R), M filled with zeros."""
     groups, _, _, rows = packed.shape
     outputs = len(weight) // groups
     packed[:] = 0
@@ -59,8 +60,8 @@ def pack_taps(weight, packed):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def pack_taps_exchanged(weight, packed):  # type: ignore[no-untyped-def]
-    """The same for `spatial_backward`: (G, I / 4, 9·M, 4), the taps in reverse."""
+def pack_taps_transposed(weight, packed):  # type: ignore[no-untyped-def]
+    """Pack it for `spatial_backward`: (G, I / 4, 9·M, 4), the taps in reverse."""
     groups = len(packed)
     outputs = len(weight) // groups
     packed[:] = 0
@@ -73,7 +74,7 @@ def pack_taps_exchanged(weight, packed):  # type: ignore[no-untyped-def]
 
 @kernel
 def unpack_taps(lanes, gradient):  # type: ignore[no-untyped-def]
-    """The gradient (O, I, 3, 3) from what `spatial_backward` summed up."""
+    """Sum up the lanes of `spatial_backward` to the gradient (O, I, 3, 3)."""
     groups = len(lanes)
     outputs = len(gradient) // groups
     for o in range(len(gradient)):

@@ -7,7 +7,7 @@ from .compilation import kernel
 
 @kernel
 def pool(x, out, first, last):  # type: ignore[no-untyped-def]
-    """Means of 2×2 pixels of some planes: x (planes, H, W), out (planes, H / 2, W / 2)."""
+    """Means of 2×2 pixels of planes `first` to `last`: x (planes, H, W), out (planes, H / 2, W / 2)."""
     quarter = x.dtype.type(0.25)
     for plane in range(first, last):
         for r in range(out.shape[1]):
@@ -18,14 +18,14 @@ def pool(x, out, first, last):  # type: ignore[no-untyped-def]
 
 @kernel
 def pool_backward(above, below, first, last):  # type: ignore[no-untyped-def]
-    """The gradient of `pool`'s input (planes, H, W) from that of its result."""
+    """Spread the gradient `above` of the means over their pixels: below (planes, H, W)."""
     quarter = above.dtype.type(0.25)
     for plane in range(first, last):
-        into = below[plane]
-        if into.shape[0] % 2 or into.shape[1] % 2:
-            into[:] = 0
+        dst = below[plane]
+        if dst.shape[0] % 2 or dst.shape[1] % 2:  # `pool` left out an odd row or column
+            dst[:] = 0
         for r in range(above.shape[1]):
-            row, upper, lower = above[plane, r], into[2 * r], into[2 * r + 1]
+            row, upper, lower = above[plane, r], dst[2 * r], dst[2 * r + 1]
             for p in range(above.shape[2]):
                 share = quarter * row[p]
                 upper[2 * p] = share

@@ -1,4 +1,4 @@
-"""Tiles of pixels, and the small matrix products that kernels do on them."""
+"""Tiles: the pixels that a 1×1 convolution works on at a time, and what every kernel does with some pixels."""
 
 from __future__ import annotations
 
@@ -9,66 +9,65 @@ import numpy as np
 from .compilation import inlined
 from .microkernels import LANES, dots, panel
 
-BLOCKS = 32  # of a tile
+BLOCKS_PER_TILE = 32
+TILE = BLOCKS_PER_TILE * LANES  # pixels: of one image, or of several small ones
+
+panel2, panel4 = panel(2), panel(4)
+dots24, dots42 = dots(2, 4), dots(4, 2)
 
 
-TILE = BLOCKS * LANES  # pixels that a 1×1 convolution works on at a time, of one image or of several small ones
+def cut(area):  # type: ignore[no-untyped-def]
+    """Return how many images of `area` pixels a tile holds, and how many tiles an image fills."""
+    return max(1, TILE // area), -(-area // TILE)
 
 
-_panel4, _panel2 = panel(4), panel(2)
+def tile_of(tile, images_per_tile, cuts, images, area):  # type: ignore[no-untyped-def]
+    """Return a tile's first image, the first pixel in it, its number of images, and of pixels of each."""
+    image, start = tile // cuts * images_per_tile, tile % cuts * TILE
+    return image, start, min(images_per_tile, images - image), min(TILE, area - start)
 
 
-_dots42, _dots24 = dots(4, 2), dots(2, 4)
+cut_in_kernel, tile_in_kernel = inlined(cut), inlined(tile_of)
+
+
+@lru_cache(maxsize=64)
+def tile_sizes(images: int, area: int) -> np.ndarray:
+    """Return the number of pixels of each tile."""
+    images_per_tile, cuts = cut(area)
+    tiles = -(-images // images_per_tile) * cuts
+    sizes = [tile_of(tile, images_per_tile, cuts, images, area)[2:] for tile in range(tiles)]
+    return np.array([count * pixels for count, pixels in sizes])
 
 
 @inlined
-def _moments(row, n, sums, deviations, channel):  # type: ignore[no-untyped-def]
+def moments(row, pixels, sums, deviations, channel):  # type: ignore[no-untyped-def]
+    """Σx and Σ(x − mean)² of the first `pixels` of a row; in two passes, so that no digits cancel."""
     total = spread = row.dtype.type(0)
-    for p in range(n):
+    for p in range(pixels):
         total += row[p]
-    mean = row.dtype.type(total / n)
-    for p in range(n):
+    mean = row.dtype.type(total / pixels)
+    for p in range(pixels):
         spread += (row[p] - mean) * (row[p] - mean)
     sums[channel] = total
     deviations[channel] = spread
 
 
-def cut(area):  # type: ignore[no-untyped-def]
-    """How many images of `area` pixels a tile holds, and how many tiles an image fills."""
-    return max(1, TILE // area), -(-area // TILE)
-
-
-def tile_of(tile, each, cuts, images, area):  # type: ignore[no-untyped-def]
-    """The first image of a tile, the first pixel in it, how many images, how many pixels of each."""
-    image, start = tile // cuts * each, tile % cuts * TILE
-    return image, start, min(each, images - image), min(TILE, area - start)
-
-
-_cut, _tile = inlined(cut), inlined(tile_of)
-
-
-@lru_cache(maxsize=64)
-def tile_sizes(images: int, area: int) -> np.ndarray:
-    """The pixels of each tile."""
-    each, cuts = cut(area)
-    sizes = [tile_of(tile, each, cuts, images, area)[2:] for tile in range(-(-images // each) * cuts)]
-    return np.array([count * pixels for count, pixels in sizes])
-
-
 @inlined
-def _pack(x, image, c, start, count, n, scale, shift, z, k):  # type: ignore[no-untyped-def]
-    """relu(scale · x + shift) of a channel of a tile into row k of z (blocks, K, LANES), 0 behind it."""
+def pack_tile(x, image, channel, start, images, pixels, scale, shift, z, k):  # type: ignore[no-untyped-def]
+    """relu(scale · x + shift) of a channel of a tile into row k of z (blocks, K, LANES), 0 after its pixels."""
     zero = x.dtype.type(0)
-    whole = n // LANES if n % LANES == 0 or count == 1 else 0
-    for s in range(count):
-        row = x[image + s, c, start : start + n]
+    # Whole blocks first: loops of a known length over adjacent numbers become vector instructions.
+    whole = pixels // LANES if pixels % LANES == 0 or images == 1 else 0
+    for s in range(images):
+        row = x[image + s, channel, start : start + pixels]
         for b in range(whole):
             for lane in range(LANES):
                 value = scale * row[b * LANES + lane] + shift
-                z[s * whole + b, k, lane] = zero if value < zero else value
-        for p in range(whole * LANES, n):
+                z[s * whole + b, k, lane] = zero if value < zero else value  # NaN stays NaN
+        for p in range(whole * LANES, pixels):
             value = scale * row[p] + shift
-            q = s * n + p
+            q = s * pixels + p
             z[q // LANES, k, q % LANES] = zero if value < zero else value
-    for q in range(count * n, -(-count * n // LANES) * LANES):
+    # The rest of the last block is summed up with the weights' gradient, so it must be 0.
+    for q in range(images * pixels, -(-images * pixels // LANES) * LANES):
         z[q // LANES, k, q % LANES] = zero
