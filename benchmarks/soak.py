@@ -35,7 +35,8 @@ soak.add_command(kills)
 @click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout; save nothing")
 def fuzz(inputs: int, first: int, targets: tuple[str, ...], as_json: bool) -> int:
     """Read damaged and hostile files: no traceback, no hang, nothing written, memory within bounds."""
-    from helpers.fuzzing import TARGETS, fuzz as read_all
+    from helpers.fuzz_targets import TARGETS
+    from helpers.fuzzing import fuzz as read_all
 
     rows: list[dict[str, Any]] = []
     for name in targets or TARGETS:

@@ -1,4 +1,4 @@
-"""Small configurations, runs and their rows, which many tests share."""
+"""Small configurations, runs and records, which many tests share."""
 
 from __future__ import annotations
 
@@ -48,3 +48,40 @@ SMALL_STUDY = {
     "match": "width",
     "execution": EXECUTION,
 }
+
+BENCHMARK = {
+    "times": [
+        {
+            "model": "x",
+            "execution": "torch",
+            "processor": "p",
+            "date": "2026-01-01",
+            "threads": 1,
+            "batch": 1,
+            "image_size": 8,
+            "macs": 10,
+            "computed_macs": 20,
+            "params": 5,
+            "milliseconds": 1.0,
+            "low": 0.9,
+            "high": 1.1,
+            "gflops": 1.0,
+            "peak_gflops": 9.0,
+            "peak_memory": None,
+        }
+    ],
+    "ties": [],
+    "parts": [
+        {
+            "model": "x",
+            "execution": "torch",
+            "part": "1×1",
+            "date": "2026-01-01",
+            "layer": "a",
+            "batch": 1,
+            "milliseconds": 1.0,
+            "gflops": None,
+        }
+    ],
+}
+"""The record of a benchmark of one model."""

@@ -9,17 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.fuzzing import (
-    TARGETS,
-    Draws,
-    Hang,
-    Target,
-    changed_checkpoint,
-    changed_json,
-    changed_tensors,
-    fuzz,
-    limited,
-)
+from helpers.fuzz_targets import TARGETS
+from helpers.fuzzing import Target, fuzz
+from helpers.limits import Hang, limited
+from helpers.mutations import Draws, changed_checkpoint, changed_json, changed_tensors
 from helpers.paths import ROOT
 
 INPUTS = {"configuration": 400, "toml": 400, "store": 60, "condensed": 100, "official": 200}

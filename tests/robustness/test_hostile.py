@@ -22,11 +22,12 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
-from helpers.fuzzing import BENCHMARK, limited, official_state
+from helpers.limits import limited
 from helpers.networks import lived_in
+from helpers.official_states import official_state
 from helpers.packages import NEEDED
 from helpers.paths import ROOT
-from helpers.runs import small_model, small_run
+from helpers.runs import BENCHMARK, small_model, small_run
 
 from analysis import frames
 from analysis.ablate import ablate

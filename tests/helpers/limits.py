@@ -1,0 +1,76 @@
+"""Limits on what may happen while a file is read: time, memory, files written, programs started."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+MAX_SECONDS = 10
+MAX_MEMORY = 1 << 30  # bytes beyond what the process had before
+
+
+class Hang(BaseException):
+    """Reading an input took too long."""
+
+
+@contextmanager
+def limited(seconds: float = MAX_SECONDS, memory: int = MAX_MEMORY) -> Iterator[None]:
+    """Raise Hang after `seconds`, and MemoryError for more than `memory` bytes beyond those in use."""
+
+    def stop(*_: Any) -> None:
+        raise Hang(f"more than {seconds} s")
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    now = resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[0])
+    before = signal.signal(signal.SIGALRM, stop)
+    resource.setrlimit(resource.RLIMIT_AS, (now + memory, hard))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        signal.signal(signal.SIGALRM, before)
+
+
+class Watch:
+    """Notes forbidden events while it is on: files opened to write, programs started, connections made."""
+
+    FORBIDDEN = frozenset(
+        {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.chown"}
+        | {"os.truncate", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "os.startfile"}
+        | {"subprocess.Popen", "socket.connect", "socket.bind", "shutil.rmtree", "os.utime", "pty.spawn"}
+        | {"code.__new__", "ctypes.dlopen"}
+    )
+
+    def __init__(self) -> None:
+        self.on, self.seen = False, list[str]()
+        sys.addaudithook(self.hear)  # a hook cannot be removed
+
+    def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Note an event if it is forbidden."""
+        if not self.on:
+            return
+        if event in self.FORBIDDEN or (event == "open" and _writes(*arguments)):
+            self.seen.append(f"{event}{arguments!r}"[:200])
+
+
+def _writes(path: Any, mode: Any, flags: Any) -> bool:
+    if isinstance(mode, str) and set(mode) & set("wax+"):
+        return path != "/dev/null"
+    return isinstance(flags, int) and bool(flags & 0o3)  # O_WRONLY, O_RDWR
+
+
+_watches: list[Watch] = []
+
+
+def process_watch() -> Watch:
+    """Return the watch of this process, which has only one, because its hook cannot be removed."""
+    if not _watches:
+        _watches.append(Watch())
+    return _watches[0]
