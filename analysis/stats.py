@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from .axes import AXES
+from .text import interval
 
 CONFIDENCE = 0.95
 ERROR = "test_error_percent"
@@ -19,37 +20,49 @@ ERROR = "test_error_percent"
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean of n differences with its confidence interval and p value; NaN where nothing varies."""
+    """A confidence interval; its ends are NaN if there is none."""
 
-    mean: float
     low: float
     high: float
+
+    def includes(self, value: float) -> bool:
+        """Return whether a value is in the interval."""
+        return self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return interval(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class MeanInterval(Interval):
+    """A mean of n differences with its confidence interval and p value; NaN if the differences do not vary."""
+
+    mean: float
     p: float
     n: int
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of 0."""
+        """Whether the interval is on one side of 0."""
         return self.low > 0 or self.high < 0
 
 
-def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE) -> Interval:
-    """Student's t interval of a mean, and the p value of its being 0."""
+def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE) -> MeanInterval:
+    """Return Student's t interval of a mean, and the p value of the hypothesis that the mean is 0."""
     values = np.asarray(values, float)
     n, mean = len(values), float(np.mean(values)) if len(values) else math.nan
-    if n < 2:
-        return Interval(mean, math.nan, math.nan, math.nan, n)
-    error = float(np.std(values, ddof=1)) / math.sqrt(n)
-    if error <= 1e-9 * abs(mean):  # ties in steps of one image: no variation that an interval could rest on
-        return Interval(mean, math.nan, math.nan, math.nan, n)
+    error = float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+    if n < 2 or error <= 1e-9 * abs(mean):  # errors are multiples of one image: ties give no interval
+        return MeanInterval(math.nan, math.nan, mean, math.nan, n)
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
-    return Interval(mean, mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / error, n - 1)), n)
+    p = float(2 * stats.t.sf(abs(mean) / error, n - 1))
+    return MeanInterval(mean - half, mean + half, mean, p, n)
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row a variant: cost, test error mean ± standard deviation (n), difference to the base paired by seed.
+    """Return one row per variant: cost, test error (mean, deviation, n), paired difference to the base.
 
-    Only runs that are done count; `runs` is `frames.study_runs`. Sorted as the study is, base first.
+    Only finished runs count; `runs` is `frames.study_runs`. The rows are in the study's order, base first.
     """
     if runs.empty:
         return pd.DataFrame()
@@ -57,20 +70,18 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
         raise ValueError("runs: must be those of a study, with their roles (frames.study_runs, Study.run)")
     done = runs[runs.state == "done"]
     base = done[done.role == "base"].set_index("seed")[ERROR]
+    known = _known(runs, "role", "size", "residual", "curve", "path", *AXES, "growth_rate")
     rows = []
-    for variant, all_of_it in runs.groupby("variant", sort=False):
+    for variant, asked in runs.groupby("variant", sort=False):
         part = done[done.variant == variant]
-        first, errors = all_of_it.iloc[0], part.set_index("seed")[ERROR]
+        first, errors = asked.iloc[0], part.set_index("seed")[ERROR]
         paired = (errors - base).dropna()
         is_base = first.role == "base"
         difference = mean_interval([] if is_base else paired.to_numpy())
         rows.append(
             {
                 "variant": variant,
-                **{
-                    name: first[name]
-                    for name in _of(runs, "role", "size", "residual", "curve", "path", *AXES, "growth_rate")
-                },
+                **first[known],
                 **{name: part[name].max() for name in ("macs", "flops_paper", "params", "training_macs")},
                 "error_mean": errors.mean(),
                 "error_sd": errors.std(ddof=1),
@@ -86,11 +97,11 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def effects(runs: pd.DataFrame) -> pd.DataFrame:
-    """Main effects of a factorial grid: pairs of levels, paired over the other factors and the seeds.
+    """Return the main effects of a factorial grid, paired over the other factors and the seeds.
 
     The intervals are corrected together after Holm (1979): the k-th smallest of m p values has its interval at
-    1 − 0.05/(m−k+1), and from the first that holds 0 on, all are taken at that level, so that exactly the
-    effects that Holm's procedure finds exclude 0.
+    1 − 0.05/(m−k+1). From the first interval that includes 0, all others use the same level, so that exactly
+    the intervals of the effects that Holm's procedure finds exclude 0.
     """
     found = list(_compared(runs))
     rows = [
@@ -100,7 +111,7 @@ def effects(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def effects_by_seed(runs: pd.DataFrame) -> pd.DataFrame:
-    """The same differences averaged within each seed: how far one seed's effect is from another's."""
+    """Return the same differences averaged within each seed, to show how much the effect varies by seed."""
     return pd.DataFrame(
         [
             {"factor": factor, "level": str(better), "against": str(other), "seed": seed, "difference": mean}
@@ -117,14 +128,14 @@ def _compared(runs: pd.DataFrame) -> Pairs:
 
 
 def interactions(runs: pd.DataFrame) -> pd.DataFrame:
-    """Two-factor interactions: how a factor's effect differs between two levels of another factor.
+    """Return two-factor interactions: how a factor's effect differs between two levels of another factor.
 
-    Differences of differences, paired over the remaining factors and the seeds, corrected together after Holm.
+    They are differences of differences, paired over the other factors and the seeds, corrected after Holm.
     """
     if runs.empty or _is_path(runs):
         return pd.DataFrame()
     grid = _grid(runs)
-    grid, axes = grid[grid.grouping != "none"], _of(grid, *AXES)
+    grid, axes = grid[grid.grouping != "none"], _known(grid, *AXES)
     rows: list[dict[str, str]] = []
     differences: list[pd.Series] = []
     for factor, other in combinations([name for name in axes if grid[name].nunique() > 1], 2):
@@ -145,7 +156,7 @@ def _grid(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_intervals(rows: list[dict[str, str]], differences: list[pd.Series]) -> pd.DataFrame:
-    """Each row with the interval of its differences, all of them corrected together after Holm."""
+    """Add to each row the interval of its differences, all corrected together after Holm."""
     intervals = holm_intervals([paired.to_numpy() for paired in differences])
     found = zip(rows, differences, intervals, strict=True)
     return pd.DataFrame(
@@ -170,10 +181,10 @@ Pairs = Iterator[tuple[str, object, object, pd.Series]]  # factor, level, agains
 
 
 def _pairs(grid: pd.DataFrame) -> Pairs:
-    """Every two levels of every factor, paired over the other factors and the seeds."""
+    """Yield every two levels of every factor, paired over the other factors and the seeds."""
     grid = grid[grid.grouping != "none"]
-    for factor in _of(grid, *AXES):
-        others = [name for name in _of(grid, *AXES) if name != factor]
+    for factor in _known(grid, *AXES):
+        others = [name for name in _known(grid, *AXES) if name != factor]
         table = grid.pivot_table(index=[*others, "seed"], columns=factor, values=ERROR, sort=False)
         for better, other in combinations(table.columns, 2):
             paired = (table[better] - table[other]).dropna()
@@ -182,7 +193,7 @@ def _pairs(grid: pd.DataFrame) -> Pairs:
 
 
 def _steps(grid: pd.DataFrame) -> Pairs:
-    """Every step of a path against the one before, paired by seed."""
+    """Yield every step of a path and the step before it, paired by seed."""
     steps = list(dict.fromkeys(grid.curve))
     table = grid.pivot_table(index="seed", columns="curve", values=ERROR, sort=False)
     for before, step in pairwise(steps):
@@ -192,19 +203,19 @@ def _steps(grid: pd.DataFrame) -> Pairs:
 
 
 def _is_path(runs: pd.DataFrame) -> bool:
-    return bool(_of(runs, "path")) and bool(runs.path.any())
+    return bool(_known(runs, "path")) and bool(runs.path.any())
 
 
-def _of(frame: pd.DataFrame, *names: str) -> list[str]:
-    """Those of some columns that a frame has: older stores have fewer."""
+def _known(frame: pd.DataFrame, *names: str) -> list[str]:
+    """Return the given columns that a frame has: older stores have fewer."""
     return [name for name in names if name in frame]
 
 
-def holm_intervals(samples: Sequence[np.ndarray], confidence: float = CONFIDENCE) -> list[Interval]:
-    """Intervals of several means at once; those that exclude 0 are what Holm's step-down procedure rejects."""
+def holm_intervals(samples: Sequence[np.ndarray], confidence: float = CONFIDENCE) -> list[MeanInterval]:
+    """Return intervals of several means; those that exclude 0 are the ones that Holm's procedure rejects."""
     plain = [mean_interval(sample) for sample in samples]
     order = sorted(range(len(plain)), key=lambda i: math.inf if math.isnan(plain[i].p) else plain[i].p)
-    found: dict[int, Interval] = {}
+    found: dict[int, MeanInterval] = {}
     level, stopped = confidence, False
     for rank, i in enumerate(order):
         if not stopped:
@@ -215,7 +226,7 @@ def holm_intervals(samples: Sequence[np.ndarray], confidence: float = CONFIDENCE
 
 
 def pareto(costs: Sequence[float] | np.ndarray, errors: Sequence[float] | np.ndarray) -> list[int]:
-    """Indices of the points that no other point beats in cost and error, by cost."""
+    """Return the indices of the points that no other point beats in cost and error, by cost."""
     front: list[int] = []
     for i in sorted(range(len(costs)), key=lambda i: (costs[i], errors[i])):
         if not front or errors[i] < errors[front[-1]]:

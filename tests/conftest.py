@@ -45,7 +45,7 @@ def store(tmp_path) -> RunStore:
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are made but not written as SVG, which takes a second a report and is tested elsewhere."""
-    monkeypatch.setattr("analysis.reporting.figures.ReportFigure.svg", "<svg/>")
+    monkeypatch.setattr("analysis.reporting.report_figure.ReportFigure.svg", "<svg/>")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The HTML report of studies."""
+"""The HTML report of studies: findings in words, tables, figures and every run, in one file."""
 
 import lazy_loader
 

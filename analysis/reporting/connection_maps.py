@@ -1,4 +1,4 @@
-"""The connections of some runs, packed for the report's interactive map."""
+"""Pack the connections of runs for the report's interactive map."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from analysis import frames
 from condense_core.store import Run
 
 ALIVE = 255
-BUDGET = 400_000  # characters of all maps of a page
+BUDGET = 400_000  # characters of all maps on a page
 
 
 def pack(array: np.ndarray) -> str:
-    """The bytes of an array, deflated, as base64."""
+    """Compress the bytes of an array, and return them as base64."""
     return base64.b64encode(zlib.compress(array.tobytes(), 9)).decode()
 
 
 def connection_map(run: Run) -> dict[str, Any]:
-    """One run: its targets with their sources, when each connection died, mean |W| by stage.
+    """Pack one run: its targets with their sources, the stage in which each connection died, mean |W| by stage.
 
-    `died`: a byte a connection, target by target, groups × inputs, 255 where it is alive. `weights`: float32, a
-    value a stage, target and source, in this order.
+    `died` has one byte per connection, target by target, groups × inputs: the stage, or 255 if it is alive.
+    `weights` has one float32 per stage, target and source, in this order.
     """
     layers = list(frames.deaths(run))
     connections = frames.connections(run)
@@ -48,9 +48,9 @@ def connection_map(run: Run) -> dict[str, Any]:
 
 
 def connection_maps(runs: Iterable[Run]) -> dict[str, Any]:
-    """Maps of some runs, the first ones first, as many as the budget of a page allows.
+    """Pack runs in their order, as many as the budget of a page allows.
 
-    Runs of the same network share their `targets`: each map has the index of its own among them.
+    Runs of the same network share their `targets`; each map has the index of its own.
     """
     targets: list[Any] = []
     maps: list[dict[str, Any]] = []

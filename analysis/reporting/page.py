@@ -9,20 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from analysis.text import inert
+from analysis.text import count, duration, inert
 
 if TYPE_CHECKING:
     from .study_report import StudyReport
 
-
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
-
 SAFE_IN_A_DATA_URL = " =:/;,'()[]{}|^~!*+@$?&-._<>"
 
 
 def write_report(study: StudyReport, reports: Path) -> Path:
-    """Write `reports/<study>/index.html`, its tables and its figures beside it; returns the page's path."""
+    """Write `reports/<study>/index.html` with its tables and figures next to it; return its path."""
     folder = reports / study.name
     page = render([study])
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,7 +32,7 @@ def write_report(study: StudyReport, reports: Path) -> Path:
 
 
 def write_page(path: Path, page: str) -> Path:
-    """Write a page whole or not at all; returns its path."""
+    """Write a page completely or not at all; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, page.encode())
     return path
@@ -48,19 +45,16 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def no_formula(value: Any) -> Any:
-    """A cell of a CSV file with a quote in front where a spreadsheet would take its text for a formula."""
+    """Put a quote before the text of a CSV cell if a spreadsheet would take it for a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
 def render(studies: list[StudyReport], compare: bool = False) -> str:
-    """The page of one or several studies; to `compare`, two of them stand side by side.
+    """Return the page of one or several studies, or with `compare`, of two side by side.
 
-    The same store gives the same bytes. Nothing but the page's own style and script may run in it.
+    The same store gives the same bytes. Only the page's own style and script may run in it.
     """
     from jinja2 import Environment, PackageLoader
-
-    from analysis.plots import count
-    from analysis.text import duration
 
     from .comparison import Comparison
     from .tables import frame_table
@@ -93,7 +87,7 @@ def render(studies: list[StudyReport], compare: bool = False) -> str:
 
 
 def policy(css: str, js: str) -> str:
-    """A Content-Security-Policy that allows this style, this script, pictures of the page, no more."""
+    """Return a Content-Security-Policy that allows only this style, this script and the page's own images."""
     hashes = {
         name: f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
         for name, text in (("style", css), ("script", js))

@@ -1,4 +1,4 @@
-"""A study as its report tells it: the question, the answer, every figure and every run."""
+"""The contents of a study's report: the question, the findings, every figure and every run."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from condense_core.store import LeftOut, Run, RunStore, damage, runs_of
 from condense_core.validation import from_dict, to_dict
 
 from .connection_maps import connection_maps
-from .figures import ReportFigure, learned_runs, report_figures, shown_run
+from .figures import report_figures
 from .findings import findings, unequal_terms
+from .report_figure import ReportFigure, learned_runs, shown_run
 from .tables import Table, effect_table, frame_table, number, run_table, setting, summary_table
 
-TOP = ("tradeoff", "effects", "grid", "connections-alive", "life", "macs", "cost")  # what answers first
+TOP = ("tradeoff", "effects", "grid", "connections-alive", "life", "macs", "cost")  # figures that answer first
 MAX_POINTS = 150  # of a small curve
-MAX_VIEWS = 150  # of runs with curves: a thousand would make a page of 5 MB that is slow to open
+MAX_VIEWS = 150  # of runs with curves: a page with a thousand has 5 MB and is slow to open
 
 
 @dataclass(frozen=True)
 class StudyReport:
-    """One study of a store, read once."""
+    """The report of one study of a store, which is read once."""
 
     store: RunStore
     name: str
@@ -41,7 +42,7 @@ class StudyReport:
 
     @cached_property
     def damaged(self) -> dict[str, str]:
-        """The runs of which a file is damaged, and what is wrong with it: the report is of the others."""
+        """The runs with a damaged file, and the fault of each; the report leaves them out."""
         names = runs_of(self.record)
         faults = {name: damage(self.store, name) for name in names}
         for fault in filter(None, faults.values()):
@@ -50,7 +51,7 @@ class StudyReport:
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """`frames.study_runs` without those that are damaged."""
+        """`frames.study_runs` without the damaged runs."""
         return frames.study_runs(self.store, self.name, self.damaged)
 
     @cached_property
@@ -65,17 +66,17 @@ class StudyReport:
 
     @cached_property
     def started(self) -> list[Run]:
-        """Its runs that were begun."""
+        """The runs that were started."""
         return [Run(self.store.root / name) for name in self.runs.run] if len(self.runs) else []
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
-        """Their `Run.record`, which take some kilobytes each."""
+        """The `Run.record` of every started run; each takes some kilobytes."""
         return [run.record for run in self.started]
 
     @cached_property
     def findings(self) -> list[str]:
-        """The answer in sentences."""
+        """The findings as sentences."""
         found = findings(self.effects, self.summary, stats.interactions(self.runs))
         return found + unequal_terms(self.runs)
 
@@ -97,7 +98,7 @@ class StudyReport:
 
     @cached_property
     def maps(self) -> dict[str, Any]:
-        """Packed connections of the learned runs, the one that the figures show first; empty without any."""
+        """Packed connections of the learned runs, the run of the figures first; empty if there are none."""
         if (shown := shown_run(self.runs)) is None:
             return {}
         names = sorted(learned_runs(self.runs).run, key=lambda name: name != shown)
@@ -111,23 +112,23 @@ class StudyReport:
 
     @property
     def requested(self) -> int:
-        """How many runs the study asks for."""
+        """The number of runs of the study, started or not."""
         return sum(len(variant["runs"]) for variant in self.record["variants"])
 
     @cached_property
     def curves_on(self) -> str:
-        """What the curves are on: validation or test images."""
+        """The images that the curves are measured on: validation or test."""
         return next((run.epochs()[0]["curves_on"] for run in self.started if run.epochs()), "validation")
 
     @property
     def tables(self) -> list[Table]:
-        """The variants, and the effects where there are any."""
+        """The variants, and the effects if there are any."""
         tables = [summary_table("Variants", self.summary)]
         return tables + ([effect_table("Main effects", self.effects)] if len(self.effects) else [])
 
     @property
     def command(self) -> str:
-        """The command that asks for the study again; empty where its settings are of another version."""
+        """The command that trains the study; empty if its settings are of another version."""
         try:
             return command(from_dict(StudyConfig, self.record["settings"]))
         except (ValueError, TypeError, KeyError):
@@ -140,7 +141,7 @@ class StudyReport:
 
     @cached_property
     def environments(self) -> list[dict[str, str]]:
-        """Versions and commits that its runs were trained with, and fingerprints of the data, each once."""
+        """The different versions, commits and data fingerprints that the runs were trained with."""
         found: list[dict[str, str]] = []
         for record in self.records:
             row = {name: setting(value) for name, value in record["environment"].items()}
@@ -151,18 +152,18 @@ class StudyReport:
 
     @cached_property
     def finished(self) -> str:
-        """When its last run ended, by the store."""
+        """The time at which the last run ended, from the store."""
         times = [run.status["time"] for run in self.started if "time" in run.status]
         return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(max(times))) if times else "–"
 
     @property
     def seconds(self) -> float:
-        """Time that its runs took to train, added up."""
+        """The training time of all runs, in seconds."""
         return float(self.runs.seconds.sum()) if len(self.runs) else 0.0
 
     @cached_property
     def viewed(self) -> set[str]:
-        """The runs that have a view: all, or of very many those that are not done, and the first seeds."""
+        """The names of the runs with a view: all, or if they are too many, unfinished runs and first seeds."""
         if len(self.runs) <= MAX_VIEWS:
             return set(self.runs.run) if len(self.runs) else set()
         place = self.runs.seed.where(self.runs.state == "done", -1)
@@ -170,7 +171,7 @@ class StudyReport:
 
     @property
     def run_views(self) -> Iterator[RunView]:
-        """The runs that are viewed, each with its settings, curves and stages."""
+        """A view of each run in `viewed`, with its settings, curves and stages."""
         flat = [_flat(record) for record in self.records]
         varied = [name for name in (flat[0] if flat else {}) if len({str(row.get(name)) for row in flat}) > 1]
         for run, row in zip(self.started, flat, strict=True):
@@ -179,12 +180,12 @@ class StudyReport:
 
     @property
     def run_table(self) -> Table:
-        """Every run in a row."""
+        """All runs, one per row."""
         return run_table("Runs", self.runs)
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    """Model and recipe of a run in one level, from its `Run.record`."""
+    """Flatten the model and recipe in a `Run.record` into one dictionary."""
     config = from_dict(RunConfig, record["config"])
     names = [item.name for item in (*fields(ModelConfig), *fields(RecipeConfig))]
     values = to_dict(config.model) | to_dict(config.recipe) | {"seed": config.seed}
@@ -193,34 +194,34 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RunView:
-    """One run in a report; `settings` are those in which the runs of the study differ."""
+    """One run in a report; `settings` are the ones that differ between the runs of the study."""
 
     run: Run
     settings: dict[str, str]
 
     @property
     def state(self) -> str:
-        """Its state."""
+        """The state of the run."""
         return str(self.run.status["state"])
 
     @property
     def reason(self) -> str:
-        """Why it diverged or failed."""
+        """The reason why it diverged or failed."""
         return self.run.status.get("reason") or ""
 
     @property
     def error(self) -> str:
-        """Its test error in percent."""
+        """The test error in percent."""
         return number(self.run.result.get("test_error_percent"))
 
     @cached_property
     def stages(self) -> Table:
-        """Its stage records."""
+        """The stage records."""
         return frame_table(f"Stages of {self.run.name}", frames.stages(self.run).drop(columns="run"))
 
     @cached_property
     def charts(self) -> list[Chart]:
-        """Small curves of its epochs."""
+        """Small curves of the epochs."""
         epochs, stages = self.run.epochs(), self.run.stages()
         marks = [record["epoch"] for record in stages if record["stage"]]
         if not epochs:
@@ -243,7 +244,7 @@ def _lines(epochs: list[dict[str, Any]], *columns: str) -> list[Line]:
 
 
 def _falling(stages: list[dict[str, Any]], last_epoch: float) -> Line:
-    """MACs fall at once where a stage begins, and hold until now."""
+    """Return the corners of a staircase: MACs fall when a stage starts, and stay until the next one."""
     corners: Line = []
     for record in stages:
         if corners:
@@ -254,7 +255,7 @@ def _falling(stages: list[dict[str, Any]], last_epoch: float) -> Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """A small curve over epochs: the first line drawn through, a second one dashed; `marks`: stages begin."""
+    """A small curve over epochs: the first line solid, a second one dashed; `marks` are starts of stages."""
 
     title: str
     lines: list[Line]
@@ -273,9 +274,9 @@ class Chart:
         return max((x for line in self.lines for x, _ in line), default=0.0) or 1.0
 
     def x(self, epoch: float) -> str:
-        """Where an epoch stands."""
+        """Return the position of an epoch, in pixels from the left."""
         return f"{self.width * epoch / self.last:.0f}"
 
     def points(self, line: Line) -> str:
-        """A line as SVG has it."""
+        """Return the points of a line in SVG."""
         return " ".join(f"{self.x(x)},{self.height * (1 - y / self.top):.0f}" for x, y in line)

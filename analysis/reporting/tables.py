@@ -10,34 +10,20 @@ import numpy as np
 import pandas as pd
 
 from analysis.axes import AXES
-from analysis.text import LEFT_COLUMNS, count
+from analysis.text import LEFT_COLUMNS, count, interval
 
 SUMMARY_COLUMNS = (
-    "variant",
-    "role",
-    "MACs",
-    "to base",
-    "params",
-    "training MACs",
-    "test error %",
-    "n",
-    "difference",
-    "95 % interval",
+    *("variant", "role", "MACs", "to base", "params", "training MACs"),
+    *("test error %", "n", "difference", "95 % interval"),
 )
 EFFECT_COLUMNS = (
-    "factor",
-    "level",
-    "against",
-    "difference",
-    "Holm-corrected interval",
-    "p (uncorrected)",
-    "pairs",
-    "shown",
+    *("factor", "level", "against", "difference"),
+    *("Holm-corrected interval", "p (uncorrected)", "pairs", "shown"),
 )
 
 
 class Cell(NamedTuple):
-    """What a table shows, the exact value where that is longer, and whether it differs from the base."""
+    """The text of a cell, the exact value if that is longer, and whether it differs from the base."""
 
     text: str
     value: str | None = None
@@ -46,7 +32,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a report; `heads` columns name the row, `base` is the index of a row to set off."""
+    """A table of a report: its first `heads` columns name the row; `base` is the index of the row to mark."""
 
     name: str
     columns: tuple[str, ...]
@@ -56,7 +42,7 @@ class Table:
 
     @property
     def left(self) -> list[bool]:
-        """Which columns hold words rather than numbers."""
+        """Whether each column has words (aligned left) or numbers."""
         return [
             name in LEFT_COLUMNS or not _numeric(self.rows, place) for place, name in enumerate(self.columns)
         ]
@@ -68,7 +54,7 @@ def _numeric(rows: list[list[Cell]], place: int) -> bool:
 
 
 def frame_table(name: str, frame: pd.DataFrame) -> Table:
-    """A frame as it is, numbers short, with their exact values behind them."""
+    """Return a frame as a table of short numbers with their exact values."""
     rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
     return Table(name, tuple(str(column).replace("_", " ") for column in frame.columns), rows)
 
@@ -93,12 +79,12 @@ EXACT = {
     "params": "params",
     "training MACs": "training_macs",
 }
-FIRST = ("test error %", "n", "difference", "95 % interval")  # what a reader of the report looks for
+FIRST = ("test error %", "n", "difference", "95 % interval")  # columns that readers of the report look for
 SHORT_NAMES = {"growth_rate": "k₀", "condense_factor": "C", "groups": "G", "group_lasso": "λ"}
 
 
 def summary_table(name: str, summary: pd.DataFrame) -> Table:
-    """`stats.summary` with a column for every axis that varies; what differs from the base is marked."""
+    """Return `stats.summary` with a column for every axis that varies, and mark differences from the base."""
     columns = ["variant", "role", *FIRST, *(c for c in SUMMARY_COLUMNS[2:] if c not in FIRST)]
     grouped = summary[summary.grouping != "none"] if len(summary) else summary
     varied = [axis for axis in (*AXES, "growth_rate") if axis in summary and grouped[axis].nunique() > 1]
@@ -123,26 +109,22 @@ def _exact(value: float) -> str:
 
 
 def effect_table(name: str, effects: pd.DataFrame) -> Table:
-    """`stats.effects` under EFFECT_COLUMNS."""
+    """Return `stats.effects` under EFFECT_COLUMNS."""
     return Table(name, EFFECT_COLUMNS, [[Cell(text) for text in row] for row in effect_rows(effects)], heads=3)
 
 
 def number(value: float | None, form: str = ".2f") -> str:
-    """A number as text; a dash where there is none."""
+    """Format a number; a dash if there is none."""
     return "–" if value is None or not math.isfinite(value) else format(value, form)
 
 
-def _interval(low: float, high: float) -> str:
-    return f"{low:+.2f} to {high:+.2f}" if math.isfinite(low) else "–"
-
-
 def matched_size(row: Any) -> bool:
-    """Whether a variant is a further size of a path's step, of a width that was solved for."""
+    """Return whether a variant is a further size of a path's step, with a width that was solved for."""
     return row.role == "size" and bool(getattr(row, "path", False))
 
 
 def summary_rows(summary: pd.DataFrame) -> list[tuple[str, ...]]:
-    """`stats.summary` under SUMMARY_COLUMNS; differences in percentage points."""
+    """Return `stats.summary` under SUMMARY_COLUMNS; differences are in percentage points."""
     return [
         (
             row.variant,
@@ -154,19 +136,19 @@ def summary_rows(summary: pd.DataFrame) -> list[tuple[str, ...]]:
             f"{number(row.error_mean)} ± {number(row.error_sd)}",
             f"{row.n}/{row.seeds}",
             number(row.difference, "+.2f"),
-            _interval(row.difference_low, row.difference_high),
+            interval(row.difference_low, row.difference_high),
         )
         for row in summary.itertuples()
     ]
 
 
 def effect_rows(effects: pd.DataFrame) -> list[tuple[str, ...]]:
-    """`stats.effects` under EFFECT_COLUMNS; differences in percentage points."""
+    """Return `stats.effects` under EFFECT_COLUMNS; differences are in percentage points."""
     return [
         (
             *map(str, (row.factor, row.level, row.against)),
             number(row.difference, "+.2f"),
-            _interval(row.low, row.high),
+            interval(row.low, row.high),
             number(row.p, ".3g"),
             str(row.pairs),
             "yes" if row.effect else "no",
@@ -176,14 +158,14 @@ def effect_rows(effects: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 def setting(value: Any) -> str:
-    """A setting as text: lists by commas, a dash for none."""
+    """Format a setting: a list with commas, a dash for none."""
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "–"
     return "–" if value is None else str(value)
 
 
 def run_table(name: str, runs: pd.DataFrame) -> Table:
-    """`frames.study_runs` in short: a row a run with its state and its error."""
+    """Return `frames.study_runs` in short: one row per run with its state and error."""
     rows = [
         [
             Cell(row.run),

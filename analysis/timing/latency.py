@@ -1,4 +1,4 @@
-"""Times of calls that take turns, how sure they are, and what memory a call takes."""
+"""Times of calls that take turns, their uncertainty, and the memory that a call takes."""
 
 from __future__ import annotations
 
@@ -14,37 +14,36 @@ import numpy as np
 import torch
 from scipy import stats
 
-CONFIDENCE = 0.95
-PAUSE = 0.02  # seconds, for which idle threads of some runtimes keep a core busy
+from analysis.stats import CONFIDENCE, Interval
+
+PAUSE = 0.02  # seconds; idle threads of some runtimes keep a core busy that long
 WARM_UP = 0.05  # seconds
 Call = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A median with its 95 % interval, which needs no assumption on how times are distributed."""
+class MedianInterval(Interval):
+    """A median with its 95 % interval, which assumes nothing about the distribution of times."""
 
     median: float
-    low: float
-    high: float
 
 
-def median_of(values: np.ndarray) -> Interval:
-    """The median of some values; its interval is their range where they are too few for one."""
+def median_of(values: np.ndarray) -> MedianInterval:
+    """Return the median of some values; its interval is their range if they are too few for one."""
     found = stats.quantile_test(values, p=0.5).confidence_interval(CONFIDENCE)
     low, high = np.nan_to_num([found.low, found.high], nan=np.inf)
     inside = np.isfinite([low, high])
-    return Interval(
-        float(np.median(values)),
-        float(low if inside[0] else values.min()),
-        float(high if inside[1] else values.max()),
+    return MedianInterval(
+        low=float(low if inside[0] else values.min()),
+        high=float(high if inside[1] else values.max()),
+        median=float(np.median(values)),
     )
 
 
 def take_turns(calls: Mapping[str, Call], repeats: int) -> dict[str, np.ndarray]:
-    """Milliseconds of `repeats` rounds in which every call has its turn, so that all see the same machine.
+    """Time `repeats` rounds in which all calls take turns, so that all see the same machine; in milliseconds.
 
-    Before a turn the threads of the one before go to sleep, and the call warms up: caches, and its own threads.
+    Before each turn the threads of the call before go to sleep, and the call warms up its caches and threads.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
@@ -54,39 +53,39 @@ def take_turns(calls: Mapping[str, Call], repeats: int) -> dict[str, np.ndarray]
             call()
             while time.perf_counter() < warm:
                 call()
-            began = time.perf_counter()
+            start = time.perf_counter()
             call()
-            times[name].append(1000 * (time.perf_counter() - began))
+            times[name].append(1000 * (time.perf_counter() - start))
     return {name: np.array(values) for name, values in times.items()}
 
 
 @dataclass(frozen=True)
 class Tie:
-    """Two calls, neighbours by their medians, whose order the measurement does not tell: ratio of the two."""
+    """Two calls with neighbouring medians, whose order the measurement does not show; and their ratio."""
 
     first: str
     second: str
-    ratio: Interval
+    ratio: MedianInterval
 
 
 def ties(times: Mapping[str, np.ndarray]) -> list[Tie]:
-    """Neighbours of which the interval of the ratio, round by round, holds 1."""
+    """Return the neighbours whose ratio, round by round, has an interval that includes 1."""
     order = sorted(times, key=lambda name: float(np.median(times[name])))
     pairs = [(a, b, median_of(times[b] / times[a])) for a, b in itertools.pairwise(order)]
-    return [Tie(a, b, ratio) for a, b, ratio in pairs if ratio.low <= 1 <= ratio.high]
+    return [Tie(a, b, ratio) for a, b, ratio in pairs if ratio.includes(1)]
 
 
 def gemm_gflops(size: int = 1536, repeats: int = 7) -> float:
-    """The machine's own limit: the most GFLOP/s of a square product in float32, in torch's threads."""
+    """Measure the machine's limit: the highest GFLOP/s of a square float32 product in torch's threads."""
     a, b = torch.randn(2, size, size)
     times = take_turns({"product": lambda: a @ b}, repeats)["product"]
     return 2 * size**3 / float(times.min()) / 1e6
 
 
 def memory_of(build: Callable[[], Call]) -> tuple[Call, int | None]:
-    """The call that `build` makes, and the bytes by which building it and running it once raised the peak.
+    """Return the call that `build` makes, and by how many bytes building and running it once raised the peak.
 
-    None where the system does not tell (it takes Linux).
+    The bytes are None if the system does not report them (only Linux does).
     """
     before = _resident()
     call = build()
@@ -96,9 +95,9 @@ def memory_of(build: Callable[[], Call]) -> tuple[Call, int | None]:
 
 
 def _resident() -> int | None:
-    """Resident bytes now, with the peak set back to them."""
+    """Return the resident bytes, and reset the peak to them."""
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed but kept would hide what is taken
+        ctypes.CDLL(None).malloc_trim(0)  # memory that was freed but kept would hide what is taken
         Path("/proc/self/clear_refs").write_text("5")
     except (OSError, AttributeError):
         return None

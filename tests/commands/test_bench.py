@@ -17,7 +17,7 @@ from hypothesis import given, strategies as st
 from analysis import frames, plots
 from analysis.bench import bench
 from analysis.frames import COLUMNS
-from analysis.reporting.figures import _times
+from analysis.reporting import run_figures
 from analysis.timing import EXECUTIONS
 from analysis.timing.latency import median_of, memory_of, take_turns, ties
 from analysis.timing.runtimes import build, prepare, subject
@@ -133,7 +133,7 @@ def test_times_are_printed_and_kept_where_frames_and_figures_find_them(small_sto
     assert (times.milliseconds <= times.high).all()
     assert (times.threads == 1).all()
     assert set(parts.execution) == {"dense", "if time followed MACs", "condensed torch", "condensed fast"}
-    figures = {picture.key: picture for picture in _times(RunStore(tmp_path / "runs"))}
+    figures = {picture.key: picture for picture in run_figures.times(RunStore(tmp_path / "runs"))}
     assert set(figures) == {"time", "waterfall"}
     assert set(figures["time"].data.batch) == {1}
     assert run in figures["time"].alt

@@ -11,7 +11,8 @@ from analysis import frames, plots, stats
 from analysis.networks import PUBLISHED
 from analysis.plots.cost import cost_parts
 from analysis.plots.style import interval_arms
-from analysis.reporting.figures import learned_runs, report_figures
+from analysis.reporting.figures import report_figures
+from analysis.reporting.report_figure import learned_runs
 from condense_core import cost_table
 from condense_core.store import Run
 

@@ -105,7 +105,7 @@ def test_findings_say_what_the_intervals_carry():
         "Learned grouping gives a lower test error than random grouping: -1.98 points"
     )
     assert "no difference shown" in sentences[1]
-    assert "holds 0" in sentences[1]
+    assert "includes 0" in sentences[1]
 
 
 def test_one_pair_is_said_to_be_too_few():

@@ -176,7 +176,7 @@ def test_hovering_a_connection_of_one_layer_tells_its_fate(open_page, small_stor
     page.locator(f'.map .board:nth-of-type(3) rect[data-key="{row.channel},{row.group}"]').hover()
     text = page.locator(".readout").last.inner_text()
     assert text.startswith(f"Layer 3.1, group {row.group}, input {row.channel} (channel ")
-    assert f"of {row.source}): pruned at the entry of stage 2" in text
+    assert f"of {row.source}): pruned at the start of stage 2" in text
 
 
 def test_without_javascript_all_stages_stand_side_by_side(open_page):

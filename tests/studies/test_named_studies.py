@@ -12,8 +12,8 @@ from helpers.runs import EXECUTION
 from analysis import frames, stats
 from analysis.ablate import ablate
 from analysis.reporting import StudyReport, render
-from analysis.reporting.figures import shown_run
 from analysis.reporting.findings import findings
+from analysis.reporting.report_figure import shown_run
 from analysis.studies import NAMED_STUDIES, Study
 from analysis.studies.named import PATH
 from condense_core import cost_table

@@ -1,5 +1,5 @@
 "use strict";
-// Sorting, filters, downloads and the connection map. Text is only ever set as text.
+// Sorting, filters, downloads and the connection map. Text is always set as text, never as HTML.
 
 const create = (name, properties = {}, ...children) => {
   const element = Object.assign(document.createElement(name), properties);
@@ -25,7 +25,7 @@ const valueOf = (cell) => cell.querySelector("data")?.value ?? cell.textContent.
 const shown = (cell) => (cell.querySelector("button") ?? cell).textContent.trim();
 const rowsOf = (table) => [...table.rows].filter((row) => !row.hidden).map((row) => [...row.cells]);
 
-const harmless = /^[\d.\s%toex+–-]*$/; // a number or an interval; other text that starts so a spreadsheet may run
+const harmless = /^[\d.\s%toex+–-]*$/; // numbers and intervals; a spreadsheet may run other text with such a start
 
 const formats = {
   CSV: (table) => rowsOf(table).map((row, i) => row.map((cell) => {
@@ -133,7 +133,7 @@ async function unpack(text) {
   return new Response(stream).arrayBuffer();
 }
 
-/** A run's connections: `targets` with `sources`, and counts by stage. */
+/** Unpack a run's connections: `targets` with `sources`, and counts by stage. */
 async function load(map, layouts) {
   const died = new Uint8Array(await unpack(map.died)), weights = new Float32Array(await unpack(map.weights));
   let at = 0, pairs = 0;
@@ -158,7 +158,7 @@ async function load(map, layouts) {
 
 const stageName = (stage) => (stage === "end" ? "at the end" : `in stage ${stage}`);
 
-/** A board of cells that the pointer and the arrow keys move over; `tell(cell)` says what stands in a cell. */
+/** Make a board of cells that the pointer and the arrow keys move over; `describe(x, y)` returns the text of a cell. */
 function board(label, describe) {
   const svg = draw("svg", { "aria-hidden": "true" });
   const element = create("div", { className: "board", tabIndex: 0, ariaLabel: label }, svg);
@@ -205,7 +205,7 @@ function interactive(container, { maps, targets: layouts }) {
   const mask = board("One layer in full: groups down, input channels across; arrow keys move", (x, y) => {
     const target = map.targets[layer.value], when = target.died[y * target.inputs + x];
     const [source, first] = target.sources.find(([, , last]) => x < last);
-    const fate = when === 255 ? "alive to the end" : when === 0 ? "never there" : `pruned at the entry of stage ${when}`;
+    const fate = when === 255 ? "alive to the end" : when === 0 ? "never existed" : `pruned at the start of stage ${when}`;
     return `Layer ${target.label}, group ${y}, input ${x} (channel ${x - first} of ${source}): ${fate}`;
   });
 

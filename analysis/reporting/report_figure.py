@@ -1,0 +1,86 @@
+"""A figure of a report with what belongs to it, and the data of a study that its figures are drawn from."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from condense_core.store import Run, RunStore
+
+STYLES = (
+    "<style>text{font-family:'DejaVu Sans',Verdana,sans-serif}</style>"
+    '<style id="dark">@media (prefers-color-scheme: dark){'
+    '[style*="fill: #262626"]{fill:#e6e6e6!important}[style*="stroke: #262626"]{stroke:#e6e6e6!important}'
+    '[style*="fill: #4c4c4c"]{fill:#bdbdbd!important}[style*="stroke: #4c4c4c"]{stroke:#bdbdbd!important}'
+    "}</style>"
+)
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A figure in a report: `alt` states its finding, `data` is the frame that it is drawn from."""
+
+    key: str
+    title: str
+    caption: str
+    alt: str
+    figure: Figure
+    data: pd.DataFrame
+
+    @cached_property
+    def svg(self) -> str:
+        """The figure as SVG, the same bytes for the same figure; its text turns light on a dark page."""
+        buffer = io.StringIO()
+        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "condense"}):
+            self.figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
+        svg = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
+        svg = re.sub(r"<!DOCTYPE.*?>", "", svg, flags=re.DOTALL)
+        svg = re.sub(r">\s+<", "><", re.sub(r"\s*\n\s*", " ", svg))
+        svg = re.sub(r' id="[a-zA-Z.]+[_\d.]+"', "", svg)  # names of parts that nothing refers to
+        svg = svg.replace("font: ", "font-size: ").replace(" 'DejaVu Sans'", "")
+        return svg.strip().replace("<defs>", f"{STYLES}<defs>", 1)
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """The runs of a study and their summary: what its figures are drawn from."""
+
+    store: RunStore
+    runs: pd.DataFrame
+    summary: pd.DataFrame
+
+    def named(self, names: Iterable[str]) -> list[Run]:
+        """Return runs of the store by their names."""
+        return [Run(self.store.root / name) for name in names]
+
+    @property
+    def done(self) -> pd.DataFrame:
+        """The runs that are done."""
+        return self.runs[self.runs.state == "done"]
+
+    @property
+    def grid(self) -> pd.DataFrame:
+        """The summary of the base and the grid, without variants that have no finished run."""
+        return self.summary[self.summary.role.isin(["base", "grid"]) & (self.summary.n > 0)]
+
+
+def learned_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the finished runs that learned which connections to keep."""
+    if runs.empty:
+        return runs
+    return runs[(runs.state == "done") & (runs.grouping == "learned") & (runs.condense_factor > 1)]
+
+
+def shown_run(runs: pd.DataFrame) -> str | None:
+    """Return the learned run whose connections are shown: the base's first seed, if the base is learned."""
+    done = learned_runs(runs)
+    if done.empty:
+        return None
+    return str(done.sort_values("role", kind="stable", key=lambda role: role != "base").run.iloc[0])

@@ -1,0 +1,86 @@
+"""Figures of a study's results: effects, interactions, the trade-off and the grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from analysis import frames, plots, stats
+from analysis.axes import MATCH_TOLERANCE
+
+from . import alt_texts
+from .report_figure import ReportFigure, StudyData
+
+PUBLISHED_DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet"}
+SUMMARY_DATA = ["variant", "curve", "macs", "flops_paper", "params", "error_mean", "error_sd", "n"]
+
+
+def tradeoffs(data: StudyData) -> Iterator[ReportFigure]:
+    """Draw the test error against MACs (or the paper's FLOPs) and against parameters."""
+    printed = PUBLISHED_DATA.get(str(data.runs.data.iloc[0]).partition(":")[0])
+    points = frames.published(printed or "CIFAR-10")
+    text = (
+        "Mean test error over the seeds with its 95 % interval. Filled, with a line over the sizes: variants "
+        "that differ from the base only in the study's first factor. Open, set a little apart: the rest of the "
+        "grid. Dotted: the Pareto front."
+    )
+    where = "On the same axes" if printed else "Next to it, on other data and only for orientation"
+    yield ReportFigure(
+        "tradeoff",
+        "Error against cost",
+        f"{text} {where}: the published figures for {printed or 'CIFAR-10'}.",
+        alt_texts.tradeoff(data.summary),
+        plots.tradeoff(data.summary, "flops_paper" if printed else "macs", points, beside=not printed),
+        data.summary[SUMMARY_DATA],
+    )
+    yield ReportFigure(
+        "tradeoff-params",
+        "Error against parameters",
+        text,
+        alt_texts.tradeoff(data.summary, "params"),
+        plots.tradeoff(data.summary, "params"),
+        data.summary[SUMMARY_DATA],
+    )
+
+
+def effects(data: StudyData) -> Iterator[ReportFigure]:
+    """Draw the main effects and the interactions of the study's factors."""
+    effects, interactions = stats.effects(data.runs), stats.interactions(data.runs)
+    if effects.empty:
+        return
+    yield ReportFigure(
+        "effects",
+        "Effects",
+        "Difference in test error between two levels, paired over the other factors and the seeds, with its "
+        "Holm-corrected interval. Filled: the interval excludes 0. Ticks: the mean of each seed.",
+        alt_texts.effects(effects, interactions),
+        plots.effects(effects, interactions, stats.effects_by_seed(data.runs)),
+        pd.concat([effects, interactions], ignore_index=True),
+    )
+    if len(interactions):
+        factors = ("grouping", "growth", "connectivity", "groups", "condense_factor")
+        columns = [name for name in ("variant", *factors, "error_mean", "n") if name in data.grid]
+        yield ReportFigure(
+            "interactions",
+            "Two factors at a time",
+            "Mean test error of the cells of the grid. Parallel lines: the factors do not interact.",
+            alt_texts.interactions(interactions),
+            plots.interactions(data.summary),
+            data.grid[columns],
+        )
+
+
+def grid(data: StudyData) -> Iterator[ReportFigure]:
+    """Draw the test errors of the grid."""
+    if len(data.grid) < 2:
+        return
+    matched = (data.grid.residual.abs() <= MATCH_TOLERANCE).all()
+    yield ReportFigure(
+        "grid",
+        "The grid at equal cost" if matched else "The grid",
+        "Mean test error of every variant with its 95 % interval over the seeds.",
+        alt_texts.grid(data.summary),
+        plots.equal_cost(data.summary),
+        data.grid[[*SUMMARY_DATA, "residual"]],
+    )
