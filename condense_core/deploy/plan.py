@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -25,12 +26,12 @@ CHOICES = {
     "union": "one group reads the inputs that any group reads",
     "dense": "one group reads all inputs",
 }
-"""How a 1×1 convolution can be computed; where one group reads, weights of 0 stand for what is pruned."""
+"""How a 1×1 convolution can be computed. If one group reads all, pruned connections are weights of 0."""
 
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """A layer: inputs of all it could read, outputs, and the milliseconds a batch of each execution."""
+    """A layer: the inputs that it could read and those that a group keeps; milliseconds per batch by choice."""
 
     name: str
     in_channels: int
@@ -39,13 +40,13 @@ class LayerPlan:
 
     @property
     def chosen(self) -> str:
-        """The fastest execution."""
-        return min(self.milliseconds, key=lambda execution: self.milliseconds[execution])
+        """The fastest choice."""
+        return min(self.milliseconds, key=lambda choice: self.milliseconds[choice])
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was measured, for which batches and where; `network` has milliseconds a batch of the whole."""
+    """Times of each layer and of the whole network (milliseconds per batch), with the batch and the machine."""
 
     layers: tuple[LayerPlan, ...]
     network: dict[str, float]
@@ -56,23 +57,23 @@ class Plan:
 
     @property
     def execution(self) -> Execution:
-        """How the whole is faster: 'fast', each layer as chosen, or 'reference', in torch's modules."""
+        """The faster execution of the whole: 'fast', each layer as chosen, or 'reference', torch's modules."""
         return min(("fast", "reference"), key=lambda execution: self.network.get(execution, math.inf))
 
     @property
-    def is_of_here(self) -> bool:
-        """Whether it was measured on such a processor with as many threads."""
+    def matches_this_machine(self) -> bool:
+        """Whether the plan was measured on the same processor with the same number of threads."""
         return (self.threads, self.processor) == (torch.get_num_threads(), processor())
 
     def apply(self, model: CondenseNet) -> CondenseNet:
-        """`model` as the plan says, for inference: its weights take no more gradients.
+        """Let `model` run as planned, and return it; for inference: its weights take no more gradients.
 
-        Raises ValueError where the plan is another network's.
+        Raises ValueError if the plan was made for another network.
         """
         planned, blocks = [layer.name for layer in self.layers], condensed_blocks(model)
         names = [f"{name}.{place}" for name, block in blocks.items() for place in range(len(block))]
         if planned and planned != names:
-            raise ValueError(f"plan: is of the layers {_ends(planned)}, but the network has {_ends(names)}")
+            raise ValueError(f"plan: is for the layers {_ends(planned)}, but the network has {_ends(names)}")
         chosen = iter(self.layers)
         for block in blocks.values() if planned else ():
             block.choices = tuple(next(chosen).chosen for _ in block.choices)
@@ -81,12 +82,12 @@ class Plan:
         return model
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the plan as plain values."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Plan:
-        """The plan of such values. Raises ValueError where they are none of a plan."""
+        """Parse a plan; raise ValueError if the values are not one."""
         check_record(values, PlanRecord, "plan")
         layers = [
             LayerPlan(**{name: layer[name] for name in LayerRecord.__annotations__})
@@ -125,7 +126,7 @@ class Plan:
 
 
 def is_time(value: Any) -> bool:
-    """Whether a value of a file is a number of at least 0."""
+    """Return whether a value from a file is a finite number of at least 0."""
     return type(value) in (int, float) and 0 <= value < math.inf
 
 
@@ -149,24 +150,26 @@ class PlanRecord(TypedDict):
     processor: str
 
 
-WITHOUT_KERNELS = "The kernels are not there (they need numba): the network runs in torch's modules, slower."
+WITHOUT_KERNELS = (
+    "The kernels are not available (they need numba): the network runs in torch's modules, slower."
+)
 
 
 def _ends(names: list[str]) -> str:
-    return f"{names[0]} to {names[-1]} ({len(names)})" if names else "of no condensed block"
+    return f"{names[0]} to {names[-1]} ({len(names)})" if names else "none"
 
 
 def condensed_blocks(model: CondenseNet) -> dict[str, CondensedBlock]:
-    """The condensed dense blocks of a network by name."""
+    """Return the condensed dense blocks of a network by name."""
     return {name: part for name, part in model.named_modules() if isinstance(part, CondensedBlock)}
 
 
 @torch.no_grad()
 def make_plan(model: CondenseNet, images: Tensor, repeats: int = 7) -> Plan:
-    """Measure every execution of every layer on `images` (N, 3, H, W), and let `model` run by the fastest.
+    """Measure each layer of `model` by each choice on `images` (N, 3, H, W); let it run by the fastest.
 
-    Times are the least of `repeats`, the executions in turn. Raises ValueError where the network is not
-    condensed, or where the images are none that the kernels read.
+    Times are the shortest of `repeats`; the choices take turns. Raises ValueError if the network is not
+    condensed, or if the kernels cannot read the images.
     """
     names = {block: name for name, block in condensed_blocks(model).items()}
     if not names:
@@ -191,7 +194,7 @@ def make_plan(model: CondenseNet, images: Tensor, repeats: int = 7) -> Plan:
 def _measure_block(name: str, block: CondensedBlock, x: Tensor, repeats: int) -> list[LayerPlan]:
     layers = fast.layers_by_choice(block, x, CHOICES)
     if layers is None:
-        raise ValueError(f"plan: {name} has modules or hooks that the kernels do not know")
+        raise ValueError(f"plan: {name} has modules or hooks that the kernels do not support")
     return [
         LayerPlan(f"{name}.{place}", layer.in_channels, layer.kept, fastest(layer.calls, repeats))
         for place, layer in enumerate(layers)
@@ -199,26 +202,23 @@ def _measure_block(name: str, block: CondensedBlock, x: Tensor, repeats: int) ->
 
 
 def _measure_network(plan: Plan, model: CondenseNet, images: Tensor, repeats: int) -> Plan:
-    """`plan` with the times of the whole network, applied."""
-
-    def run(execution: Execution) -> None:
-        fast.use(model, execution)
-        model(images)
-
+    """Add the times of the whole network to `plan`, and apply it."""
     replace(plan, network={"fast": 0.0}).apply(model)
-    executions: list[Execution] = ["fast", "reference"] if plan.layers else ["reference"]
-    plan = replace(plan, network=fastest({each: partial(run, each) for each in executions}, repeats))
+    reference = copy.deepcopy(model)  # takes turns with `model`: a changed engine would read the blocks again
+    fast.use(reference, "reference")
+    calls = {"fast": partial(model, images)} if plan.layers else {}
+    plan = replace(plan, network=fastest(calls | {"reference": partial(reference, images)}, repeats))
     plan.apply(model)
     return plan
 
 
 def fastest(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """The least milliseconds of each of some calls that take turns, after one that does not count."""
-    least = dict.fromkeys(calls, math.inf)
+    """Return the shortest time of each call in milliseconds; they take turns, the first round not counted."""
+    shortest = dict.fromkeys(calls, math.inf)
     for repeat in range(repeats + 1):
         for name, call in calls.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             call()
             if repeat:
-                least[name] = min(least[name], 1000 * (time.perf_counter() - began))
-    return least
+                shortest[name] = min(shortest[name], 1000 * (time.perf_counter() - start))
+    return shortest

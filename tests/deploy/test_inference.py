@@ -146,6 +146,19 @@ def test_a_plan_measures_every_layer_and_its_network_runs_by_the_best(tmp_path):
         assert_same(small, network, images(3))
 
 
+def test_measuring_a_network_assembles_its_programs_once(monkeypatch):
+    small, assemble = condense(lived_in(small_model())), inference_block.assemble
+    calls = []
+    monkeypatch.setattr(inference_block, "assemble", lambda *layers: calls.append(1) or assemble(*layers))
+
+    def assembled(repeats: int) -> int:
+        calls.clear()
+        make_plan(small, images(dtype=torch.float32), repeats=repeats)
+        return len(calls)
+
+    assert assembled(repeats=1) == assembled(repeats=4)
+
+
 def test_a_slower_whole_is_left_to_torch():
     small = condense(lived_in(small_model()))
     plan = make_plan(small, images(dtype=torch.float32), repeats=1)
@@ -194,7 +207,7 @@ def test_a_condensed_network_and_its_plan_are_saved_and_loaded(tmp_path, stage, 
     save_condensed(small, tmp_path / "small.safetensors", plan)
     again, found = load_condensed(tmp_path / "small.safetensors")
     assert found == plan
-    assert found.is_of_here
+    assert found.matches_this_machine
     assert again.execution == small.execution
     assert again(batch).equal(small(batch))
     save_condensed(
