@@ -10,7 +10,7 @@ import pytest
 from helpers.packages import LOCK, NEEDED, name_of, pins
 from helpers.paths import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def anchors(page: Path) -> set[str]:
@@ -70,8 +70,9 @@ def test_every_test_that_a_page_names_is_there():
 
 def test_the_index_of_the_docs_names_every_page():
     index = (ROOT / "docs" / "README.md").read_text()
-    for page in (ROOT / "docs").glob("*.md"):
-        assert page.name == "README.md" or f"]({page.name})" in index, page.name
+    for page in (ROOT / "docs").rglob("*.md"):
+        path = page.relative_to(ROOT / "docs").as_posix()
+        assert path == "README.md" or f"]({path})" in index, path
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "condense_core").rglob("*.py")), ids=lambda path: path.stem)
