@@ -1,34 +1,43 @@
-"""`python -m analysis.ablate`: train a study or go on with it, then the table and the report."""
+"""`python -m analysis.ablate`: train a study or resume it, then print its table and write the report."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+import condense_core.store
 from condense_core.files import plain_name
 
-from .cli import bad_input, check_writable, is_first_rank, launched_ranks, main, one_line, signals_to
-from .studies import read_toml, settings_options, study_config
-from .text import say
+from . import engines, reporting, studies
+from .cli import (
+    bad_input,
+    check_writable,
+    command,
+    data_dir_option,
+    json_option,
+    main,
+    reports_option,
+    runs_option,
+)
+from .text import duration, one_line, print_table, say
 
 if TYPE_CHECKING:
-    from condense_core.config import RunConfig
+    import pandas as pd
+
     from condense_core.store import RunStore
 
-    from .engines import Cluster, Outcome, StopSwitch
-    from .studies import Study
 
-
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@command
 @click.argument("toml", required=False, type=click.Path(path_type=Path))
-@settings_options
-@click.option("--list-studies", is_flag=True, help="what each study asks, and where the paper does")
+@studies.settings_options
+@click.option(
+    "--list-studies", is_flag=True, help="list the studies: their question, and where the paper asks it"
+)
 @click.option("--device", default="auto", metavar="X", help="auto, cpu or cuda  (default: auto)")
 @click.option(
     "--jobs", type=click.IntRange(1), help="runs at once; changes no result  (default: cores / threads)"
@@ -39,10 +48,10 @@ if TYPE_CHECKING:
 @click.option(
     "--address",
     metavar="X",
-    help="Ray cluster: HOST:PORT, or auto for the one this machine is in  (default: start one here)",
+    help="Ray cluster: HOST:PORT, or auto for the one of this machine  (default: start one here)",
 )
 @click.option(
-    "--gpus-per-run", type=float, metavar="X", help="with ray: share of a GPU that a run gets  (default: 1)"
+    "--gpus-per-run", type=float, metavar="X", help="with ray: fraction of a GPU per run  (default: 1)"
 )
 @click.option(
     "--rank-timeout",
@@ -51,11 +60,9 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="under torchrun: how long a rank may be silent  (default: 120)",
 )
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", help="run store  (default: runs)")
-@click.option("--reports", type=click.Path(path_type=Path), default="reports", help="(default: reports)")
-@click.option(
-    "--data-dir", type=click.Path(path_type=Path), default="data", help="downloads and caches  (default: data)"
-)
+@runs_option
+@reports_option
+@data_dir_option
 @click.option(
     "--sort",
     type=click.Choice(["study", "error", "macs", "params"]),
@@ -65,10 +72,10 @@ if TYPE_CHECKING:
 @click.option(
     "--force",
     is_flag=True,
-    help="begin runs anew that cannot go on, for code, torch or data changed; keep what there is",
+    help="restart runs that cannot be resumed because code, torch or data changed; old runs are kept",
 )
 @click.option("--dry-run", is_flag=True, help="list every run with its cost, time and state; write nothing")
-@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
+@json_option
 def ablate(
     toml: Path | None,
     list_studies: bool,
@@ -91,249 +98,128 @@ def ablate(
 
     Without options: the ablation of grouping × growth × connectivity on digits, which needs no download.
     TOML is a file with the same settings as the options; an option wins. Run again, it skips what is done
-    and goes on with what is not.
+    and resumes what is not.
     """
     if list_studies:
         return _print_studies(as_json)
-    with bad_input():
-        settings = (read_toml(toml) if toml else {}) | _given(options)
-        if launched_ranks() > 1:
-            from .engines import torchrun
-
-            settings = torchrun.suited(settings, jobs, engine)
-        config = study_config(**settings)
-        plain_name(config.name, "name")
-        check_writable(runs, reports)
-        from condense_core.store import RunStore
-
-        from .engines import chosen, gpu_is_here
-        from .studies import Study
-
-        store = RunStore(runs)
-        connection = click.get_current_context().with_resource(ExitStack())
-        cluster = connection.enter_context(chosen(engine, address, gpus_per_run))
-        study = Study.of(config, device, cluster.has_gpu if cluster else gpu_is_here)
-        if cluster:
-            cluster.check(study.run_configs()[0][1])
-        _check_runs(study, store, thoroughly=not dry_run)
-    if dry_run:
-        if is_first_rank():
-            with bad_input():
-                _print_plan(study, store, as_json, jobs, force, cluster)
-        return 0
-    if launched_ranks() > 1:
+    with ExitStack() as resources:
         with bad_input():
-            outcomes = torchrun.train(study, store, data_dir, rank_timeout, force)
-        if not is_first_rank():
-            return 0  # whatever became of them, so that torchrun lets rank 0 say it
-    else:
-        from .engines import split_finished
-
-        with bad_input():
-            outcomes, left = split_finished([config for _, config in study.run_configs()], store)
-            if left:
-                _prepare(study, left, store, data_dir, force, cluster)
-            store.create()
-            if note := study.enter(store):
-                say(note, err=True)
-        if left:
-            outcomes += _train(study, left, store, data_dir, jobs, force, cluster)
-        connection.close()
+            study_config = _study_config(toml, options, jobs, engine)
+            check_writable(runs, reports)
+            store = condense_core.store.RunStore(runs)
+            chosen = engines.connect(engine, address, gpus_per_run, rank_timeout=rank_timeout)
+            connected = resources.enter_context(chosen)
+            study = studies.Study.of(study_config, device, connected.has_gpu)
+            configs = [config for _, config in study.run_configs()]
+            launch = engines.Launch(connected, configs, store, data_dir, force)
+            if dry_run:
+                return _print_plan(study, launch, jobs, as_json)
+            training = resources.enter_context(launch.prepared(study.enter))
+        outcomes = training.on_terminal(study.config.name, jobs)
+    if not engines.is_first_rank():
+        return 0  # whatever the outcome, so that torchrun lets rank 0 report it
     if any(outcome.state in ("stopped", "held") for outcome in outcomes):
-        return _exit_status(outcomes, study.config.name, store)  # without a report of what is not there yet
+        return _exit_status(outcomes, study.config.name, store)  # there is no report of unfinished runs
     return _conclude(study, store, reports, outcomes, sort, as_json)
 
 
 def _print_studies(as_json: bool) -> int:
-    from .studies import NAMED_STUDIES
-
+    named = studies.NAMED_STUDIES
     if as_json:
-        studies = {
-            name: {"question": study.question, "paper": study.paper} for name, study in NAMED_STUDIES.items()
-        }
-        click.echo(json.dumps(studies, indent=1))
+        fields = {name: {"question": study.question, "paper": study.paper} for name, study in named.items()}
+        click.echo(json.dumps(fields, indent=1))
         return 0
-    from .text import print_table
-
-    rows = [(name, study.question, study.paper) for name, study in NAMED_STUDIES.items()]
+    rows = [(name, study.question, study.paper) for name, study in named.items()]
     print_table("Studies", ("study", "asks", "in the paper"), rows)
     return 0
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
+def _study_config(
+    toml: Path | None, options: dict[str, Any], jobs: int | None, engine: str
+) -> studies.StudyConfig:
+    """Return the study that options and TOML file ask for. Raises ValueError or OSError."""
+    settings = studies.read_toml(toml) if toml else {}
+    settings |= {name: value for name, value in options.items() if value is not None}
+    config = studies.study_config(**engines.settings_for_ranks(settings, jobs, engine))
+    plain_name(config.name, "name")
+    return config
 
 
-def _check_runs(study: Study, store: RunStore, thoroughly: bool) -> None:
-    """Raise ValueError where a run that was begun is damaged: nothing may be built on it."""
-    from condense_core.store import check_run, damage
-
-    check = check_run if thoroughly else lambda run: (run.record, run.status)
-    names = [config.name for _, config in study.run_configs()]
-    faults = [fault for name in names if (fault := damage(store, name, check))]
-    if faults:
-        more = f" (and {len(faults) - 1} more runs are damaged)" if faults[1:] else ""
-        raise ValueError(f"{faults[0]}; remove the run's folder to train it anew{more}")
-
-
-def _prepare(
-    study: Study, left: list[RunConfig], store: RunStore, data_dir: Path, force: bool, cluster: Cluster | None
-) -> None:
-    """Raise ValueError where runs cannot start or go on; data is decoded once, so that a bad image is named."""
-    from .engines import prepare_workers, refuse_changed
-
-    if not cluster:
-        prepare_workers()
-    from condense_core.data import load
-
-    from .engines import decoding
-
-    with decoding() as progress:
-        fingerprint = load(study.config.data_config, data_dir, progress).fingerprint
-    if not force:
-        refuse_changed(left, store, fingerprint)
-
-
-def _print_plan(
-    study: Study, store: RunStore, as_json: bool, jobs: int | None, force: bool, cluster: Cluster | None
-) -> None:
-    from .engines import default_jobs, refuse_changed, split_finished
-    from .studies import plan
-    from .text import duration
-
-    finished, left = split_finished([config for _, config in study.run_configs()], store)
-    if not force:
-        refuse_changed(left, store, None)
-    rows = plan(study, store)
+def _print_plan(study: studies.Study, launch: engines.Launch, jobs: int | None, as_json: bool) -> int:
+    """Print every run with its cost and state, and the time that is left."""
+    launch.check()
+    finished, left = launch.split(thoroughly=False)
+    launch.refuse_changed()
+    if not engines.is_first_rank():
+        return 0
+    rows = studies.plan(study, launch.store)
     if as_json:
         click.echo(json.dumps({"study": study.config.name, "runs": rows}, indent=1))
-        return
-    from .text import count, print_table
-
-    columns = ("run", "variant", "to base", "seed", "MACs", "params", "seconds", "state")
-    print_table(
-        f"{study.config.name}: {len(rows)} runs",
-        columns,
-        [
-            (
-                row["run"],
-                row["variant"],
-                f"{100 * row['residual']:+.1f} %",
-                str(row["seed"]),
-                count(row["macs"]),
-                count(row["params"]),
-                f"{row['estimated_seconds']:.1f}",
-                row["state"],
-            )
-            for row in rows
-        ],
-    )
+        return 0
+    print_table(f"{study.config.name}: {len(rows)} runs", studies.PLAN_COLUMNS, studies.plan_rows(rows))
     if not left:
-        say(f"All {len(finished)} runs are at their end: nothing is left to train. Nothing was written.")
-        return
-    slots = cluster.slots(left[0]) if cluster else default_jobs(left[0].threads, left[0].device)
-    jobs = min(jobs, slots) if cluster and jobs else jobs or slots
+        say(f"All {len(finished)} runs are finished: nothing is left to train. Nothing was written.")
+        return 0
+    at_once = launch.engine.slots(left[0], jobs)
     seconds = sum(row["remaining_seconds"] for row in rows)
-    about = f"about {duration(seconds / jobs)} with {jobs} at once"
+    about = f"about {duration(seconds / at_once)} with {at_once} at once"
     say(f"{len(left)} of {len(rows)} runs are left to train, {about}. Nothing was written.")
-
-
-def _train(
-    study: Study,
-    left: list[RunConfig],
-    store: RunStore,
-    data_dir: Path,
-    jobs: int | None,
-    force: bool,
-    cluster: Cluster | None,
-) -> list[Outcome]:
-    from .engines import StopSwitch, default_jobs, execute_all, show
-
-    configs = [config for _, config in study.run_configs()]
-    stop, at_once = StopSwitch(), ""
-    if cluster:
-        ending = cluster.execute_all(left, store, data_dir, jobs, stop, force)
-    else:
-        jobs = min(jobs or default_jobs(study.config.threads, study.device), len(left))
-        ending, at_once = execute_all(left, store, data_dir, jobs, stop, force), f", {jobs} at once"
-    say(f"{study.config.name}: {len(left)} of {len(configs)} runs to train{at_once}", err=True)
-    with stopping(stop), show(store, configs) as done:
-        outcomes = []
-        for outcome in ending:
-            outcomes.append(outcome)
-            done(outcome)
-    return outcomes
-
-
-@contextmanager
-def stopping(stop: StopSwitch) -> Iterator[None]:
-    """Ctrl-C or SIGTERM once: every run saves its state and ends; twice: at once."""
-    asked = False  # here: a worker that got the signal too may have set the switch before
-
-    def handle(signum: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
-            stop.now.set()
-            raise KeyboardInterrupt
-        asked = True
-        stop.event.set()
-        say("Stopping: the runs save their state. Once more to stop at once.", err=True)
-
-    with signals_to(handle):
-        yield
+    return 0
 
 
 def _conclude(
-    study: Study, store: RunStore, reports: Path, outcomes: list[Outcome], sort: str, as_json: bool
+    study: studies.Study,
+    store: RunStore,
+    reports: Path,
+    outcomes: list[engines.Outcome],
+    sort: str,
+    as_json: bool,
 ) -> int:
-    """Print what was found, write the report, and return the exit status."""
-    from .reporting import StudyReport, write_report
-
-    states = Counter(outcome.state for outcome in outcomes)
+    """Write the report, print the results, and return the exit status."""
     name = study.config.name
-    report = StudyReport(store, name)
-    page = write_report(report, reports)
-    runs, summary, effects, sentences = report.runs, report.summary, report.effects, report.findings
+    report = reporting.StudyReport(store, name)
+    page = reporting.write_report(report, reports)
+    summary = report.summary
     if sort != "study" and len(summary):
         summary = summary.sort_values({"error": "error_mean"}.get(sort, sort), kind="stable")
     if as_json:
-        result = {"study": name, "states": states, "findings": sentences, "report": str(page)}
-        tables = {"summary": summary, "effects": effects, "runs": runs}
+        states = Counter(outcome.state for outcome in outcomes)
+        result = {"study": name, "states": states, "findings": report.findings, "report": str(page)}
+        tables = {"summary": summary, "effects": report.effects, "runs": report.runs}
         plain = {key: json.loads(frame.to_json(orient="records")) for key, frame in tables.items()}
         click.echo(json.dumps(result | plain, indent=1))
     else:
-        from .reporting import EFFECT_COLUMNS, SUMMARY_COLUMNS, effect_rows, summary_rows
-        from .text import print_table
-
-        print_table(name, SUMMARY_COLUMNS, summary_rows(summary))
-        if len(effects):
-            print_table(
-                "Main effects (difference in points of test error)", EFFECT_COLUMNS, effect_rows(effects)
-            )
-        for sentence in sentences:
-            say(f"- {sentence}")
-        say(f"Report: {page} (beside it: its tables as .csv and .parquet, its figures as .svg)")
+        _print_results(name, summary, report.effects, report.findings, page)
     return _exit_status(outcomes, name, store)
 
 
-def _exit_status(outcomes: list[Outcome], name: str, store: RunStore) -> int:
-    from .studies import report_of
+def _print_results(
+    name: str, summary: pd.DataFrame, effects: pd.DataFrame, findings: list[str], page: Path
+) -> None:
+    print_table(name, reporting.SUMMARY_COLUMNS, reporting.summary_rows(summary))
+    if len(effects):
+        title = "Main effects (difference in points of test error)"
+        print_table(title, reporting.EFFECT_COLUMNS, reporting.effect_rows(effects))
+    for sentence in findings:
+        say(f"- {sentence}")
+    say(f"Report: {page} (next to it: its tables as .csv and .parquet, its figures as .svg)")
 
-    states = Counter(outcome.state for outcome in outcomes)
+
+def _exit_status(outcomes: list[engines.Outcome], name: str, store: RunStore) -> int:
+    """Report failures and notes on stderr, and return the exit status."""
     for outcome in outcomes:
         for note in outcome.notes:
             say(one_line(f"{outcome.run}: {note}"), err=True)
         if outcome.state not in ("done", "stopped"):
             say(one_line(f"{outcome.state}: {outcome.run}: {outcome.reason}"), err=True)
+    states = Counter(outcome.state for outcome in outcomes)
     if states["stopped"]:
-        say(
-            f"Stopped; {states['done']} of {len(outcomes)} runs are done. The same command goes on"
-            + (f"; {report_of(name, store)} shows what there is." if states["done"] else "."),
-            err=True,
-        )
+        report = f"; {studies.report_command(name, store)} reports those." if states["done"] else "."
+        done = f"{states['done']} of {len(outcomes)} runs are done"
+        say(f"Stopped; {done}. Run the same command to resume{report}", err=True)
         return 130
     if states["held"]:
-        say("What others train is skipped: the same command, once they have ended, does the rest.", err=True)
+        say("Skipped runs that another process is training; rerun this command when it has finished.", err=True)
     return 1 if states["failed"] or states["held"] else 0
 
 

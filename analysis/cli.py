@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,9 +12,9 @@ from typing import Any, TypeVar
 
 import click
 
-from .text import inert, say
+from .engines import is_first_rank
+from .text import one_line, say
 
-MAX_LINE = 2000  # characters
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -51,12 +50,6 @@ def checkpoint_options(function: Function) -> Function:
     return function
 
 
-def one_line(message: object) -> str:
-    """Return a message as one line of printable text, shortened if it is very long."""
-    text = inert(" ".join(str(message).split()))
-    return text if len(text) <= MAX_LINE else f"{text[:MAX_LINE]}…"
-
-
 @contextmanager
 def bad_input() -> Iterator[None]:
     """Report errors of the checks before any work in one line, without a traceback."""
@@ -74,28 +67,6 @@ def check_writable(*folders: Path) -> None:
         existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK):
             raise PermissionError(f"{folder}: cannot be written ({existing} is read-only or not a folder)")
-
-
-@contextmanager
-def signals_to(handle: Callable[[int, Any], None]) -> Iterator[None]:
-    """Let SIGINT and SIGTERM call `handle` until the block ends."""
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def launched_ranks() -> int:
-    """Return how many processes `torchrun` started to train each run together: 1 without torchrun."""
-    launched = {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys()
-    return int(os.environ["WORLD_SIZE"]) if launched else 1
-
-
-def is_first_rank() -> bool:
-    """Return whether this process is the one rank that writes and prints."""
-    return launched_ranks() == 1 or os.environ["RANK"] == "0"
 
 
 def main(command: click.Command) -> None:

@@ -13,6 +13,7 @@ LEFT_COLUMNS = frozenset(
     | {"model", "data", "source", "layer", "operator", "convention", "what is counted"}
     | {"study", "asks", "in the paper"}
 )
+MAX_LINE = 2000  # characters
 JOINERS = "\u200c\u200d"  # Persian, Indian scripts and emoji need them; they change no order and hide nothing
 
 
@@ -28,6 +29,12 @@ def _shown(char: str) -> str:
     if char.isprintable() or char in JOINERS or unicodedata.category(char) == "Zs":
         return char
     return char.encode("unicode_escape").decode()
+
+
+def one_line(message: object) -> str:
+    """Return a message as one line of printable text, shortened if it is very long."""
+    text = inert(" ".join(str(message).split()))
+    return text if len(text) <= MAX_LINE else f"{text[:MAX_LINE]}…"
 
 
 def say(text: str, err: bool = False, bold: bool = False) -> None:

@@ -1,12 +1,5 @@
 from .devices import gpu_is_here as gpu_is_here, resolve_device as resolve_device
-from .launch import refuse_changed as refuse_changed, split_finished as split_finished
-from .processes import (
-    StopSwitch as StopSwitch,
-    default_jobs as default_jobs,
-    execute_all as execute_all,
-    prepare_workers as prepare_workers,
-    run_all as run_all,
-)
-from .progress import decoding as decoding, show as show
-from .ray_cluster import Cluster as Cluster, chosen as chosen
+from .launch import Launch as Launch, connect as connect
+from .ranks import is_first_rank as is_first_rank, launched_ranks as launched_ranks
 from .single_run import Outcome as Outcome
+from .torchrun import settings_for_ranks as settings_for_ranks

@@ -2,18 +2,160 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 
+from analysis.text import say
 from condense_core.config import RunConfig
-from condense_core.store import FINISHED, Changed, RunStore, changes
+from condense_core.store import FINISHED, Changed, RunStore, changes, check_run, damage
+from condense_core.validation import nearest
 
+from . import ray_cluster
+from .engine import Engine
+from .processes import ProcessEngine, ThisProcess
+from .progress import show
+from .ranks import is_first_rank, launched_ranks
 from .single_run import Outcome, finished_outcome
+from .stopping import StopSwitch
+from .torchrun import TorchrunEngine
+
+ENGINES = ("processes", "ray")
+
+
+@contextmanager
+def connect(
+    name: str,
+    address: str | None = None,
+    gpus_per_run: float | None = None,
+    *,
+    rank_timeout: float = 120,
+    in_this_process: bool = False,
+) -> Iterator[Engine]:
+    """Yield the engine of that name; under `torchrun`, "processes" are its ranks.
+
+    Raises ValueError for bad settings, or if Ray is not installed or its cluster cannot be reached.
+    """
+    if name not in ENGINES:
+        raise ValueError(f"engine {name!r}: {nearest(name, ENGINES)}")
+    if name == "ray":
+        with ray_cluster.connect(address, gpus_per_run) as engine:
+            yield engine
+        return
+    for setting, value in (("address", address), ("gpus_per_run", gpus_per_run)):
+        if value is not None:
+            raise ValueError(f"{setting} {value!r}: needs engine 'ray'")
+    if in_this_process:
+        yield ThisProcess()
+    else:
+        yield TorchrunEngine(rank_timeout) if launched_ranks() > 1 else ProcessEngine()
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Runs on the same data and device, the engine that trains them, and the store that keeps them."""
+
+    engine: Engine
+    configs: Sequence[RunConfig]
+    store: RunStore
+    data_dir: Path
+    force: bool = False
+
+    def check(self) -> None:
+        """Raise ValueError if the engine cannot train the runs."""
+        for config in self.configs:
+            self.engine.check(config)
+
+    def split(self, thoroughly: bool = True) -> tuple[list[Outcome], list[RunConfig]]:
+        """Return the outcomes of finished runs, and what is left to train.
+
+        Raises ValueError if a run is damaged.
+        """
+        refuse_damaged(self.configs, self.store, thoroughly)
+        return split_finished(self.configs, self.store)
+
+    def refuse_changed(self, data_fingerprint: str | None = None) -> None:
+        """Raise Changed, naming every change, if started runs cannot be resumed, unless that is forced."""
+        if not self.force:
+            refuse_changed(self.configs, self.store, data_fingerprint)
+
+    @contextmanager
+    def prepared(self, enter: Callable[[RunStore], str | None]) -> Iterator[Training]:
+        """Check, load the data once, create the store and let `enter` write the study; yield what is left.
+
+        Raises ValueError or OSError for whatever is wrong, before any run starts.
+        """
+        self.check()
+        with self.engine.session(self.configs[0].device) as engine:
+            finished, left = engine.once(self.split)
+            fingerprint = engine.load_data(self.configs[0].data, self.data_dir) if left else None
+            note = engine.once(lambda: self._enter(fingerprint, enter))
+            yield Training(self, engine, finished, left, note)
+
+    def _enter(self, fingerprint: str | None, enter: Callable[[RunStore], str | None]) -> str | None:
+        self.refuse_changed(fingerprint)
+        self.store.create()
+        return enter(self.store)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The runs of a launch that are ready to train, and what entering their study has to say."""
+
+    launch: Launch
+    engine: Engine
+    finished: list[Outcome]
+    left: list[RunConfig]
+    note: str | None
+
+    def on_terminal(self, name: str, jobs: int | None) -> list[Outcome]:
+        """Train, show the progress on stderr, and stop at Ctrl-C; return the outcome of every run."""
+        first = is_first_rank()
+        if first and self.note:
+            say(self.note, err=True)
+        if not self.left:
+            return self.finished
+        stop, launch, outcomes = StopSwitch(), self.launch, list(self.finished)
+        at_once = min(self.engine.slots(self.left[0], jobs), len(self.left))
+        shown = show(launch.store, [*launch.configs]) if first else nullcontext(lambda outcome: None)
+        if first:
+            counted = f"{len(self.left)} of {len(launch.configs)} runs to train"
+            say(f"{name}: {counted}, {at_once} at once", err=True)
+        with self.engine.stopping(stop), shown as done:
+            for outcome in self._outcomes(jobs, stop):
+                outcomes.append(outcome)
+                done(outcome)
+        return outcomes
+
+    def with_bar(self, jobs: int | None, progress: bool) -> list[Outcome]:
+        """Train and return the outcome of every run; `progress` shows a bar, a widget in a notebook."""
+        from tqdm.auto import tqdm
+
+        if not self.left:
+            return self.finished
+        outcomes = self._outcomes(jobs, StopSwitch())
+        bar = tqdm(outcomes, "training", total=len(self.left), unit="run", disable=not progress)
+        return [*self.finished, *bar]
+
+    def _outcomes(self, jobs: int | None, stop: StopSwitch) -> Iterator[Outcome]:
+        launch = self.launch
+        return self.engine.execute_all(self.left, launch.store, launch.data_dir, jobs, stop, launch.force)
 
 
 def split_finished(configs: Sequence[RunConfig], store: RunStore) -> tuple[list[Outcome], list[RunConfig]]:
     """Return the outcomes of the finished runs, and the configurations that are left to train."""
     known = [(config, finished_outcome(store.run(config))) for config in configs]
     return [outcome for _, outcome in known if outcome], [config for config, outcome in known if not outcome]
+
+
+def refuse_damaged(configs: Sequence[RunConfig], store: RunStore, thoroughly: bool = True) -> None:
+    """Raise ValueError if a started run is damaged; `thoroughly` reads all that reports read of it."""
+    check = check_run if thoroughly else lambda run: (run.record, run.status)
+    faults = [fault for config in configs if (fault := damage(store, config.name, check))]
+    if faults:
+        more = f" (and {len(faults) - 1} more runs are damaged)" if faults[1:] else ""
+        raise ValueError(f"{faults[0]}; remove the run's folder to train it again{more}")
 
 
 def refuse_changed(configs: Sequence[RunConfig], store: RunStore, data_fingerprint: str | None) -> None:
@@ -23,8 +165,9 @@ def refuse_changed(configs: Sequence[RunConfig], store: RunStore, data_fingerpri
     found = {run.name: changes(run.record, data_fingerprint) for run in left}
     if changed := {name: texts for name, texts in found.items() if texts}:
         texts = "; ".join(sorted({text for texts in changed.values() for text in texts}))
+        counted = f"{len(changed)} runs were" if len(changed) > 1 else "1 run was"
         raise Changed(
-            f"{len(changed)} runs were started with different code, torch or data: {texts}. "
+            f"{counted} started with different code, torch or data: {texts}. "
             "Revert the change (even a comment counts) to resume them, or use --force to restart them; "
             f"the old runs are kept ({', '.join(changed)})"
         )

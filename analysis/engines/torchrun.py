@@ -1,128 +1,156 @@
-"""A study under `torchrun`: all ranks train the same run, one run after another; rank 0 keeps the store."""
+"""The engine of `torchrun`: all ranks train the same run, one run after another; rank 0 keeps the store."""
 
 from __future__ import annotations
 
 import os
 import socket
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
-from analysis.cli import is_first_rank, launched_ranks, one_line, signals_to
-from analysis.text import say
-from condense_core.config import RunConfig
+from analysis.text import one_line, say
+from condense_core.config import DataConfig, RunConfig
 from condense_core.store import Hold, Run, RunStore
 
-from .launch import refuse_changed
+from .engine import Engine
+from .ranks import is_first_rank, launched_ranks
 from .single_run import Outcome, execute, load_data
+from .stopping import StopSwitch, signals_to
 
 if TYPE_CHECKING:
-    from analysis.studies import Study
     from condense_core.distributed import Ranks
 
+Value = TypeVar("Value")
 
-def suited(settings: dict[str, Any], jobs: int | None, engine: str) -> dict[str, Any]:
-    """A study's settings, for ranks. Raises ValueError for what they cannot do."""
+
+def settings_for_ranks(settings: dict[str, Any], jobs: int | None, engine: str) -> dict[str, Any]:
+    """Return a study's settings, under torchrun those for ranks. Raises ValueError for what ranks cannot do."""
+    if launched_ranks() == 1:
+        return settings
     if engine != "processes":
         raise ValueError(f"engine {engine!r}: must be 'processes' under torchrun")
     if jobs is not None and jobs > 1:
-        raise ValueError(f"jobs {jobs}: must be 1 under torchrun, where all ranks train the same run")
-    if (execution := settings.setdefault("execution", "reference")) == "fast":
+        raise ValueError(f"jobs {jobs}: must be 1 under torchrun, because all ranks train the same run")
+    if (execution := settings.get("execution", "reference")) == "fast":
         raise ValueError(f"execution {execution!r}: must be 'reference' on {launched_ranks()} ranks")
-    return settings
+    return settings | {"execution": execution}
 
 
-def train(
-    study: Study, store: RunStore, data_dir: Path, silence_seconds: float, force: bool = False
-) -> list[Outcome]:
-    """Train a study's runs and return what became of each: on all ranks the same.
+@dataclass(frozen=True)
+class TorchrunEngine(Engine):
+    """Trains one run after another on all ranks; a rank that is silent for too long is lost."""
 
-    Raises ValueError or OSError where data, settings or store do not do, before any run starts. Ends the
-    process where another rank is lost.
-    """
-    from condense_core.distributed import from_first_rank, join
-    from condense_core.training import check_ranks
+    silence_seconds: float
+    joined: Ranks | None = None
 
-    from .progress import show
+    def slots(self, config: RunConfig, jobs: int | None = None) -> int:
+        """Return 1."""
+        return 1
 
-    configs = [config for _, config in study.run_configs()]
-    for config in configs:
+    def check(self, config: RunConfig) -> None:
+        """Raise ValueError if the ranks cannot train a run of this configuration."""
+        from condense_core.training import check_ranks
+
         check_ranks(config, launched_ranks())
-    with join(study.device, silence_seconds) as ranks, stopping() as should_stop:
-        fingerprint = _load_data(study, data_dir, ranks)
 
-        def begin() -> None:
-            if not force:
-                refuse_changed(configs, store, fingerprint)
-            store.create()
-            if note := study.enter(store):
-                say(note, err=True)
+    @contextmanager
+    def session(self, device: str) -> Iterator[TorchrunEngine]:
+        """Yield this engine after all ranks have joined."""
+        from condense_core.distributed import join
 
-        from_first_rank(begin)
-        outcomes = []
+        with join(device, self.silence_seconds) as ranks:
+            yield replace(self, joined=ranks)
+
+    @property
+    def ranks(self) -> Ranks:
+        """The ranks that have joined."""
+        if self.joined is None:
+            raise RuntimeError("the ranks have not joined: use the engine that session() yields")
+        return self.joined
+
+    def once(self, act: Callable[[], Value]) -> Value:
+        """Call `act` on rank 0; return its value, or raise its error, on all ranks."""
+        from condense_core.distributed import from_first_rank
+
+        return from_first_rank(act)
+
+    def load_data(self, data: DataConfig, data_dir: Path) -> str:
+        """Load the data on every rank, and return its fingerprint.
+
+        Raises ValueError if a rank cannot load it, or has other images than rank 0.
+        """
+        try:
+            dataset = self.ranks.one_first(lambda: load_data(data, data_dir))
+            fault, fingerprint = "", dataset.fingerprint
+        except (ValueError, OSError) as error:
+            fault, fingerprint = str(error) or type(error).__name__, ""
+        faults = self.ranks.exchange("fault", fault)
+        fingerprints = self.ranks.exchange("data", fingerprint)
+        for rank, fault in enumerate(faults):
+            if fault:
+                raise ValueError(f"rank {rank}: {fault}" if rank else fault)
+        for rank, other in enumerate(fingerprints):
+            if other != fingerprints[0]:
+                raise ValueError(f"data {data.name!r}: rank {rank} finds other images than rank 0")
+        return fingerprint
+
+    @contextmanager
+    def stopping(self, stop: StopSwitch) -> Iterator[None]:
+        """Let SIGINT or SIGTERM to any rank stop all of them after the same step.
+
+        A second signal does nothing more: torchrun passes on what a terminal has already sent to every rank.
+        """
+
+        def handle(signum: int, frame: Any) -> None:
+            if is_first_rank() and not stop.is_set():
+                say("Stopping: the run saves its state.", err=True)
+            stop.set()
+
+        with signals_to(handle):
+            yield
+
+    def execute_all(
+        self,
+        configs: Iterable[RunConfig],
+        store: RunStore,
+        data_dir: Path,
+        jobs: int | None,
+        stop: StopSwitch,
+        force: bool = False,
+    ) -> Iterator[Outcome]:
+        """Train runs one after another; yields their outcomes, the same on all ranks.
+
+        Ends the process if another rank is lost.
+        """
+        from condense_core.distributed import any_rank
+
         shared = SharedStore(store.root)
-        with show(store, configs) if is_first_rank() else nullcontext(lambda outcome: None) as done:
-            for config in configs:
-                try:
-                    outcome = execute(config, shared, data_dir, should_stop, force)
-                except Exception as error:
-                    _leave(store.run(config), ranks, error)
-                outcomes.append(outcome)
-                done(outcome)
-        return outcomes
-
-
-def _load_data(study: Study, data_dir: Path, ranks: Ranks) -> str:
-    """Load the data on every rank, so that a bad image is named before any run starts; its fingerprint."""
-    try:
-        dataset = ranks.one_first(lambda: load_data(study.config.data_config, data_dir))
-        fault, fingerprint = "", dataset.fingerprint
-    except (ValueError, OSError) as error:
-        fault, fingerprint = str(error) or type(error).__name__, ""
-    faults = ranks.exchange("fault", fault)
-    fingerprints = ranks.exchange("data", fingerprint)
-    for rank, fault in enumerate(faults):
-        if fault:
-            raise ValueError(f"rank {rank}: {fault}" if rank else fault)
-    for rank, other in enumerate(fingerprints):
-        if other != fingerprints[0]:
-            raise ValueError(f"data {study.config.data!r}: rank {rank} finds other images than rank 0")
-    return fingerprint
-
-
-@contextmanager
-def stopping() -> Iterator[Callable[[], bool]]:
-    """SIGINT or SIGTERM to any rank: after the same step all of them let the run be saved, and end."""
-    from condense_core.distributed import any_rank
-
-    asked = threading.Event()
-
-    def handle(signum: int, frame: Any) -> None:
-        if is_first_rank() and not asked.is_set():
-            say("Stopping: the run saves its state.", err=True)
-        asked.set()
-
-    with signals_to(handle):
-        yield lambda: any_rank(asked.is_set())
+        for config in configs:
+            try:
+                outcome = execute(config, shared, data_dir, lambda: any_rank(stop.is_set()), force)
+            except Exception as error:
+                _leave(store.run(config), self.ranks, error)
+            yield outcome
 
 
 def _leave(run: Run, ranks: Ranks, error: Exception) -> NoReturn:
-    """End this rank, which is out of step with the others: none of them can go on without it."""
+    """End this rank, which is out of step with the others: none of them can continue without it."""
     from condense_core.distributed import is_lost_rank
 
     rank = ranks.shard.rank
-    fault = f"{type(error).__name__}: {error}".splitlines()[-1]  # the last one, where a worker's trace is told
+    fault = f"{type(error).__name__}: {error}".splitlines()[
+        -1
+    ]  # the last line, if it holds a worker's traceback
     own = f"rank {rank} on {socket.gethostname()}: {fault}"
     if is_lost_rank(error):
         own = "another rank was killed, or was silent for too long"
     reason = ranks.first_fault(own)
     if rank == 0:
         run.set_state("failed", reason)
-    say(one_line(f"rank {rank} ends: run {run.name}: {reason}. The same command goes on."), err=True)
+    say(one_line(f"rank {rank} ends: run {run.name}: {reason}. The same command resumes it."), err=True)
     sys.stderr.flush()
     os._exit(1)  # an orderly end would wait for the others
 

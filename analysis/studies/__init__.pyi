@@ -4,7 +4,7 @@ from .config import (
     command as command,
     study_config as study_config,
 )
-from .estimate import plan as plan
+from .estimate import PLAN_COLUMNS as PLAN_COLUMNS, plan as plan, plan_rows as plan_rows
 from .named import NAMED_STUDIES as NAMED_STUDIES
 from .options import read_toml as read_toml, settings_options as settings_options
-from .study import Study as Study, report_of as report_of
+from .study import Study as Study, report_command as report_command

@@ -1,12 +1,14 @@
-"""What a study will cost before it is run: MACs, parameters, seconds and state of every run."""
+"""The plan of a study before it is run: MACs, parameters, seconds and state of every run."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
+from analysis.text import count
 from condense_core.config import RunConfig
 from condense_core.cost import cost_table
 from condense_core.store import FINISHED
@@ -14,25 +16,26 @@ from condense_core.store import FINISHED
 if TYPE_CHECKING:
     from condense_core.store import Run, RunStore
 
-    from .study import Study, Variant
+    from .study import Study
+    from .variants import Variant
 
 TIMED_STEPS = 3
 EVALUATION_SHARE = 1 / 3  # of an image's training time: the forward pass alone
 
 
+PLAN_COLUMNS = ("run", "variant", "to base", "seed", "MACs", "params", "seconds", "state")
+
+
 def plan(study: Study, store: RunStore) -> list[dict[str, Any]]:
-    """A row a run: variant, residual, seed, cost, state, estimated seconds of all of it and of what is left."""
-    configs = [(variant, config, store.run(config)) for variant, config in study.run_configs()]
-    states = {run.name: run.status["state"] for *_, run in configs}
-    taken: dict[Variant, list[float]] = {}
-    for variant, _, run in configs:
-        if states[run.name] == "done":
-            taken.setdefault(variant, []).append(run.seconds())
-    estimated = _estimates(study, [variant for variant in study.variants if variant not in taken])
-    seconds = estimated | {variant: mean(values) for variant, values in taken.items()}
+    """Return one row per run: variant, residual, seed, cost, state, estimated seconds in all and remaining."""
+    runs = [(variant, config, store.run(config)) for variant, config in study.run_configs()]
+    states = {run.name: run.status["state"] for *_, run in runs}
+    seconds = _seconds_per_run(
+        study, [(variant, run) for variant, _, run in runs if states[run.name] == "done"]
+    )
     rows = []
-    for variant, config, run in configs:
-        cost = cost_table(variant.model)
+    for variant, config, run in runs:
+        cost, state = cost_table(variant.model), states[run.name]
         rows.append(
             {
                 "run": run.name,
@@ -44,22 +47,48 @@ def plan(study: Study, store: RunStore) -> list[dict[str, Any]]:
                 "flops_paper": cost.flops_paper,
                 "params": cost.params,
                 "estimated_seconds": seconds[variant],
-                "remaining_seconds": seconds[variant] * _share_left(config, run, states[run.name]),
-                "state": states[run.name],
+                "remaining_seconds": seconds[variant] * _share_left(config, run, state),
+                "state": state,
             }
         )
     return rows
 
 
+def plan_rows(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Return the rows of a plan as texts under `PLAN_COLUMNS`."""
+    return [
+        (
+            row["run"],
+            row["variant"],
+            f"{100 * row['residual']:+.1f} %",
+            str(row["seed"]),
+            count(row["macs"]),
+            count(row["params"]),
+            f"{row['estimated_seconds']:.1f}",
+            row["state"],
+        )
+        for row in rows
+    ]
+
+
 def _share_left(config: RunConfig, run: Run, state: str) -> float:
-    """The part of a run that is to be trained: it goes on from a checkpoint a little before its last epoch."""
+    """Return the fraction of a run to train: it resumes from a checkpoint shortly before its last epoch."""
     if state in FINISHED:
         return 0.0
     return 1 - len(run.epochs()) / config.recipe.epochs
 
 
+def _seconds_per_run(study: Study, done: list[tuple[Variant, Run]]) -> dict[Variant, float]:
+    """Return the mean of a variant's finished runs, or an estimate if it has none."""
+    measured: dict[Variant, list[float]] = {}
+    for variant, run in done:
+        measured.setdefault(variant, []).append(run.seconds())
+    estimated = _estimates(study, [variant for variant in study.variants if variant not in measured])
+    return estimated | {variant: mean(values) for variant, values in measured.items()}
+
+
 def _estimates(study: Study, variants: list[Variant]) -> dict[Variant, float]:
-    """Seconds of a run of variants that have none which could tell, timed here."""
+    """Return the seconds that a run of each variant takes, by steps that are timed here."""
     if not variants:
         return {}
     configs = {variant: config for variant, config in study.run_configs() if variant in variants}
@@ -68,7 +97,7 @@ def _estimates(study: Study, variants: list[Variant]) -> dict[Variant, float]:
 
 
 def _images(study: Study) -> float:
-    """Images that a run sees, an evaluated one counted by the share of its time."""
+    """Return how many images a run sees; an evaluated one counts as the fraction of its time."""
     config, data = study.config, study.data
     validation = config.validation_fraction * data.train_images or data.test_images
     train = config.train_images or (1 - config.validation_fraction) * data.train_images
@@ -76,8 +105,8 @@ def _images(study: Study) -> float:
     return config.epochs * train + EVALUATION_SHARE * (evaluations * validation + data.test_images)
 
 
-def _seconds_per_image(configs: list[RunConfig], train_images: int) -> Any:
-    """Seconds per training image by MACs: a line through the cheapest and the dearest, timed here."""
+def _seconds_per_image(configs: list[RunConfig], train_images: int) -> Callable[[RunConfig], float]:
+    """Return seconds per training image by MACs: a line through the cheapest and the costliest, timed here."""
 
     def dense_macs(config: RunConfig) -> int:
         return cost_table(config.model, 0).macs
@@ -91,7 +120,7 @@ def _seconds_per_image(configs: list[RunConfig], train_images: int) -> Any:
 
 
 def _time_image(config: RunConfig, train_images: int) -> float:
-    """Median seconds of a training step on noise, per image."""
+    """Return the median seconds of a training step on noise, per image."""
     import torch
 
     from condense_core.data import Augmentation, Dataset, DecodedImages, Normalisation
@@ -99,34 +128,29 @@ def _time_image(config: RunConfig, train_images: int) -> float:
 
     torch.set_num_threads(config.threads)
     model, batch = config.model, min(config.recipe.batch_size, train_images)
-    count = batch * (TIMED_STEPS + 1)
-    pixels = torch.randint(256, (count, 3, model.image_size, model.image_size), dtype=torch.uint8)
-    noise = DecodedImages(
-        pixels,
-        torch.arange(count) % model.num_classes,
-        Normalisation((0.5,) * 3, (0.25,) * 3),
-        Augmentation(0, flip=False),
-    )
+    images = batch * (TIMED_STEPS + 1)
+    pixels = torch.randint(256, (images, 3, model.image_size, model.image_size), dtype=torch.uint8)
+    labels, normalisation = torch.arange(images) % model.num_classes, Normalisation((0.5,) * 3, (0.25,) * 3)
+    noise = DecodedImages(pixels, labels, normalisation, Augmentation(0, flip=False))
     classes = tuple(map(str, range(model.num_classes)))
-    # noise must not diverge
-    recipe = dataclasses.replace(config.recipe, epochs=1, learning_rate=0.0, batch_size=batch)
-    trainer = Trainer(
-        dataclasses.replace(config, recipe=recipe),
-        Dataset("noise", classes, noise, None, noise),
-    )
+    recipe = dataclasses.replace(config.recipe, epochs=1, learning_rate=0.0, batch_size=batch)  # cannot diverge
+    dataset = Dataset("noise", classes, noise, None, noise)
+    trainer = Trainer(dataclasses.replace(config, recipe=recipe), dataset)
     return median(_step_seconds(trainer)[1:]) / batch  # the first step allocates
 
 
 def _step_seconds(trainer: Any) -> list[float]:
+    """Train a few steps and return the seconds of each."""
     times: list[float] = []
-    began = [time.perf_counter()]
+    last = time.perf_counter()
 
-    def tick() -> bool:
+    def stop_after_some() -> bool:
+        nonlocal last
         now = time.perf_counter()
-        times.append(now - began[0])
-        began[0] = now
+        times.append(now - last)
+        last = now
         return len(times) > TIMED_STEPS + 1
 
-    for _ in trainer.run(tick):
-        began[0] = time.perf_counter()  # evaluations at a stage's entry are not steps
+    for _ in trainer.run(stop_after_some):
+        last = time.perf_counter()  # evaluations at a stage's entry are not steps
     return times

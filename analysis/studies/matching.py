@@ -10,12 +10,12 @@ from condense_core.cost import cost_table
 
 
 def width_step(model: ModelConfig) -> int:
-    """The smallest step of k0 with which all groups still divide their channels."""
+    """Return the smallest step of k0 with which all groups still divide their channels."""
     return math.lcm(model.groups_3x3, model.groups // math.gcd(model.groups, model.bottleneck))
 
 
 def match_cost(model: ModelConfig, macs: int) -> ModelConfig:
-    """`model` with the k0 whose final MACs come nearest to `macs`, in steps that all groups divide."""
+    """Return `model` with the k0 whose final MACs are nearest to `macs`, in steps that all groups divide."""
     step, schedule = width_step(model), model.growth_schedule
     costed = dataclasses.replace(model, grouping="learned")  # all groupings cost the same: measure one
 

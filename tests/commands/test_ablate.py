@@ -20,7 +20,8 @@ from PIL import Image
 
 from analysis.ablate import ablate
 from analysis.cli import main
-from analysis.engines import processes, single_run
+from analysis.engines import single_run
+from analysis.engines.processes import ProcessEngine
 from analysis.report import report
 from analysis.reporting import StudyReport, write_page
 from condense_core.store import RunStore, provenance
@@ -224,13 +225,11 @@ def test_bad_input_is_one_line_and_exit_status_2_and_nothing_is_written(
 
 
 def test_a_failed_run_is_reported_with_its_reason_and_exit_status_1(call, monkeypatch):
-    from analysis.engines import processes, single_run
-
-    def fail(configs, *_):
+    def fail(self, configs, *_):
         for config in configs:
             yield single_run.Outcome(config.name, "failed", "OSError: disk full")
 
-    monkeypatch.setattr(processes, "execute_all", fail)
+    monkeypatch.setattr(ProcessEngine, "execute_all", fail)
     status, _, err = call(*TINY)
     assert status == 1
     assert err.count("OSError: disk full") == 4
@@ -248,7 +247,7 @@ def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_the_same_command_does(call, 
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
     _, err = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert "The same command goes on" in err
+    assert "Run the same command to resume" in err
     assert "Traceback" not in err
     assert not (tmp_path / "reports").exists()
     begun = RunStore(tmp_path / "runs").runs()
@@ -277,7 +276,7 @@ def test_force_begins_runs_of_other_code_anew_and_only_force_does(
         assert "0123456789ab now" in err
     assert f"or use --force to restart them; the old runs are kept ({left.name})" in err
     assert left.contents() == before
-    monkeypatch.setattr(processes, "execute_all", in_this_process)
+    monkeypatch.setattr(ProcessEngine, "execute_all", in_this_process)
     status, out, err = call(*TINY, "--force")
     assert status == 0
     assert f"superseded/{left.name}.1" in err
@@ -286,7 +285,7 @@ def test_force_begins_runs_of_other_code_anew_and_only_force_does(
     assert finding in out
 
 
-def in_this_process(configs, store, data_dir, jobs, stop, force):
+def in_this_process(self, configs, store, data_dir, jobs, stop, force):
     """`execute_all` without processes, which would not see what a test has patched."""
     return [single_run.execute(config, store, data_dir, force=force) for config in configs]
 

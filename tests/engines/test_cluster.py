@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 from helpers.runs import small_run
 
-import analysis.engines.ray_cluster
 from analysis.ablate import ablate
 from analysis.cli import main
-from analysis.engines import Cluster, Outcome, StopSwitch, chosen
-from analysis.engines.ray_cluster import Turn
+from analysis.engines import Outcome, connect, ray_turns
+from analysis.engines.ray_cluster import RayEngine
+from analysis.engines.ray_turns import Turn
 from analysis.engines.single_run import execute
+from analysis.engines.stopping import StopSwitch
 from analysis.studies import Study
 from condense_core.store import RunStore
 from condense_core.validation import to_dict
@@ -60,7 +61,7 @@ def machines():
 @pytest.fixture(scope="module")
 def cluster(machines):
     """This process as a driver of the cluster."""
-    with chosen("ray", machines.address) as cluster:
+    with connect("ray", machines.address) as cluster:
         yield cluster
 
 
@@ -107,7 +108,7 @@ def call(monkeypatch, capsys, tmp_path):
 
 def test_a_stop_reaches_the_nodes_and_the_runs_go_on_to_the_same_files(cluster, store, expected):
     stop = StopSwitch()
-    when_both_nodes_train(store, stop.event.set)
+    when_both_nodes_train(store, stop.set)
     outcomes = list(cluster.execute_all(CONFIGS, store, DATA, None, stop))
     assert {outcome.run for outcome in outcomes} == set(expected)
     assert {"stopped"} <= {outcome.state for outcome in outcomes} <= {"stopped", "done"}
@@ -122,7 +123,7 @@ def test_the_command_line_shows_a_study_on_a_cluster_as_any_other(cluster, call)
     assert (status, json.loads(out)["states"]) == (0, {"done": 2})
     assert err.count("done: ") == 2
     status, out, _ = call(*TINY, "--dry-run")
-    assert "All 2 runs are at their end: nothing is left to train." in out
+    assert "All 2 runs are finished: nothing is left to train." in out
     status, out, _ = call(*TINY, "--epochs", "3", "--dry-run")
     assert "2 of 2 runs are left to train, about " in out
     assert "with 2 at once" in out
@@ -148,18 +149,18 @@ def test_jobs_limits_the_runs_at_once(cluster, store, monkeypatch, tmp_path):
             file.write("ends\n")
         return Outcome(config.name, "done")
 
-    monkeypatch.setattr(analysis.engines.ray_cluster, "_execute_on_node", noted)
+    monkeypatch.setattr(ray_turns, "_execute_on_node", noted)
     list(cluster.execute_all(CONFIGS, store, DATA, 1, StopSwitch()))
     assert (tmp_path / "notes").read_text() == "begins\nends\n" * 3
 
 
 def test_a_node_that_does_not_see_the_run_store_says_so_and_trains_nothing(cluster, store, monkeypatch):
-    execute_on_node = analysis.engines.ray_cluster._execute_on_node
+    execute_on_node = ray_turns._execute_on_node
 
     def elsewhere(config, store, *others):
         return execute_on_node(config, RunStore(store.root / "elsewhere"), *others)
 
-    monkeypatch.setattr(analysis.engines.ray_cluster, "_execute_on_node", elsewhere)
+    monkeypatch.setattr(ray_turns, "_execute_on_node", elsewhere)
     (outcome,) = cluster.execute_all(CONFIGS[:1], store, DATA, None, StopSwitch())
     assert outcome.state == "failed"
     assert "must be on a file system that all nodes share" in outcome.reason
@@ -168,14 +169,14 @@ def test_a_node_that_does_not_see_the_run_store_says_so_and_trains_nothing(clust
 
 def test_a_run_that_is_held_is_told_after_a_while_and_trained_when_it_is_let_go(cluster, store, monkeypatch):
     after_held = Turn.after_held
-    monkeypatch.setattr(analysis.engines.ray_cluster, "RETRY_SECONDS", 0.1)
-    monkeypatch.setattr(analysis.engines.ray_cluster, "HELD_SECONDS", 0.0)
+    monkeypatch.setattr(ray_turns, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(ray_turns, "HELD_SECONDS", 0.0)
     with ExitStack() as holder:
         holder.enter_context(store.run(CONFIGS[0]).hold())
         (outcome,) = cluster.execute_all(CONFIGS[:1], store, DATA, None, StopSwitch())
         assert outcome.state == "held"
         assert f"is being trained by process {os.getpid()}" in outcome.reason
-        monkeypatch.setattr(analysis.engines.ray_cluster, "HELD_SECONDS", 60.0)
+        monkeypatch.setattr(ray_turns, "HELD_SECONDS", 60.0)
         monkeypatch.setattr(Turn, "after_held", lambda turn: (holder.close(), after_held(turn))[1])
         (outcome,) = cluster.execute_all(CONFIGS[:1], store, DATA, None, StopSwitch())
         assert outcome.state == "done"
@@ -214,10 +215,10 @@ def test_without_ray_it_says_what_to_install(call, monkeypatch):
 def test_runs_share_gpus_by_fractions_and_wait_for_none_that_is_nowhere():
     run = dataclasses.replace(CONFIGS[0], device="cuda")
     nodes = ({"CPU": 4.0}, {"CPU": 4.0, "GPU": 1.0})
-    assert Cluster(nodes).slots(run) == 1
-    assert Cluster(nodes, 0.25).slots(run) == 4
+    assert RayEngine(nodes).slots(run) == 1
+    assert RayEngine(nodes, 0.25).slots(run) == 4
     with pytest.raises(ValueError, match="gpus_per_run 1: no node with 1 CPUs has as much of a GPU"):
-        Cluster(nodes[:1]).check(run)
+        RayEngine(nodes[:1]).check(run)
 
 
 def test_a_run_that_came_further_before_it_died_again_is_tried_again():
@@ -230,13 +231,13 @@ def test_a_run_that_came_further_before_it_died_again_is_tried_again():
 DRIVER = """
 import json, sys
 from pathlib import Path
-from analysis.engines.ray_cluster import chosen
-from analysis.engines import StopSwitch
+from analysis.engines import connect
+from analysis.engines.stopping import StopSwitch
 from condense_core.config import RunConfig
 from condense_core.store import RunStore
 from condense_core.validation import from_dict
 address, root, *configs = sys.argv[1:]
-with chosen("ray", address) as cluster:
+with connect("ray", address) as cluster:
     configs = [from_dict(RunConfig, json.loads(config)) for config in configs]
     list(cluster.execute_all(configs, RunStore(Path(root)), Path("data"), 1, StopSwitch()))
 """
@@ -245,7 +246,7 @@ with chosen("ray", address) as cluster:
 def test_a_driver_that_is_killed_and_started_again_trains_nothing_twice(
     cluster, machines, store, expected, monkeypatch
 ):
-    monkeypatch.setattr(analysis.engines.ray_cluster, "RETRY_SECONDS", 0.5)
+    monkeypatch.setattr(ray_turns, "RETRY_SECONDS", 0.5)
     configs = [json.dumps(to_dict(config)) for config in CONFIGS]
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, machines.address, str(store.root), *configs])
     while not (done := list(store.root.glob("*/result.json"))):
@@ -278,7 +279,7 @@ def test_a_worker_that_is_killed_twice_is_reported_and_the_others_go_on(cluster,
             os.kill(os.getpid(), signal.SIGKILL)
         return Outcome(config.name, "done")
 
-    monkeypatch.setattr(analysis.engines.ray_cluster, "_execute_on_node", deadly)
+    monkeypatch.setattr(ray_turns, "_execute_on_node", deadly)
     outcomes = {
         outcome.run: outcome for outcome in cluster.execute_all(CONFIGS[:2], store, DATA, None, StopSwitch())
     }

@@ -391,7 +391,7 @@ def test_sigterm_on_any_rank_stops_all_after_the_same_step_and_a_fault_of_one_is
     os.killpg(launched.processes[1].pid, signal.SIGTERM)  # its workers get it too
     codes, (err, other) = launched.ended()
     assert (codes, other) == ([130, 0], ""), err
-    assert "Stopped; 0 of 1 runs are done. The same command goes on." in err
+    assert "Stopped; 0 of 1 runs are done. Run the same command to resume." in err
     assert "Traceback" not in err
     (run,) = store.runs()
     assert run.status["state"] == "stopped"

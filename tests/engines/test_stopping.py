@@ -19,8 +19,10 @@ from helpers.processes import in_a_process
 from helpers.runs import small_run
 
 from analysis.cli import check_writable
-from analysis.engines import StopSwitch, execute_all, processes
+from analysis.engines import processes
+from analysis.engines.processes import ProcessEngine
 from analysis.engines.single_run import execute
+from analysis.engines.stopping import StopSwitch
 from condense_core.store import RunStore
 from condense_core.store.checkpoints import checkpoints
 
@@ -28,8 +30,8 @@ DATA = Path("data")
 LONG = """
 import json, sys
 from pathlib import Path
-from analysis.ablate import stopping
-from analysis.engines import StopSwitch, execute_all
+from analysis.engines.processes import ProcessEngine
+from analysis.engines.stopping import StopSwitch, stopping
 from condense_core import DataConfig, ModelConfig, RecipeConfig, RunConfig
 from condense_core.store import RunStore
 
@@ -39,7 +41,7 @@ if __name__ == "__main__":
     store, stop = RunStore(Path(sys.argv[1])), StopSwitch()
     store.create()
     with stopping(stop):
-        outcomes = list(execute_all([config], store, Path("data"), 1, stop))
+        outcomes = list(ProcessEngine().execute_all([config], store, Path("data"), 1, stop))
     print(json.dumps([outcome.state for outcome in outcomes]))
 """
 
@@ -106,10 +108,11 @@ def test_a_worker_killed_by_the_system_is_retried_once_then_reported_and_jobs_ch
 ):
     monkeypatch.setattr(processes, "_execute_in_worker", deadly)
     configs = [small_run(seed) for seed in (1, 0, 2)]
-    outcomes = {outcome.run: outcome for outcome in execute_all(configs, store, DATA, 2, StopSwitch())}
+    ended = ProcessEngine().execute_all(configs, store, DATA, 2, StopSwitch())
+    outcomes = {outcome.run: outcome for outcome in ended}
     again, dead, other = (outcomes[config.name] for config in configs)
     assert dead.state == store.run(configs[1]).status["state"] == "failed"
-    assert dead.reason == "its process was killed by signal 9 (2 attempts), perhaps for want of memory"
+    assert dead.reason == "its process was killed by signal 9 (2 attempts), perhaps because memory ran out"
     assert (again.state, other.state) == ("done", "done")
     alone = RunStore(tmp_path / "alone")
     for config in (configs[0], configs[2]):

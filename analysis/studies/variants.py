@@ -1,0 +1,149 @@
+"""The variants of a study: the grid of its axes at equal cost, the dense reference and further sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+from analysis.axes import AXES, MATCH_TOLERANCE, level_name
+from condense_core.config import LEARNED, WEIGHT_CRITERIA, ModelConfig, RecipeConfig, growth_rates
+from condense_core.cost import cost_table
+from condense_core.data import DatasetSummary
+
+from .config import StudyConfig, part_of
+from .matching import match_cost
+from .named import PATH
+
+Cell = dict[str, Any]  # a level of every axis
+IN_MODEL_LABEL = ("grouping", "growth", "connectivity")  # axes whose levels a model's own label names
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network of a study and how it is trained.
+
+    `role`: base, grid, reference or size; `residual`: final MACs / target's − 1; `curve`: the curve of the
+    trade-off that it is on, if any.
+    """
+
+    model: ModelConfig
+    recipe: RecipeConfig
+    role: str
+    size: int
+    residual: float
+    label: str
+    curve: str | None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The variants that a study's settings ask for, on data of this summary."""
+
+    config: StudyConfig
+    data: DatasetSummary
+
+    @property
+    def is_path(self) -> bool:
+        """Whether the variants are steps, each compared with the one before, and the last one is the base."""
+        return self.config.study == "path"
+
+    @cached_property
+    def variants(self) -> tuple[Variant, ...]:
+        """The grid, the dense reference and the leading axis at further sizes, each network once."""
+        unique: dict[Any, Variant] = {}
+        for variant in self._all_variants():
+            unique.setdefault((variant.model, variant.recipe), variant)
+        return tuple(unique.values())
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """The points of the grid: every combination of levels that can be trained."""
+        if self.is_path:
+            base = {axis: getattr(self.config, axis)[0] for axis in AXES}
+            return tuple(base | step for step in PATH.values())
+        crossed = product(*(getattr(self.config, axis) for axis in AXES))
+        cells = [dict(zip(AXES, levels, strict=True)) for levels in crossed]
+        found = [c for c in cells if c["grouping"] != "unstructured" or c["criterion"] in WEIGHT_CRITERIA]
+        if not found:
+            raise ValueError(f"criterion {self.config.criterion}: grouping 'unstructured' needs l1 or random")
+        return tuple(found)
+
+    @property
+    def base_cell(self) -> Cell:
+        """The cell that all others are matched to."""
+        return self.cells[-1 if self.is_path else 0]
+
+    @cached_property
+    def curves(self) -> dict[str, Cell]:
+        """The cells that differ from the base in the leading axis alone, by the name of their curve."""
+        if self.is_path:
+            return dict(zip(PATH, self.cells, strict=True))
+        axis, base = next(iter(self.config.varied), "grouping"), self.base_cell
+        curves = {
+            level_name(axis, cell[axis]): cell for cell in self.cells if cell == base | {axis: cell[axis]}
+        }
+        return curves | ({"none": base | {"grouping": "none"}} if self.config.reference else {})
+
+    def check_match(self) -> None:
+        """Raise ValueError if a variant cannot be matched to the base's cost closely enough."""
+        if self.config.match == "width":
+            return
+        for variant in self.variants:
+            matched = self._is_matched(variant.model.grouping, variant.role)
+            if matched and abs(variant.residual) > MATCH_TOLERANCE:
+                raise ValueError(
+                    f"match 'cost': {variant.label} comes only within {100 * variant.residual:+.1f} % of the "
+                    f"base's MACs (at most {100 * MATCH_TOLERANCE:.0f} %); choose another growth_rate or "
+                    "match 'width'"
+                )
+
+    def _all_variants(self) -> Iterator[Variant]:
+        size = self.config.growth_rate
+        for cell in self.cells:
+            yield self._variant(cell, size, "base" if cell == self.base_cell else "grid")
+        if self.config.reference:
+            yield self._variant(self.base_cell | {"grouping": "none"}, size, "reference")
+        for size in self.config.sizes:
+            for cell in self.curves.values():
+                yield self._variant(cell, size, "size")
+
+    def _variant(self, cell: Cell, size: int, role: str) -> Variant:
+        model = self._model(cell, size)
+        target = cost_table(self._model(self.base_cell, size)).macs
+        is_solved = self.is_path or self._is_matched(cell["grouping"], role)
+        if self.config.match == "cost" and cell != self.base_cell and is_solved:
+            model = match_cost(model, target)
+        curve = next((name for name, other in self.curves.items() if other == cell), None)
+        residual = cost_table(model).macs / target - 1
+        return Variant(model, self._recipe(cell), role, size, residual, self._label(model, cell), curve)
+
+    def _is_matched(self, grouping: str, role: str) -> bool:
+        """Whether a variant must cost what the base costs: a dense one only if it is a step of the path."""
+        return role == "grid" and (self.is_path or grouping != "none")
+
+    def _model(self, cell: Cell, size: int) -> ModelConfig:
+        axes = cell | ({"groups": 1, "condense_factor": 1} if cell["grouping"] == "none" else {})
+        if cell["grouping"] == "unstructured":
+            axes = axes | {"groups": self.config.groups[0]}  # it has no groups: all levels are the same network
+        data = {"num_classes": self.data.num_classes, "image_size": self.data.image_size}
+        rates = growth_rates(cell["growth"], size, len(self.config.stages))
+        return part_of(ModelConfig, vars(self.config) | axes | data | {"growth": rates})
+
+    def _recipe(self, cell: Cell) -> RecipeConfig:
+        axes = cell
+        if cell["grouping"] not in LEARNED:  # never pruned, so trained once, whatever the pruning axes say
+            lasso = self.config.group_lasso[0]
+            axes = cell | {"pruning": "condensing", "criterion": "l1", "group_lasso": lasso}
+        if axes["pruning"] == "condensing":
+            axes = axes | {"retraining_rate": None}
+        return part_of(RecipeConfig, vars(self.config) | axes)
+
+    def _label(self, model: ModelConfig, cell: Cell) -> str:
+        """Return the model's label, followed by the levels of the varied axes that it does not name."""
+        varied = [axis for axis in self.config.varied if axis not in IN_MODEL_LABEL]
+        if cell["grouping"] not in LEARNED:
+            varied = [axis for axis in varied if axis not in ("pruning", "criterion")]
+        return " ".join([model.label, *(level_name(axis, cell[axis]) for axis in varied)])
