@@ -1,14 +1,16 @@
-"""Limits on what may happen while a file is read: time, memory, files written, programs started."""
+"""Limits on what may happen while a file is read: time, memory, files written, programs started; refusals."""
 
 from __future__ import annotations
 
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 MAX_SECONDS = 10
 MAX_MEMORY = 1 << 30  # bytes beyond what the process had before
@@ -74,3 +76,12 @@ def process_watch() -> Watch:
     if not _watches:
         _watches.append(Watch())
     return _watches[0]
+
+
+def refused(read: Callable[[Path], Any], path: Path, message: str) -> None:
+    """Assert that reading a file raises a ValueError that names it in one short line."""
+    with pytest.raises(ValueError, match=message) as error:
+        read(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1000

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 from typing import Any
 
 from condense_core import DataConfig, ModelConfig, RecipeConfig, RunConfig, Trainer
+from condense_core.files import write_json
 
 
 def train(config, digits):
@@ -85,3 +88,8 @@ BENCHMARK = {
     ],
 }
 """The record of a benchmark of one model."""
+
+
+def edit(path: Path, **changes) -> None:
+    """Change values of a JSON file."""
+    write_json(path, json.loads(path.read_text()) | changes)
