@@ -12,18 +12,18 @@ GPU_FILES = ("nvidiactl", "nvidia0", "nvmap", "dxg", "kfd")  # in /dev: NVIDIA's
 
 
 def resolve_device(asked: str, has_gpu: Callable[[], bool]) -> str:
-    """'cpu' or 'cuda', as asked or as there is."""
+    """Return 'cpu' or 'cuda'; 'auto' means cuda if there is a GPU. Raises ValueError for another device."""
     if asked not in (valid := ("auto", "cpu", "cuda")):
         raise ValueError(f"device {asked!r}: {nearest(asked, valid)}")
     if asked == "cpu" or (asked == "auto" and not has_gpu()):
         return "cpu"
     if not has_gpu():
-        raise ValueError("device 'cuda': there is none; valid: auto, cpu")
+        raise ValueError("device 'cuda': there is no GPU; valid: auto, cpu")
     return "cuda"
 
 
 def gpu_is_here() -> bool:
-    """Whether this machine has a GPU; torch, slow to import, is not asked where none can be."""
+    """Return whether this machine has a GPU; imports torch, which is slow, only if there may be one."""
     if sys.platform == "linux" and not any(Path("/dev", name).exists() for name in GPU_FILES):
         return False
     import torch

@@ -1,4 +1,4 @@
-"""The engine protocol: what `launch` asks of whatever trains the runs of a study."""
+"""The engine protocol: the methods by which `launch` has runs trained, wherever they train."""
 
 from __future__ import annotations
 

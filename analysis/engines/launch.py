@@ -84,7 +84,7 @@ class Launch:
     def prepared(self, enter: Callable[[RunStore], str | None]) -> Iterator[Training]:
         """Check, load the data once, create the store and let `enter` write the study; yield what is left.
 
-        Raises ValueError or OSError for whatever is wrong, before any run starts.
+        Raises ValueError or OSError before any run starts, if settings, data or store are bad.
         """
         self.check()
         with self.engine.session(self.configs[0].device) as engine:

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 0.5
 PLAIN_SECONDS = 30.0
 MARKS = {"new": "·", "running": "▸", "stopped": "▪", "done": "✓", "diverged": "∞", "failed": "✗"}
-LEGEND = "a mark a seed: " + ", ".join(f"{mark} {state}" for state, mark in MARKS.items())
+LEGEND = "one mark per seed: " + ", ".join(f"{mark} {state}" for state, mark in MARKS.items())
 
 
 @dataclass(frozen=True)
 class Live:
-    """Where one training run stands."""
+    """The progress of one training run."""
 
     name: str
     epoch: int
@@ -44,7 +44,7 @@ class Live:
 
 
 class Watch:
-    """Counts and running runs of a study, as the run store has them now."""
+    """The states of a study's runs, read from the run store at every look."""
 
     def __init__(self, store: RunStore, configs: list[RunConfig]):
         self.left = [(config, store.run(config)) for config in configs]
@@ -56,7 +56,7 @@ class Watch:
             self.grid.setdefault(config.model.label, {})[config.name] = "new"
 
     def look(self) -> tuple[int, list[Live], float | None]:
-        """Finished runs, running ones, and an estimate of the seconds that are left."""
+        """Return the count of finished runs, the running ones, and an estimate of the seconds left."""
         running, waiting, epochs_left = [], [], 0
         for config, run in self.left:
             state = run.status["state"]
@@ -88,7 +88,7 @@ class Watch:
 
 @contextmanager
 def show(store: RunStore, configs: list[RunConfig]) -> Iterator[Callable[[Outcome], None]]:
-    """Show the progress of some runs on stderr; yields what to tell of a run that ended."""
+    """Show the progress of runs on stderr; yields a function to call with each outcome."""
     watch = Watch(store, configs)
     shown = _show_live(watch) if sys.stderr.isatty() else _show_lines(watch)
     with shown as done:
@@ -139,7 +139,7 @@ def _show_lines(watch: Watch) -> Iterator[Callable[[Outcome], None]]:
                 say(f"  {live}", err=True)
 
     def done(outcome: Outcome) -> None:
-        if outcome.state != "stopped":  # most of those never began
+        if outcome.state != "stopped":  # most of those never started
             say(f"{outcome.state}: {outcome.run}", err=True)
 
     thread = threading.Thread(target=report, daemon=True)
@@ -153,7 +153,7 @@ def _show_lines(watch: Watch) -> Iterator[Callable[[Outcome], None]]:
 
 @contextmanager
 def decoding() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal for decoding a folder; nothing appears where nothing is decoded."""
+    """Show a progress bar on a terminal while a folder is decoded; yields its update function."""
     from rich.console import Console
     from rich.progress import Progress
 

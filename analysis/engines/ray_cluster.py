@@ -41,7 +41,7 @@ class RayEngine(Engine):
         return config.threads, (self.gpus_per_run or 1.0) if config.device == "cuda" else 0.0
 
     def check(self, config: RunConfig) -> None:
-        """Raise ValueError if no node has what a run needs: it would wait for ever."""
+        """Raise ValueError if no node has the resources of a run, which would wait for ever."""
         if self.gpus_per_run is not None and config.device != "cuda":
             raise ValueError(f"gpus_per_run {self.gpus_per_run:g}: needs device 'cuda'")
         cpus, gpus = self.needs(config)

@@ -159,7 +159,7 @@ class Turns:
 
 
 def first_sentence(fault: BaseException) -> str:
-    """Return what a fault says, without the advice that Ray adds."""
+    """Return the first sentence of an error message, without the advice that Ray adds."""
     return " ".join(str(fault).split()).partition(". ")[0].removesuffix(".")
 
 

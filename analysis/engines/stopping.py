@@ -62,7 +62,7 @@ def stopping(stop: StopSwitch) -> Iterator[None]:
             raise KeyboardInterrupt
         asked = True
         stop.set()
-        say("Stopping: the runs save their state. Press Ctrl-C again to stop at once.", err=True)
+        say("Stopping: the runs save their state. Interrupt again to stop at once.", err=True)
 
     with signals_to(handle):
         yield

@@ -50,7 +50,7 @@ class Study:
         `has_gpu` says whether the machines that train it have a GPU.
         """
         study = cls(config, summarise(config.data_config), engines.resolve_device(device, has_gpu))
-        study.run_configs()  # raises for whatever is wrong with a variant
+        study.run_configs()  # raises if a variant is bad
         study.grid.check_match()
         return study
 

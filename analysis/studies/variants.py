@@ -121,7 +121,7 @@ class Grid:
         return Variant(model, self._recipe(cell), role, size, residual, self._label(model, cell), curve)
 
     def _is_matched(self, grouping: str, role: str) -> bool:
-        """Whether a variant must cost what the base costs: a dense one only if it is a step of the path."""
+        """Return whether a variant must cost what the base does: a dense one only as a step of the path."""
         return role == "grid" and (self.is_path or grouping != "none")
 
     def _model(self, cell: Cell, size: int) -> ModelConfig:
@@ -134,7 +134,7 @@ class Grid:
 
     def _recipe(self, cell: Cell) -> RecipeConfig:
         axes = cell
-        if cell["grouping"] not in LEARNED:  # never pruned, so trained once, whatever the pruning axes say
+        if cell["grouping"] not in LEARNED:  # never pruned, so the pruning axes change nothing: train it once
             lasso = self.config.group_lasso[0]
             axes = cell | {"pruning": "condensing", "criterion": "l1", "group_lasso": lasso}
         if axes["pruning"] == "condensing":

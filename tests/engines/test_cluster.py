@@ -191,7 +191,7 @@ def test_a_run_that_is_held_is_told_after_a_while_and_trained_when_it_is_let_go(
         (["--engine", "ray", "--gpus-per-run", "0"], "gpus_per_run 0: must be above 0 and at most 1"),
         (["--engine", "ray", "--gpus-per-run", "2"], "gpus_per_run 2: must be above 0 and at most 1"),
         (["--engine", "ray", "--gpus-per-run", "1"], "gpus_per_run 1: needs device 'cuda'"),
-        (["--engine", "ray", "--device", "cuda"], "device 'cuda': there is none"),
+        (["--engine", "ray", "--device", "cuda"], "device 'cuda': there is no GPU"),
         (["--engine", "ray", "--threads", "2"], "threads 2: no node of the cluster has as many CPUs"),
         (["--engine", "ray", "--address", "127.0.0.1:1"], "address '127.0.0.1:1': cannot be reached"),
         (["--engine", "ray", "--address", "here"], "address 'here': Invalid address format"),

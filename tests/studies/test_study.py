@@ -130,7 +130,7 @@ def test_a_bad_setting_of_a_study_is_named(settings, message):
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(ValueError, match="device 'cuda': there is none"):
+    with pytest.raises(ValueError, match="device 'cuda': there is no GPU"):
         Study.named("ablation", device="cuda")
     with pytest.raises(ValueError, match="device 'tpu'"):
         Study.named("ablation", device="tpu")
