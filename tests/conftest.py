@@ -1,10 +1,10 @@
-"""Small real data and small networks that the tests share."""
+"""Small real data, stores and studies that the tests share."""
 
 from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core: more threads would only wait for one another
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker per core: more threads would only wait
 
 import pytest
 import torch
@@ -20,11 +20,12 @@ from condense_core.store import RunStore
 settings.register_profile("condense", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("condense")
 
-torch.ones(1, requires_grad=True).sum().backward()  # before any fork: from then on a child can do it too
+torch.ones(1, requires_grad=True).sum().backward()  # before any fork, so that children can do it too
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
+    """Reset the number of threads, which tests may change."""
     torch.set_num_threads(1)
 
 
@@ -44,7 +45,7 @@ def store(tmp_path) -> RunStore:
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Figures are made but not written as SVG, which takes a second a report and is tested elsewhere."""
+    """Make figures but write no SVG, which takes a second per report and is tested elsewhere."""
     monkeypatch.setattr("analysis.reporting.report_figure.ReportFigure.svg", "<svg/>")
 
 
