@@ -1,4 +1,4 @@
-"""Bad data in the middle of a folder is named before training, and nothing is trained."""
+"""Bad files in a folder are named before training, and nothing is trained."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png(width: int, height: int) -> bytes:
-    """A PNG of very many black pixels in few bytes."""
+    """Return a PNG of very many black pixels in few bytes."""
     head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     rows = zlib.compress(b"\0" * min(height * (width // 8 + 1), 1 << 20), 9)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
@@ -53,14 +53,12 @@ def truncate(path: Path) -> None:
     path.write_bytes(whole[: len(whole) * 2 // 3])
 
 
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
 FAULTS = {
     "a truncated JPEG": ("x.jpg", truncate),
     "no bytes": ("x.png", write(b"")),
     "text by the name of an image": ("x.jpg", write(b"a,b\n1,2\n")),
-    "a program's picture": (
-        "x.png",
-        write(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"),
-    ),
+    "a program's picture": ("x.png", write(EPS)),
     "a bomb": ("x.png", write(png(60_000, 60_000))),
     "half a bomb": ("x.png", write(png(12_000, 12_000))),
     "a strip": ("x.png", write(png(2_000_000, 1))),
@@ -69,7 +67,7 @@ FAULTS = {
     "a named pipe": ("x.jpg", os.mkfifo),
     "a folder by the name of an image": ("x.jpg", lambda path: path.mkdir()),
     "a folder that is a link to the one above": ("x", lambda path: path.symlink_to("..")),
-    "what cannot be read": ("x.jpg", lambda path: path.symlink_to("/proc/self/mem")),
+    "a file that cannot be read": ("x.jpg", lambda path: path.symlink_to("/proc/self/mem")),
 }
 
 
@@ -134,7 +132,7 @@ def test_the_command_says_so_in_one_line_and_trains_nothing(folder, fault, monke
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "other pixels"])
-def test_a_damaged_cache_is_decoded_anew(folder, damage):
+def test_a_damaged_cache_is_decoded_again(folder, damage):
     config, data_dir = DataConfig(f"folder:{folder}", 0.0), folder.parent / "data"
     whole = load(config, data_dir).fingerprint
     (cache,) = (data_dir / "cache").glob("*.npz")

@@ -107,7 +107,7 @@ def test_images_are_normalised_over_the_training_images():
     assert pixels.std().item() == pytest.approx(1, abs=1e-3)
 
 
-def test_augmentation_shifts_by_up_to_the_padding_and_flips_only_where_it_may():
+def test_augmentation_shifts_by_up_to_the_padding_and_flips_only_if_it_may():
     images = torch.arange(1, 10, dtype=torch.uint8).view(1, 1, 3, 3).repeat(400, 3, 1, 1)
     padded = torch.nn.functional.pad(images[0], (1,) * 4)
     crops = {padded[0, y : y + 3, x : x + 3].numpy().tobytes() for y in range(3) for x in range(3)}
@@ -187,7 +187,7 @@ def test_val_stands_for_test(folder):
     assert len(load_folder(folder).test) == 12
 
 
-def test_describing_decodes_nothing(folder):
+def test_a_summary_decodes_nothing(folder):
     found = summarise(DataConfig(f"folder:{folder}"))
     assert (found.num_classes, found.image_size, found.train_images, found.test_images) == (3, 8, 18, 12)
     assert not (folder.parent / "data").exists()

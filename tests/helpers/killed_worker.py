@@ -1,4 +1,4 @@
-"""Work that its process does not survive, in a module that a worker loads at once: without torch."""
+"""Runs whose process is killed. Workers import this module quickly, because it does not load torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from analysis.engines.single_run import execute
 
 
 def deadly(config, store, data_dir, force):
-    """Seed 0 is always killed, as the system does it for want of memory; seed 1 the first time."""
+    """Kill this process for seed 0 always and for seed 1 once, as the system does when memory runs out."""
     mark = store.root / f"killed-{config.seed}"
     if config.seed == 0 or (config.seed == 1 and not mark.exists()):
         mark.touch()

@@ -1,4 +1,4 @@
-"""Limits on what may happen while a file is read: time, memory, files written, programs started; refusals."""
+"""Limits on reading a file: time, memory, no writing, no other programs; and how a reader must refuse one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Damaged and hostile variants of valid files: bytes, JSON, TOML, safetensors, pickles and torch.save zips.
 
-Every function takes valid content and draws the changes from the given generator, so that its seed decides
-what comes out.
+Every function takes valid content and draws its changes from the given generator, so that the seed decides the
+result.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The official code as an oracle, where it is at hand beside the project; it is never copied into it."""
+"""The official code as an oracle, if it is next to the project; it is never copied into it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ from helpers.paths import SHARED
 OFFICIAL = SHARED / "peers" / "condensenet-official"
 CHECKPOINTS = SHARED / "data" / "official"
 
-needs_official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the official code is not beside the project")
-needs_checkpoints = pytest.mark.skipif(
-    not CHECKPOINTS.is_dir(), reason="no official checkpoints beside the project"
-)
+needs_official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason="no official code next to the project")
+needs_checkpoints = pytest.mark.skipif(not CHECKPOINTS.is_dir(), reason="no official checkpoints next to it")
 
 
 def official_module(name: str) -> ModuleType:
-    """A module of the official code: layers, utils or models."""
+    """Import a module of the official code: layers, utils or models."""
     if str(OFFICIAL) not in sys.path:
         sys.path.append(str(OFFICIAL))
     return importlib.import_module(name)
 
 
 def arguments(**settings) -> Namespace:
-    """The official command line's arguments for a small network on 32-pixel images."""
+    """Return the official command line's arguments for a small network on 32-pixel images."""
     defaults = {
         "stages": [2, 1, 1],
         "growth": [8, 16, 8],
@@ -47,7 +45,7 @@ def arguments(**settings) -> Namespace:
 
 
 def official_model(name: str = "condensenet", stage: int | None = None, **settings) -> torch.nn.Module:
-    """An official network with statistics of its own, pruned stage by stage up to `stage` (None: the last)."""
+    """Build an official network with random statistics, pruned stage by stage to `stage` (None: the last)."""
     args = arguments(**settings)
     layers = official_module("layers")
     layers.LearnedGroupConv.global_progress = 0.0
@@ -60,21 +58,22 @@ def official_model(name: str = "condensenet", stage: int | None = None, **settin
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.bias, 0, 0.3)
     last = args.condense_factor - 1
-    image = torch.zeros(1, 3, 224 if args.num_classes == 1000 else 32, 224 if args.num_classes == 1000 else 32)
+    size = 224 if args.num_classes == 1000 else 32
+    image = torch.zeros(1, 3, size, size)
     for reached in range(1, (last if stage is None else stage) + 1):
         model.eval()(image, (reached + 1e-3) / (2 * last) if reached < last else 0.75)
     return model
 
 
 def save(model: torch.nn.Module, path: Path, **rest) -> Path:
-    """A checkpoint as main.py writes it."""
+    """Save a checkpoint as the official main.py does."""
     state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
     torch.save({"epoch": 3, "state_dict": state, "best_prec1": 0.0, **rest}, path)
     return path
 
 
 def converted(model: torch.nn.Module) -> torch.nn.Module:
-    """The official conversion of a copy of `model`."""
+    """Convert a copy of `model` with the official code."""
     import copy
 
     model = copy.deepcopy(model)
@@ -83,6 +82,6 @@ def converted(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def measured(model: torch.nn.Module, size: int = 32) -> tuple[int, int]:
-    """FLOPs and parameters as the official code measures them."""
+    """Measure FLOPs and parameters with the official code."""
     flops, params = official_module("utils").measure_model(model.eval(), size, size)
     return int(flops), int(params)

@@ -1,4 +1,4 @@
-"""What pyproject.toml asks for and constraints.txt pins."""
+"""The packages that pyproject.toml requires and constraints.txt pins."""
 
 from __future__ import annotations
 

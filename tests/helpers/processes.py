@@ -6,7 +6,7 @@ import os
 
 
 def in_a_process(work) -> int:
-    """The signal that ended a forked process which did `work`, or 0."""
+    """Do `work` in a forked process; return the signal that ended it, or 0."""
     if not (child := os.fork()):
         try:
             work()

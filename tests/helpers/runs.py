@@ -17,7 +17,7 @@ def train(config, digits):
 
 
 def row(epoch: int) -> dict[str, Any]:
-    """An epoch's row."""
+    """Return the row of an epoch."""
     figures = ("learning_rate", "train_loss", "train_error_percent", "curve_loss", "curve_error_percent")
     numbers = {"epoch": epoch, "step": 3 * epoch, "stage": 0, "macs": 1, **dict.fromkeys(figures, 0.5)}
     return numbers | {"curves_on": "validation"}
@@ -27,13 +27,13 @@ EXECUTION = os.environ.get("CONDENSE_TEST_EXECUTION", "reference")  # of the run
 
 
 def small_model(**settings) -> ModelConfig:
-    """Three blocks on 8-pixel images, in a second's training."""
+    """Return three blocks on 8-pixel images, trained in a second."""
     defaults = {"stages": (1, 2, 1), "growth": (4, 8, 16), "groups_3x3": 2, "image_size": 8}
     return ModelConfig(**defaults | settings)
 
 
 def small_run(seed: int = 0, **settings) -> RunConfig:
-    """A run of `small_model` on a part of the digits: 6 epochs of 3 steps."""
+    """Return a run of `small_model` on a part of the digits: 6 epochs of 3 steps."""
     recipe = RecipeConfig(epochs=6, group_lasso=1e-4)
     return RunConfig(
         small_model(**settings), recipe, DataConfig("digits", train_images=192), seed, execution=EXECUTION
