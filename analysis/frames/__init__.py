@@ -1,4 +1,4 @@
-"""The run store as tidy pandas frames, one function a frame; `COLUMNS` says what each column holds.
+"""The run store as tidy pandas frames, one function per frame; `COLUMNS` describes each column.
 
 Every function takes a run store (its folder or a RunStore), a run, or a list of runs.
 """

@@ -17,12 +17,12 @@ from .training import Source, _frame, _inert, runs_in, stage_name
 
 
 def times(source: str | Path | RunStore) -> pd.DataFrame:
-    """A row a network, execution and batch size of every benchmark in a store (`analysis.bench`)."""
+    """Return one row per network, execution and batch size of every benchmark in a store (`analysis.bench`)."""
     return _benchmarks("times", source)
 
 
 def parts(source: str | Path | RunStore) -> pd.DataFrame:
-    """A row a layer, part and execution of every benchmark in a store that took layers apart."""
+    """Return one row per layer, part and execution of every benchmark that timed single layers."""
     return _benchmarks("parts", source)
 
 
@@ -33,7 +33,7 @@ def _benchmarks(name: str, source: str | Path | RunStore) -> pd.DataFrame:
 
 
 def layers(source: Source) -> pd.DataFrame:
-    """A row a run, stage and layer: what each costs in each stage that the run has reached."""
+    """Return one row per run, stage and layer: the cost of each layer in every stage so far."""
     return _frame("layers", (row for run in runs_in(source) for row in _layer_rows(run)))
 
 
@@ -47,7 +47,7 @@ def _layer_rows(run: Run) -> Iterator[dict[str, Any]]:
 
 @lru_cache(maxsize=256)
 def layer_costs(config: ModelConfig, stage: int) -> list[dict[str, Any]]:
-    """The layers of a configuration in `stage`, as `layers` has them."""
+    """Return the rows of `layers` for a configuration in `stage`."""
     from condense_core.cost import cost_table
 
     return [
@@ -62,7 +62,7 @@ def _block_of(name: str) -> str:
 
 
 def published(data: str) -> pd.DataFrame:
-    """What papers print for a data set ('CIFAR-10', 'CIFAR-100', 'ImageNet'), each model once."""
+    """Return the published figures for a data set ('CIFAR-10', 'CIFAR-100', 'ImageNet'), each model once."""
     from analysis.networks import PUBLISHED
 
     rows = {row.model: row for row in PUBLISHED if row.data == data and row.flops is not None}

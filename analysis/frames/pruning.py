@@ -15,9 +15,9 @@ from .training import Source, _frame, runs_in, stage_name
 
 
 def connections(source: Source, stage: str | None = None) -> pd.DataFrame:
-    """A row a run, stage, target layer and source layer: what each layer still reads of each earlier one.
+    """Return one row per run, stage, target layer and source layer: the connections between them that are left.
 
-    Of one `stage` ('0' … 'C−1', 'end') or of all.
+    `stage` ('0' … 'C−1', 'end') restricts the frame to one stage.
     """
     rows = (row for run in runs_in(source) for row in _connection_rows(run, stage))
     return _frame("connections", rows)
@@ -54,9 +54,9 @@ def _connection_rows(run: Run, stage: str | None) -> Iterator[dict[str, Any]]:
 
 
 def channels(source: Source, target: str | None = None) -> pd.DataFrame:
-    """A row a run, target layer, group and input channel, of one `target` or of all: when it died.
+    """Return one row per run, target layer, group and input channel: when the connection was pruned.
 
-    Raises ValueError where a run has no such target.
+    `target` restricts the frame to one layer. Raise ValueError if a run does not have it.
     """
     return _frame("channels", (row for run in runs_in(source) for row in _channel_rows(run, target)))
 
@@ -80,9 +80,10 @@ def _channel_rows(run: Run, target: str | None) -> Iterator[dict[str, Any]]:
 
 
 def deaths(run: Run, target: str | None = None) -> Iterator[tuple[Target, np.ndarray, np.ndarray]]:
-    """Of one target or of all: in which stage each connection died (−1: alive), and its importance then.
+    """Yield each target with the stage in which its connections died (−1: alive) and their importance then.
 
-    Both arrays are (groups, in_channels); what never was alive died in stage 0.
+    Both arrays are (groups, in_channels); a connection that never existed died in stage 0. `target` restricts
+    the result to one layer.
     """
     records = run.stages()
     arrays = [run.stage_arrays(record) for record in records]

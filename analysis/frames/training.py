@@ -1,7 +1,4 @@
-"""The run store as tidy pandas frames, one function a frame; `COLUMNS` says what each column holds.
-
-Every function takes a run store (its folder or a RunStore), a run, or a list of runs.
-"""
+"""Frames of runs, epochs, stages and pruning steps."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ Source = str | Path | RunStore | Run | Iterable[Run]
 
 
 def runs_in(source: Source) -> list[Run]:
-    """The runs of a store, by name, or those given. Raises FileNotFoundError where there is no store."""
+    """Return the runs of a store by name, or the given runs. Raise FileNotFoundError if there is no store."""
     if isinstance(source, Run):
         return [source]
     if isinstance(source, str | Path):
@@ -33,12 +30,12 @@ def runs_in(source: Source) -> list[Run]:
 
 
 def _frame(name: str, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Rows under the frame's columns, which an empty frame has too; what is not documented is left out."""
+    """Make a frame of rows with its documented columns, which an empty frame has too; drop all others."""
     return pd.DataFrame(list(rows), columns=list(COLUMNS[name]))
 
 
 def variant_columns(config: RunConfig) -> dict[str, Any]:
-    """What tells the variants of a study apart: a level of every axis, and the width."""
+    """Return the columns that distinguish the variants of a study: a level of every axis, and the width."""
     model, recipe = config.model, config.recipe
     return {
         "variant": model.label,
@@ -53,15 +50,15 @@ def variant_columns(config: RunConfig) -> dict[str, Any]:
 
 
 def runs(source: Source) -> pd.DataFrame:
-    """A row a run; one whose records are damaged is left out with a warning."""
+    """Return one row per run; a run with damaged records is left out with a warning."""
     return _frame("runs", (row for run in runs_in(source) for row in skip_damaged(_run_row, run)))
 
 
 def study_runs(source: str | Path | RunStore, study: str, without: Collection[str] = ()) -> pd.DataFrame:
-    """The begun runs of a study in a store, with label, role, size, residual, curve and seeds of their variant.
+    """Return the started runs of a study, with label, role, size, residual, curve and seeds of their variant.
 
-    In the study's order: base first; a path step by step, its base last. Runs `without` which it shall be are
-    left out, and with a warning one whose records are damaged.
+    They are in the study's order: base first; a path step by step, its base last. Runs named in `without` are
+    left out, and so are runs with damaged records, with a warning.
     """
     rows = []
     store = source if isinstance(source, RunStore) else RunStore(Path(source))
@@ -83,15 +80,8 @@ def _inert(value: Any) -> Any:
 def _run_row(run: Run) -> dict[str, Any]:
     record, result, status = run.record, run.result, run.status
     config, environment = from_dict(RunConfig, record["config"]), record["environment"]
-    names = (
-        "macs",
-        "flops_paper",
-        "params",
-        "training_macs",
-        "test_error_percent",
-        "test_loss",
-        "test_images",
-    )
+    costs = ("macs", "flops_paper", "params", "training_macs")
+    results = (*costs, "test_error_percent", "test_loss", "test_images")
     return {
         "run": run.name,
         **variant_columns(config),
@@ -99,7 +89,7 @@ def _run_row(run: Run) -> dict[str, Any]:
         "seed": config.seed,
         "state": status["state"],
         "reason": status.get("reason"),
-        **{name: result.get(name) for name in names},
+        **{name: result.get(name) for name in results},
         "seconds": run.seconds(),
         **{name: environment.get(name) for name in ("code", "torch")},
         "data_fingerprint": record["data_fingerprint"],
@@ -108,12 +98,12 @@ def _run_row(run: Run) -> dict[str, Any]:
 
 
 def epochs(source: Source) -> pd.DataFrame:
-    """A row a run and epoch."""
+    """Return one row per run and epoch."""
     return _frame("epochs", ({"run": run.name, **row} for run in runs_in(source) for row in run.epochs()))
 
 
 def stages(source: Source) -> pd.DataFrame:
-    """A row a run and stage record: cost, and error before and after the pruning step."""
+    """Return one row per run and stage record: cost, and error before and after the pruning step."""
     return _frame("stages", (_stage_row(run, record) for run in runs_in(source) for record in run.stages()))
 
 
@@ -125,33 +115,31 @@ def _stage_row(run: Run, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def stage_name(record: dict[str, Any]) -> str:
-    """'0' … 'C−1' or 'end'."""
+    """Return the name of a record's stage: '0' … 'C−1' or 'end'."""
     return "end" if record["stage"] is None else str(record["stage"])
 
 
 def steps(source: Source) -> pd.DataFrame:
-    """A row a pruning step: the error that it cost, and how far that came back before the next one."""
+    """Return one row per pruning step: the error before and after it, and its recovery until the next step."""
     return _frame("steps", (row for run in runs_in(source) for row in _step_rows(run)))
 
 
 def _step_rows(run: Run) -> Iterator[dict[str, Any]]:
     records = [record for record in run.stages() if record["stage"] not in (0, None)]
     ends = [*(record["epoch"] for record in records[1:]), float("inf")]
-    for record, end in zip(records, ends, strict=False):  # without steps there is only the end
+    for record, end in zip(records, ends, strict=False):  # a run without steps has only the end
         row = _stage_row(run, record)
         before = row["error_percent_before"]
-        later = [
-            r for r in run.epochs() if row["epoch"] < r["epoch"] <= end and r["curve_error_percent"] is not None
-        ]
-        back = [
-            r["epoch"] - row["epoch"]
-            for r in later
-            if before is not None and r["curve_error_percent"] <= before
-        ]
+        errors = {
+            epoch["epoch"] - row["epoch"]: epoch["curve_error_percent"]
+            for epoch in run.epochs()
+            if row["epoch"] < epoch["epoch"] <= end and epoch["curve_error_percent"] is not None
+        }
+        recovered = [after for after, error in errors.items() if before is not None and error <= before]
         yield {
             **{name: row[name] for name in ("run", "stage", "epoch", "macs")},
             "error_before": before,
             "error_after": row["error_percent_after"],
-            "error_recovered": min((r["curve_error_percent"] for r in later), default=None),
-            "epochs_to_recover": min(back, default=None),
+            "error_recovered": min(errors.values(), default=None),
+            "epochs_to_recover": min(recovered, default=None),
         }

@@ -1,4 +1,4 @@
-"""Figures: each takes tidy frames and returns a matplotlib Figure; none reads a file."""
+"""Figures: each function takes tidy frames and returns a matplotlib Figure; none reads a file."""
 
 from .connections import layer_connections, pruned_connections, sources_read
 from .cost import cost_by_layer, time_against_macs, waterfall

@@ -1,8 +1,9 @@
-"""Which connections survive: maps of the whole network, one layer in full, and shares by distance."""
+"""The connections that survive: maps of the whole network, one layer in full, and shares by distance."""
 
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,10 +22,10 @@ VALUES = {"alive": "Share of connections alive", "mean_weight": "Mean |W|"}
 
 
 def pruned_connections(connections: pd.DataFrame, value: str = "alive") -> Figure:
-    """What each layer reads of each earlier one at every stage of one run (the paper's map of weight strength).
+    """Draw how much each layer reads of each earlier one, by stage of one run (the paper's map of weights).
 
     `connections` is `frames.connections` of one run; `value`: 'alive', the share of connections that survive,
-    or 'mean_weight'. Lines part the blocks, grey is where no connection exists.
+    or 'mean_weight'. Lines separate the blocks; grey cells have no connections.
     """
     one_run(connections)
     stages = list(dict.fromkeys(connections.stage))
@@ -56,7 +57,7 @@ def pruned_connections(connections: pd.DataFrame, value: str = "alive") -> Figur
 
 
 def _sources(ordered: pd.DataFrame) -> list[str]:
-    """Source layers in the order of the network: each before the first target that reads it."""
+    """Return the source layers in the order of the network: each before the first target that reads it."""
     found: dict[str, None] = {}
     for _, part in ordered.groupby("target_position"):
         found |= dict.fromkeys(part.sort_values("source_position", kind="stable").source)
@@ -64,7 +65,7 @@ def _sources(ordered: pd.DataFrame) -> list[str]:
 
 
 def _block_of(label: str) -> str:
-    """'1.3' and 't1', the transition behind it, stand in block 1."""
+    """Return the block of a layer or of the transition after it: 1 for '1.3' and for 't1'."""
     return label.removeprefix("t").partition(".")[0]
 
 
@@ -76,10 +77,10 @@ def _block_lines(axes: Axes, sources: list[str], targets: list[str]) -> None:
 
 
 def layer_connections(channels: pd.DataFrame) -> Figure:
-    """One layer in full: groups × input channels, by source layer, and the stage in which each died.
+    """Draw one layer in full: groups × input channels, by source layer and by the stage in which each died.
 
-    `channels` is `frames.channels` of one run and one target. Above: what is alive, in its source's colour;
-    below: every connection by the stage at whose entry it was pruned.
+    `channels` is `frames.channels` of one run and one target. Above: connections that are alive, in the colour
+    of their source; below: every connection by the stage at whose start it was pruned.
     """
     one_run(channels)
     ordered = channels.sort_values(["group", "channel"])
@@ -87,39 +88,15 @@ def layer_connections(channels: pd.DataFrame) -> Figure:
     names = ordered.drop_duplicates("channel").source.tolist()
     sources = list(dict.fromkeys(names))
     place = np.array([sources.index(name) for name in names])
-    stages = sorted(set(died.to_numpy().ravel()) - {-1})
     with style():
         height = float(np.clip(0.22 * len(died), 0.9, 4))
         figure = Figure(figsize=(float(np.clip(0.09 * len(names) + 2, 7, 13)), 2 * height + 1.6))
         above, below = figure.subplots(2, 1, sharex=True, sharey=True)
         shown = np.where(died.to_numpy() == -1, place[None, :] + 1, 0)
-        colours = [FAINT, *sns.color_palette("viridis", len(sources))]  # the later the source, the lighter
-        above.imshow(
-            shown,
-            cmap=ListedColormap(colours),
-            vmin=-0.5,
-            vmax=len(sources) + 0.5,
-            aspect="auto",
-            interpolation="none",
-        )
+        colours = [FAINT, *sns.color_palette("viridis", len(sources))]  # later sources are lighter
+        _cells(above, shown, colours)
         above.set_title(f"layer {channels.target.iloc[0]}: what each group still reads", fontsize="medium")
-        fates = [*stages, -1]
-        shades = [*sns.color_palette("cividis", len(stages) + 1)[: len(stages)], "#f2f2f2"]
-        numbers = np.vectorize(fates.index)(died.to_numpy())
-        below.imshow(
-            numbers,
-            cmap=ListedColormap(shades),
-            vmin=-0.5,
-            vmax=len(fates) - 0.5,
-            aspect="auto",
-            interpolation="none",
-        )
-        below.set_title("when each connection was pruned", fontsize="medium")
-        labels = [_fate(stage) for stage in fates]
-        patches = [
-            Patch(fc=shade, ec="0.5", lw=0.5, label=label) for shade, label in zip(shades, labels, strict=True)
-        ]
-        legend_beside(below, handles=patches, fontsize="small")
+        _draw_fates(below, died.to_numpy())
         _source_names(above, below, names, sources)
         for axes in (above, below):
             axes.set_ylabel("Group")
@@ -128,12 +105,31 @@ def layer_connections(channels: pd.DataFrame) -> Figure:
     return figure
 
 
+def _cells(axes: Axes, numbers: np.ndarray, colours: list[Any]) -> None:
+    """Draw a cell per number, in the colour of that index."""
+    limits: Any = {"vmin": -0.5, "vmax": len(colours) - 0.5}
+    axes.imshow(numbers, cmap=ListedColormap(colours), aspect="auto", interpolation="none", **limits)
+
+
+def _draw_fates(axes: Axes, died: np.ndarray) -> None:
+    """Draw the stage in which each connection died, with a legend."""
+    fates = [*sorted(set(died.ravel()) - {-1}), -1]
+    shades = [*sns.color_palette("cividis", len(fates))[:-1], "#f2f2f2"]
+    _cells(axes, np.vectorize(fates.index)(died), shades)
+    axes.set_title("when each connection was pruned", fontsize="medium")
+    patches = [
+        Patch(fc=shade, ec="0.5", lw=0.5, label=_fate(stage))
+        for shade, stage in zip(shades, fates, strict=True)
+    ]
+    legend_beside(axes, handles=patches, fontsize="small")
+
+
 def _fate(stage: int) -> str:
-    return {-1: "alive", 0: "never there"}.get(int(stage), f"died at stage {stage}")
+    return {-1: "alive", 0: "never existed"}.get(int(stage), f"died at stage {stage}")
 
 
 def _source_names(above: Axes, below: Axes, names: list[str], sources: list[str]) -> None:
-    """Lines between source layers, and the names of those that there is room for."""
+    """Draw lines between source layers, and as many of their names as there is room for."""
     starts = [names.index(source) for source in sources] + [len(names)]
     for axes in (above, below):
         for start in starts[1:-1]:
@@ -149,10 +145,10 @@ def _source_names(above: Axes, below: Axes, names: list[str], sources: list[str]
 
 
 def sources_read(connections: pd.DataFrame, factors: tuple[str, ...] = ("growth", "connectivity")) -> Figure:
-    """Share of connections alive against the distance from source to target, at the end of training.
+    """Draw the share of connections alive at the end of training by the distance from source to target.
 
-    `connections` is `frames.connections` of several runs with their columns of `factors` merged in; a panel a
-    factor, a line a level with the other factors as in the first run: mean over runs with its 95 % interval.
+    `connections` is `frames.connections` of several runs, merged with their columns of `factors`. One panel per
+    factor, one line per level, with the other factors as in the first run: mean over runs, 95 % interval.
     """
     end = connections[connections.stage == "end"]
     with style():
@@ -179,7 +175,7 @@ def sources_read(connections: pd.DataFrame, factors: tuple[str, ...] = ("growth"
 
 
 def shares_by_distance(connections: pd.DataFrame) -> pd.DataFrame:
-    """Share alive by distance, of all connections of a run; mean over runs with its 95 % interval."""
+    """Return the share of connections alive by distance: mean over runs with its 95 % interval."""
     alive = connections.assign(count=connections.alive * connections.connections)
     sums = alive.groupby(["run", "distance"])[["count", "connections"]].sum()
     groups = (sums["count"] / sums.connections).groupby("distance")

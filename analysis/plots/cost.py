@@ -1,4 +1,4 @@
-"""Where the cost is: MACs by layer, operator and stage; and what time they take."""
+"""MACs by layer, operator and stage, and the time that they take."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .style import COUNTS, GREY, label_points, legend_beside, one_run, series_lo
 
 
 def cost_by_layer(layers: pd.DataFrame) -> Figure:
-    """MACs of one run's network, layer by layer and block by block, stacked by operator and stage.
+    """Draw the MACs of one run's network by layer and by block, stacked by operator and stage.
 
-    `layers` is `frames.layers` of one run. What is left in the last stage stands below; above it, paler, what
-    each pruning step took from the 1×1 convolutions.
+    `layers` is `frames.layers` of one run. The MACs left in the last stage are at the bottom; paler above
+    them, those that each pruning step removed from the 1×1 convolutions.
     """
     one_run(layers)
     parts = cost_parts(layers)
@@ -46,7 +46,7 @@ def cost_by_layer(layers: pd.DataFrame) -> Figure:
 
 
 def cost_parts(layers: pd.DataFrame) -> pd.DataFrame:
-    """MACs by place in the network and part: each operator at the end, and what each stage took from it."""
+    """Return MACs by layer and part: each operator at the end, and the MACs that each stage removed from it."""
     costly = layers[layers.macs > 0]
     stages = [stage for stage in dict.fromkeys(costly.stage) if stage != "end"]
     table = costly.pivot_table(index=["position", "layer", "block", "operator"], columns="stage", values="macs")
@@ -72,7 +72,7 @@ OPERATORS = {"conv3x3": "3×3", "linear": "classifier", "conv1x1": "1×1"}
 
 
 def place_name(layer: str) -> str:
-    """'blocks.block2.0.conv1' is layer 2.1, 'blocks.transition1.conv' t1; others keep their name."""
+    """Return 2.1 for 'blocks.block2.0.conv1', t1 for 'blocks.transition1.conv', other names unchanged."""
     parts = layer.removeprefix("blocks.").split(".")
     if parts[0].startswith("block"):
         return f"{parts[0].removeprefix('block')}.{int(parts[1]) + 1}"
@@ -80,7 +80,7 @@ def place_name(layer: str) -> str:
 
 
 def _looks(parts: list[str]) -> list[dict[str, Any]]:
-    """A colour an operator; what was pruned in the 1×1's colour, the later the paler."""
+    """Return a colour per operator; pruned parts have the colour of the 1×1, later stages paler."""
     blue, orange, green = sns.color_palette("colorblind", 3)
     solid = {"3×3": orange, "classifier": green, "1×1": blue}
     pruned = [part for part in parts if part not in solid]
@@ -99,41 +99,28 @@ def _stacked(axes: Axes, table: pd.DataFrame, looks: dict[str, dict[str, Any]]) 
 
 
 def time_against_macs(times: pd.DataFrame) -> Figure:
-    """Measured time of one image against MACs, both axes logarithmic; a series an execution.
+    """Draw the measured time of one image against MACs, both axes logarithmic, one series per execution.
 
-    `times` has a row a model and execution: model, execution, macs, milliseconds (median) and its 95 %
-    interval, low and high. Dotted: time in proportion to MACs, through the point
-    with the most MACs a millisecond.
+    `times` has one row per model and execution: model, execution, macs, milliseconds (median) and its 95 %
+    interval, low and high. Dotted: time in proportion to MACs, through the point with the most MACs per
+    millisecond.
     """
     with style():
         figure = Figure(figsize=(8, 4.4))
         axes = figure.subplots()
-        names = list(dict.fromkeys(times.execution))[::-1]  # ours, measured last, in the strongest colour
+        names = list(dict.fromkeys(times.execution))[
+            ::-1
+        ]  # ours are measured last and get the strongest colour
         for name, look in series_looks(names).items():
             part = times[times.execution == name].sort_values("macs")
             arms = np.vstack([part.milliseconds - part.low, part.high - part.milliseconds])
-            axes.errorbar(
-                part.macs,
-                part.milliseconds,
-                arms,
-                ls="none",
-                ms=5.5,
-                elinewidth=1,
-                capsize=2.5,
-                label=name,
-                **look,
-            )
+            looks: Any = {"ls": "none", "ms": 5.5, "elinewidth": 1, "capsize": 2.5, "label": name} | look
+            axes.errorbar(part.macs, part.milliseconds, arms, **looks)
         axes.set(xscale="log", yscale="log", xlabel="MACs of one image", ylabel="Milliseconds for one image")
         axes.margins(0.12)
         span, height = np.array(axes.get_xlim()), axes.get_ylim()
-        axes.plot(
-            span,
-            span * (times.milliseconds / times.macs).min(),
-            ":",
-            color=GREY,
-            lw=1.2,
-            label="in proportion to MACs",
-        )
+        proportional = span * (times.milliseconds / times.macs).min()
+        axes.plot(span, proportional, ":", color=GREY, lw=1.2, label="in proportion to MACs")
         axes.set(xlim=span, ylim=height)
         axes.xaxis.set_major_formatter(COUNTS)
         axes.yaxis.set_major_formatter(COUNTS)
@@ -145,21 +132,15 @@ def time_against_macs(times: pd.DataFrame) -> Figure:
 
 
 PARTS = (
-    "1×1",
-    "3×3",
-    "normalisation",
-    "concatenation",
-    "gather",
-    "shuffle",
-    "layer in one call",
-    "stem, pooling, head",
+    *("1×1", "3×3", "normalisation", "concatenation", "gather", "shuffle"),
+    *("layer in one call", "stem, pooling, head"),
 )
 
 
 def waterfall(parts: pd.DataFrame) -> Figure:
-    """Where the time goes that MACs promise to save: a bar an execution of one network, stacked by part.
+    """Draw the time of one network by part, one bar per execution, to show which savings in MACs save no time.
 
-    `parts` is `frames.parts` of one network and batch. Raises ValueError for several.
+    `parts` is `frames.parts` of one network and batch. Raise ValueError if there are several.
     """
     if len(parts.drop_duplicates(["model", "batch", "date"])) != 1:
         raise ValueError("parts: must be of one network, batch and measurement; choose it")
@@ -178,14 +159,8 @@ def waterfall(parts: pd.DataFrame) -> Figure:
                 axes.barh(names, width, 0.7, left, label=part, color=colour, edgecolor="white", lw=0.5)
                 left += width
         for place, value in enumerate(left):
-            axes.annotate(
-                f"{value:.3g}",
-                (value, place),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize="small",
-            )
+            text: Any = {"textcoords": "offset points", "va": "center", "fontsize": "small"}
+            axes.annotate(f"{value:.3g}", (value, place), (4, 0), **text)
         axes.invert_yaxis()
         axes.margins(x=0.08)
         axes.set_xlim(left=0)

@@ -1,4 +1,4 @@
-"""What each factor of a study does to the error, and whether that depends on the others."""
+"""The effect of each factor of a study on the error, and whether it depends on the other factors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analysis.axes import level_name
 
 from .style import COLOURS, GREY, TEXT, TITLES, series_looks, style
 
-MOST_INTERACTIONS = 12  # more would be too many rows to read
+MAX_INTERACTIONS = 12  # more rows would be hard to read
 TITLE = {"grouping": "Grouping", "step": "Step", **TITLES}
 
 
@@ -23,23 +23,23 @@ def effects(
     interactions: pd.DataFrame | None = None,
     by_seed: pd.DataFrame | None = None,
 ) -> Figure:
-    """Differences in test error with their intervals: main effects, and interactions below them.
+    """Draw differences in test error with their intervals: main effects, and interactions below them.
 
-    The frames are those of the same names in `stats` (`by_seed` is `effects_by_seed`: a small mark a seed).
+    The frames are those of the same names in `stats` (`by_seed` is `effects_by_seed`: one small mark per seed).
     Filled and blue: the interval excludes 0.
     """
     tables, titles = [effects], ["Main effects"]
     if interactions is not None and len(interactions):
-        tables.append(interactions.sort_values("p", kind="stable").head(MOST_INTERACTIONS).sort_index())
-        some = f", the {MOST_INTERACTIONS} clearest of {len(interactions)}"
+        tables.append(interactions.sort_values("p", kind="stable").head(MAX_INTERACTIONS).sort_index())
+        some = f", the {MAX_INTERACTIONS} clearest of {len(interactions)}"
         titles.append(
-            f"Interactions (differences of differences{some * (len(interactions) > MOST_INTERACTIONS)})"
+            f"Interactions (differences of differences{some * (len(interactions) > MAX_INTERACTIONS)})"
         )
     with style():
         lengths = [len(table) for table in tables]
         figure = Figure(figsize=(7.4, 0.9 + 0.34 * sum(lengths) + 0.5 * len(tables)))
         spans = [(table.high - table.low).max() for table in tables]
-        comparable = max(spans) < 4 * min(spans)  # otherwise the wide intervals would leave the others no room
+        comparable = max(spans) < 4 * min(spans)  # else wide intervals would leave no room for the others
         panels = figure.subplots(len(tables), 1, squeeze=False, sharex=comparable, height_ratios=lengths)[:, 0]
         for axes, table, title in zip(panels, tables, titles, strict=False):
             _forest(axes, table)
@@ -72,7 +72,7 @@ def _seeds(axes: Axes, table: pd.DataFrame, by_seed: pd.DataFrame) -> None:
 
 
 def effect_name(row: pd.Series) -> str:
-    """'learned − random', and of an interaction ': block − full' behind it."""
+    """Return 'learned − random', or for an interaction '(learned − random) × (full − block)'."""
     name = f"{level_name(row.factor, row.level)} − {level_name(row.factor, row.against)}"
     if "other_level" not in row:
         return name
@@ -80,9 +80,9 @@ def effect_name(row: pd.Series) -> str:
 
 
 def interactions(summary: pd.DataFrame) -> Figure:
-    """Mean test error by two factors at a time: where the lines are parallel, they do not interact.
+    """Draw the mean test error by two factors at a time: if the lines are parallel, they do not interact.
 
-    `summary` is `stats.summary`; cells are averaged over the other factors.
+    `summary` is `stats.summary`; the cells are averaged over the other factors.
     """
     grid = summary[summary.role.isin(["base", "grid"]) & (summary.n > 0) & (summary.grouping != "none")]
     factors = [name for name in ("grouping", *TITLES) if name in grid and grid[name].nunique() > 1]

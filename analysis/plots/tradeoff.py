@@ -33,16 +33,17 @@ COSTS = {
     "params": "Parameters",
 }
 PUBLISHED_COST = {"flops_paper": "flops", "macs": "flops", "params": "params"}
-NUDGE = 0.02  # of the axis: equal costs would hide one another
+NUDGE = 0.02  # share of the axis by which equal costs are moved apart
 
 
 def tradeoff(
     summary: pd.DataFrame, cost: str = "macs", published: pd.DataFrame | None = None, beside: bool = False
 ) -> Figure:
-    """Test error against `cost` (macs, flops_paper or params), every variant with its 95 % interval.
+    """Draw the test error against `cost` (macs, flops_paper or params), every variant with its 95 % interval.
 
-    A curve a level of the leading axis, all else as in the base; open marks: the rest of the grid; dotted: the
-    Pareto front. `published` (`frames.published`) adds a paper's points, on the same axes or `beside` them.
+    One curve per level of the leading axis, all else as in the base; open marks: the rest of the grid; dotted:
+    the Pareto front. `published` (`frames.published`) adds published points, on the same axes or on their own
+    (`beside`).
     """
     if cost not in COSTS:
         raise ValueError(f"cost {cost!r}: must be one of {', '.join(COSTS)}")
@@ -64,9 +65,8 @@ def tradeoff(
         ours.set_ylim(0, max(_top(every) or 0, ours.get_ylim()[1] if shared else 0) or None)
         if others:
             ours.set_title("this study", fontsize="medium")
-            figure.legend(
-                *ours.get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize="small"
-            )
+            handles = ours.get_legend_handles_labels()
+            figure.legend(*handles, loc="outside lower left", ncols=4, fontsize="small")
             _published_panel(others[0], published, PUBLISHED_COST[cost])
         else:
             legend_beside(ours)
@@ -77,7 +77,7 @@ def tradeoff(
 
 
 def published(points: pd.DataFrame, cost: str = "flops") -> Figure:
-    """What papers print: test error against `cost` (flops or params) of `frames.published`, one data set."""
+    """Draw published test errors against `cost` (flops or params): `frames.published` of one data set."""
     with style():
         figure = Figure(figsize=(6.4, 4))
         axes = figure.subplots()
@@ -89,7 +89,7 @@ def published(points: pd.DataFrame, cost: str = "flops") -> Figure:
 
 def _published_panel(axes: Axes, points: pd.DataFrame, cost: str) -> None:
     _published(axes, points, cost)
-    label = {"flops": "FLOPs as printed", "params": "Parameters as printed"}[cost]
+    label = {"flops": "FLOPs as published", "params": "Parameters as published"}[cost]
     cost_axis(axes, label, points[cost].dropna())
     axes.set_ylabel("Test error (%)")
     axes.set_title(f"published, {points.data.iloc[0]}" if len(points) else "published", fontsize="medium")
@@ -97,7 +97,7 @@ def _published_panel(axes: Axes, points: pd.DataFrame, cost: str) -> None:
 
 
 def _published(axes: Axes, points: pd.DataFrame, cost: str) -> None:
-    """Points of papers, open and grey-edged, so that none is taken for a measurement of ours."""
+    """Draw published points with open marks, so that they are not taken for our measurements."""
     palette = sns.color_palette("colorblind", 10)
     colours = [palette[3], palette[4], palette[5], palette[9], GREY, GREY]
     looks = dict(zip(FAMILIES, zip(colours, "oshX*P", strict=True), strict=True))
@@ -105,27 +105,19 @@ def _published(axes: Axes, points: pd.DataFrame, cost: str) -> None:
     points = points.dropna(subset=[cost])
     for name in [family for family in FAMILIES if (points.family == family).any()]:
         part, (colour, marker) = points[points.family == name], looks[name]
-        axes.plot(
-            part[cost],
-            part.error_percent,
-            marker,
-            mfc="none",
-            mec=colour,
-            mew=1.4,
-            ms=6,
-            label=f"{named.get(name, name)} (published)",
-        )
+        label = f"{named.get(name, name)} (published)"
+        axes.plot(part[cost], part.error_percent, marker, mfc="none", mec=colour, mew=1.4, ms=6, label=label)
     axes.margins(x=0.1, y=0.12)
 
 
 def _name_published(axes: Axes, points: pd.DataFrame, cost: str) -> None:
-    """Labels, once all else has its place."""
+    """Label the published points, when everything else has its position."""
     points = points.dropna(subset=[cost])
     label_points(axes, points[cost], points.error_percent, [_short(name) for name in points.model])
 
 
 def _short(model: str) -> str:
-    """A model's name without the family that the legend tells: condensenet-74-imagenet-g4 is 74 g4."""
+    """Return a model's name without its family, which is in the legend: 74 g4 for condensenet-74-imagenet-g4."""
     name = model.removesuffix("-pruned").replace("-imagenet", "")
     if model.endswith("-pruned"):
         return name
@@ -151,7 +143,7 @@ def _curves(axes: Axes, every: pd.DataFrame, cost: str, names: list[str]) -> Non
 
 
 def _rest_of_grid(axes: Axes, every: pd.DataFrame, cost: str) -> None:
-    """What differs from the base in more than the leading axis, or in another one: open marks."""
+    """Draw variants that differ from the base not only in the leading axis: open marks."""
     rest = every[every.curve.isna()]
     known = list(dict.fromkeys(rest.grouping))
     looks = series_looks(known)
@@ -165,12 +157,12 @@ def _rest_of_grid(axes: Axes, every: pd.DataFrame, cost: str) -> None:
 
 
 def _top(part: pd.DataFrame) -> float | None:
-    """An end of the error's axis that leaves room for the largest mark and its interval."""
+    """Return an upper end of the error axis with room for the largest mark and its interval."""
     return 1.06 * float((part.error_mean + interval_arms(part)[1]).max()) or None if len(part) else None
 
 
 def _apart(costs: pd.Series, every: pd.Series, places: float) -> pd.Series:
-    """Costs moved by a hair's breadth on the axis that `cost_axis` gives them."""
+    """Move costs slightly on the axis that `cost_axis` gives them."""
     if every.max() > LOG_RANGE * every.min():
         return costs * (every.max() / every.min()) ** (NUDGE * places)
     span = every.max() - every.min() if every.max() > NARROW * every.min() else 2 * every.max()
@@ -182,14 +174,10 @@ def _points(axes: Axes, part: pd.DataFrame, x: pd.Series, **look: Any) -> None:
 
 
 def equal_cost(summary: pd.DataFrame) -> Figure:
-    """Test error of the grid, mean and 95 % interval: a row a cell, a mark a level of the leading axis."""
+    """Draw the grid's test errors with 95 % intervals: one row per cell, one mark per level of the first axis."""
     with style():
         grid = summary[summary.role.isin(["base", "grid"]) & (summary.n > 0)]
-        learned = grid[grid.grouping != "none"]  # a dense one has no groups to differ in
-        factors = [name for name in TITLES if name in grid and learned[name].nunique() > 1]
-        factors = ["grouping"] * (grid.grouping.nunique() > 1) + factors
-        path = "path" in grid and bool(grid.path.any())
-        lead, others = ("curve", []) if path else (next(iter(factors), "grouping"), factors[1:])
+        lead, *others = _grid_axes(grid)
         rows = pd.Series([tuple(row[name] for name in others) for _, row in grid.iterrows()], grid.index)
         cells, levels = list(dict.fromkeys(rows)), list(dict.fromkeys(grid[lead].map(str)))
         looks = series_looks(levels)
@@ -198,27 +186,28 @@ def equal_cost(summary: pd.DataFrame) -> Figure:
         for place, level in enumerate(levels):
             part = grid[grid[lead].map(str) == level]
             places = np.array([cells.index(cell) for cell in rows[part.index]])
-            axes.errorbar(
-                part.error_mean,
-                places + 0.5 * (place - (len(levels) - 1) / 2) / len(levels),
-                xerr=interval_arms(part),
-                ls="none",
-                markersize=5.5,
-                elinewidth=1.2,
-                capsize=2.5,
-                label=LABELS.get(level, level),
-                **looks[level],
-            )
+            places = places + 0.5 * (place - (len(levels) - 1) / 2) / len(levels)
+            look: Any = {"ls": "none", "markersize": 5.5, "elinewidth": 1.2, "capsize": 2.5} | looks[level]
+            label = LABELS.get(level, level)
+            axes.errorbar(part.error_mean, places, xerr=interval_arms(part), label=label, **look)
         axes.set_yticks(range(len(cells)), [_cell_name(others, cell) for cell in cells])
         axes.set_ylim(len(cells) - 0.5, -0.5)
         axes.set_xlim(0, _top(grid))
         axes.set_xlabel("Test error (%)")
-        title = None if path else "Grouping" if lead == "grouping" else TITLES[lead]
-        legend_beside(axes, title=title)
+        legend_beside(axes, title=TITLES.get(lead, "Grouping" if lead == "grouping" else None))
         sns.despine(figure, left=True)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color=GREY, alpha=0.25)
     return figure
+
+
+def _grid_axes(grid: pd.DataFrame) -> list[str]:
+    """Return the axes that vary, the one that the figure compares first; for a path its steps alone."""
+    if "path" in grid and bool(grid.path.any()):
+        return ["curve"]
+    grouped = grid[grid.grouping != "none"]  # a dense variant has no groups
+    factors = [name for name in TITLES if name in grid and grouped[name].nunique() > 1]
+    return ["grouping", *factors] if grid.grouping.nunique() > 1 or not factors else factors
 
 
 def _cell_name(factors: list[str], levels: tuple[Any, ...]) -> str:

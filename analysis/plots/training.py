@@ -1,6 +1,8 @@
-"""A run's life: loss, error, learning rate and MACs against epochs, and what each pruning step did."""
+"""A run's life: loss, error, learning rate and MACs by epoch, and the effect of each pruning step."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -11,7 +13,7 @@ from .style import COLOURS, COUNTS, DASHES, GREY, PALETTE, legend_beside, one_ru
 
 
 def run_life(epochs: pd.DataFrame, stages: pd.DataFrame) -> Figure:
-    """Loss, accuracy, learning rate and MACs of one run against epochs; lines mark where a stage begins."""
+    """Draw loss, accuracy, learning rate and MACs of one run by epoch; lines mark the start of a stage."""
     one_run(epochs)
     with style():
         figure = Figure(figsize=(8.4, 4.8))
@@ -45,22 +47,18 @@ def _mark_stages(axes: Axes, stages: pd.DataFrame) -> None:
     for row in entries.itertuples():
         axes.axvline(row.epoch, color=GREY, lw=0.9, ls=":", zorder=0)
         if len(entries) <= 8:
-            axes.annotate(
-                f"s{row.stage}",
-                (row.epoch, 1),
-                xycoords=axes.get_xaxis_transform(),
-                xytext=(2, -1),
-                textcoords="offset points",
-                va="top",
-                fontsize="x-small",
-                color=GREY,
-            )
+            place: Any = {
+                "xycoords": axes.get_xaxis_transform(),
+                "xytext": (2, -1),
+                "textcoords": "offset points",
+            }
+            axes.annotate(f"s{row.stage}", (row.epoch, 1), va="top", fontsize="x-small", color=GREY, **place)
 
 
 def pruning_steps(steps: pd.DataFrame) -> Figure:
-    """Error right before each pruning step, right after it, and the lowest before the next one.
+    """Draw the error right before each pruning step, right after it, and the lowest before the next one.
 
-    `steps` is `frames.steps`; of several runs the mean is drawn over thin lines of each.
+    `steps` is `frames.steps`; for several runs the mean is drawn over a thin line per run.
     """
     moments = {"error_before": "before", "error_after": "right after", "error_recovered": "recovered"}
     with style():
@@ -73,9 +71,8 @@ def pruning_steps(steps: pd.DataFrame) -> Figure:
             if len(part) > 1:
                 axes.plot(x, part.to_numpy().T, color=GREY, lw=0.7, alpha=0.5, zorder=1)
             axes.plot(x, part.mean(), color=GREY, lw=1.4, zorder=2)
-            for offset, (name, label), colour, marker in zip(
-                x, moments.items(), MOMENT_COLOURS, "osD", strict=True
-            ):
+            looks = zip(x, moments.items(), MOMENT_COLOURS, "osD", strict=True)
+            for offset, (name, label), colour, marker in looks:
                 shown = label if place == 0 else None
                 axes.plot(offset, part[name].mean(), marker, color=colour, ms=6.5, label=shown, zorder=3)
         axes.set_xticks(range(len(stages)), [f"into stage {stage}" for stage in stages])
@@ -91,9 +88,9 @@ MOMENT_COLOURS = (COLOURS[0], COLOURS[3], COLOURS[2])
 
 
 def macs_during_training(stages: pd.DataFrame) -> Figure:
-    """MACs of the network against epochs, a line a variant: they fall where connections are pruned.
+    """Draw the MACs of the network by epoch, one line per variant; they fall when connections are pruned.
 
-    `stages` is `frames.stages` with the columns `variant` and `grouping`, one run a variant.
+    `stages` is `frames.stages` with the columns `variant` and `grouping`, one run per variant.
     """
     with style():
         figure = Figure(figsize=(6.4, 3.6))
@@ -104,7 +101,7 @@ def macs_during_training(stages: pd.DataFrame) -> Figure:
         for place, (variant, part) in enumerate(variants.items()):
             grouping = part.grouping.iloc[0]
             colour = PALETTE[grouping] if one_each else looks[variant]["color"]
-            line = DASHES[place % len(DASHES)]  # broken lines show those that lie on them
+            line = DASHES[place % len(DASHES)]  # a broken line shows the lines below it
             axes.step(part.epoch, part.macs, where="post", color=colour, ls=line, lw=2, label=variant)
         axes.set_xlabel("Epoch")
         axes.set_ylabel("MACs of the network")
