@@ -1,4 +1,4 @@
-"""Widgets that explore a run store in a notebook."""
+"""Widgets that explore a run store in a notebook, also while its runs are being trained."""
 
 import lazy_loader
 

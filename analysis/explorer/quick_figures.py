@@ -1,6 +1,7 @@
-"""Frames in, SVG out: the quick counterparts of some figures, in their order and colours.
+"""Four figures of `plots` drawn again as plain SVG, from the same frames, in the same order and colours.
 
-A figure of `plots` takes half a second; one of these takes some milliseconds.
+They exist only for speed: the explorer has to show a change within 0.3 s, and a figure of `plots` takes half a
+second. One of these takes some milliseconds. A test compares them with the figures.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .svg import Box, Look, label, legend, names_at, numbers_at, picture
 
 
 def draw_connections(connections: pd.DataFrame) -> str:
-    """Source layers down, target layers across, of one stage: `plots.pruned_connections` as SVG."""
+    """Draw source layers down, target layers across, of one stage: `plots.pruned_connections` as SVG."""
     targets, sources = (list(dict.fromkeys(connections[name])) for name in ("target", "source"))
     shares = np.full((len(sources), len(targets)), np.nan)
     shares[connections.source.map(sources.index), connections.target.map(targets.index)] = connections.alive
@@ -45,15 +46,15 @@ def draw_connections(connections: pd.DataFrame) -> str:
 
 
 def _block_ends(labels: list[str], blocks: dict[str, int]) -> list[float]:
-    """Between which labels a block ends; the stem belongs to none."""
+    """Return the positions between labels at which a block ends; the stem is not in a block."""
     pairs = enumerate(itertools.pairwise(labels))
     return [place + 0.5 for place, (a, b) in pairs if a != "stem" and blocks.get(a) != blocks.get(b)]
 
 
 def draw_mask(layer: Target, died: np.ndarray) -> str:
-    """Groups down, input channels across, what is alive and when the rest died: `plots.layer_connections`.
+    """Draw groups down, input channels across, alive or the stage of death: `plots.layer_connections` as SVG.
 
-    `died` is (groups, in_channels), −1 where a connection is alive.
+    `died` is (groups, in_channels), −1 if a connection is alive.
     """
     (groups, channels), alive = died.shape, died == -1
     high = float(np.clip(14 * groups, 40, 170))
@@ -63,7 +64,7 @@ def draw_mask(layer: Target, died: np.ndarray) -> str:
     ends = [last - 0.5 for _, _, last in layer.sources[:-1]]
     said = f"layer {layer.label}: {alive.sum()} of {alive.size} connections are alive"
     drawn = [
-        label(530, 14, f"{said}, coloured by the layer that they come from"),
+        label(530, 14, f"{said}, in the colours of their source layers"),
         above.pixels(_by_source(layer, alive)) + _source_names(layer, above),
         label(530, high + 58, "when the others were pruned"),
         below.pixels(fates) + below.below(names_at(range(channels), 20)) + key,
@@ -75,7 +76,7 @@ def draw_mask(layer: Target, died: np.ndarray) -> str:
 
 
 def _by_source(layer: Target, alive: np.ndarray) -> np.ndarray:
-    """What is alive in its source's colour, the later that layer, the lighter: (groups, in_channels, 3)."""
+    """Colour live connections by their source, later layers lighter: (groups, in_channels, 3)."""
     widths = [last - first for _, first, last in layer.sources]
     colours = np.repeat(sns.color_palette("viridis", len(widths)), widths, axis=0)
     return np.where(alive[:, :, None], colours, to_rgb(FAINT))
@@ -87,16 +88,16 @@ def _source_names(layer: Target, box: Box) -> str:
 
 
 def _fates(died: np.ndarray, y: float) -> tuple[np.ndarray, str]:
-    """Every connection in the colour of the stage that it died in, and the legend at `y`."""
+    """Colour every connection by the stage in which it died, and draw the legend at `y`."""
     stages = sorted(set(died.ravel().tolist()) - {-1})
     colours = [*sns.color_palette("cividis", len(stages) + 1)[: len(stages)], to_rgb("#f2f2f2")]
-    names = [*(f"at stage {stage}" if stage else "never there" for stage in stages), "alive"]
+    names = [*(f"at stage {stage}" if stage else "never existed" for stage in stages), "alive"]
     places = np.searchsorted([*stages, np.inf], np.where(died == -1, np.inf, died))
     return np.array(colours)[places], legend(40, y, names, [{"fill": to_hex(colour)} for colour in colours])
 
 
 def draw_costs(layers: pd.DataFrame) -> str:
-    """What is left in the last of the stages, and what each step before took: `plots.cost_by_layer`."""
+    """Draw the MACs left in the last stage and those that each step removed: `plots.cost_by_layer` as SVG."""
     parts = cost_parts(layers)
     places = list(dict.fromkeys(place_name(layer) for layer in layers.layer[layers.macs > 0]))
     looks = {part: _cost_look(part) for part in dict.fromkeys(parts.part)}
@@ -109,15 +110,15 @@ def draw_costs(layers: pd.DataFrame) -> str:
     ]
     tops = dict.fromkeys(places, 0)
     for row in parts.itertuples():
-        told = f"{row.place}, {row.part}: {row.macs:,.0f} MACs"
-        drawn.append(box.bar(places.index(row.place), tops[row.place], row.macs, looks[row.part], told))
+        label_text = f"{row.place}, {row.part}: {row.macs:,.0f} MACs"
+        drawn.append(box.bar(places.index(row.place), tops[row.place], row.macs, looks[row.part], label_text))
         tops[row.place] += row.macs
     left = parts[parts.part.isin(OPERATORS.values())].macs.sum()
     return picture(640, 330, drawn, f"{plots.count(left)} MACs, layer by layer")
 
 
 def _cost_look(part: str) -> Look:
-    """The figure's colour of an operator; what was pruned in the 1×1's, the earlier the paler."""
+    """Return the figure's colour of a part; pruned parts have the colour of the 1×1, earlier stages paler."""
     colours = dict(zip(OPERATORS.values(), (COLOURS[1], COLOURS[2], COLOURS[0]), strict=True))
     if part in colours:
         return {"fill": to_hex(colours[part])}
@@ -132,22 +133,22 @@ ENTRY: Look = {"stroke": GREY, "stroke-width": "0.9", "stroke-dasharray": "1 2"}
 
 
 def draw_curves(epochs: pd.DataFrame, stages: pd.DataFrame, planned: int) -> str:
-    """Loss, accuracy, learning rate and MACs over the epochs `planned`: `plots.run_life`."""
+    """Draw loss, accuracy, learning rate and MACs over all `planned` epochs: `plots.run_life` as SVG."""
     done, split = epochs.epoch.max(), epochs.curves_on.iloc[0]
     entries = stages[~stages.stage.isin(["0", "end"])].epoch.tolist()
     drawn = [
         _curve_box(50 + 258 * place, max(planned, done), title, lines, entries)
         for place, (title, lines) in enumerate(_curve_lines(epochs, stages).items())
     ]
-    names = ["training batches", f"{split} images", "dotted: a stage begins"]
+    names = ["training batches", f"{split} images", "dotted: a stage starts"]
     drawn.append(legend(50, 190, names, [{"fill": GREY}, CURVE, {"fill": "none"}]))
     said = f"Loss, accuracy, learning rate and MACs over {done} of {planned} epochs"
     return picture(1040, 198, drawn, said)
 
 
 def _curve_lines(epochs: pd.DataFrame, stages: pd.DataFrame) -> dict[str, list[Any]]:
-    """By title: x, y and look of every line."""
-    rows = epochs.drop(columns=["run", "curves_on"]).astype(float)  # None, where it diverged, is NaN then
+    """Return x, y and look of every line, by title."""
+    rows = epochs.drop(columns=["run", "curves_on"]).astype(float)  # None in a diverged epoch becomes NaN
     x, end = rows.epoch, rows.epoch.max()
     batches, images = 100 - rows.train_error_percent, 100 - rows.curve_error_percent
     return {
@@ -170,6 +171,6 @@ def _curve_box(left: float, last: float, title: str, lines: list[Any], entries: 
 
 
 def _staircase(starts: Sequence[float], values: Sequence[float], end: float) -> list[Sequence[float]]:
-    """Corners of steps: a value holds until the next one's start. (x, y)"""
+    """Return the corners (x, y) of a staircase: each value stays until the next one starts."""
     steps = list(zip(starts, [*starts, end][1:], values, strict=False))
     return [[x for start, stop, _ in steps for x in (start, stop)], [y for *_, y in steps for _ in range(2)]]

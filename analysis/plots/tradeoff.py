@@ -117,7 +117,7 @@ def _name_published(axes: Axes, points: pd.DataFrame, cost: str) -> None:
 
 
 def _short(model: str) -> str:
-    """Return a model's name without its family, which is in the legend: 74 g4 for condensenet-74-imagenet-g4."""
+    """Return a model's name without its family (in the legend): 74 g4 for condensenet-74-imagenet-g4."""
     name = model.removesuffix("-pruned").replace("-imagenet", "")
     if model.endswith("-pruned"):
         return name
@@ -174,7 +174,7 @@ def _points(axes: Axes, part: pd.DataFrame, x: pd.Series, **look: Any) -> None:
 
 
 def equal_cost(summary: pd.DataFrame) -> Figure:
-    """Draw the grid's test errors with 95 % intervals: one row per cell, one mark per level of the first axis."""
+    """Draw the grid's test errors with 95 % intervals: a row per cell, a mark per level of the first axis."""
     with style():
         grid = summary[summary.role.isin(["base", "grid"]) & (summary.n > 0)]
         lead, *others = _grid_axes(grid)

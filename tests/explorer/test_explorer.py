@@ -192,7 +192,7 @@ def test_a_run_in_training_is_followed(begun, trained):
     explorer = explore(store.root)
     assert explorer.run == run
     assert "running" in explorer.about.value
-    assert "No stage has begun yet" in explorer.panels["connections"].value
+    assert "No stage has started yet" in explorer.panels["connections"].value
     assert "No epoch is done yet" in explorer.panels["curves"].value
     assert not explorer.poll()
     reach(run, trained, 0)
@@ -219,7 +219,7 @@ def test_a_run_in_training_is_followed(begun, trained):
 def test_runs_studies_and_states_appear_by_themselves(begun, study):
     store, run = begun
     explorer = explore(store.root)
-    assert dict(explorer.seed.options) == {"0 (running)": 0, "1 (not begun)": 1}
+    assert dict(explorer.seed.options) == {"0 (running)": 0, "1 (not started)": 1}
     run.set_state("failed", "no memory")
     store.write_study("another", study.record())
     assert explorer.poll()
@@ -295,7 +295,7 @@ def test_a_study_with_nothing_begun_says_so(tmp_path, study):
     store.write_study("small", study.record())
     explorer = explore(store.root)
     assert "has not begun" in explorer.about.value
-    assert "0 of 6 runs have begun" in explorer.about.value
+    assert "0 of 6 runs have started" in explorer.about.value
     assert "cannot be read" not in "".join(pictures(explorer).values())
     assert not explorer.poll()
     explorer.close()
