@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
-from condense_core.config import CONNECTIVITIES, CRITERIA, GROUPINGS, GROWTH_SCHEDULES, PRUNINGS
+from condense_core.config import CONNECTIVITIES, GROWTH_SCHEDULES, PRUNINGS
+from condense_core.tables import CRITERIA, GROUPINGS
 
 AXES = (
     "grouping",
@@ -16,24 +18,22 @@ AXES = (
     "pruning",
     "criterion",
 )
-"""What a study may cross; the first that it varies is the one that its figures lead with."""
-
+"""The axes that a study may cross; the first that it varies leads its figures."""
 
 MATCH_TOLERANCE = 0.05  # of final MACs: beyond it costs are not called equal
 
-
-LEVELS: dict[str, tuple[str, ...]] = {
+LEVELS: dict[str, Collection[str]] = {
     "grouping": GROUPINGS,
     "growth": GROWTH_SCHEDULES,
     "connectivity": CONNECTIVITIES,
     "pruning": PRUNINGS,
     "criterion": CRITERIA,
 }
-"""Levels of the axes that have names, in the paper's order."""
+"""The levels of the axes that have names, in the paper's order."""
 
 
 def level_name(axis: str, level: Any) -> str:
-    """A level of an axis as a label has it."""
+    """Return a level of an axis as a label shows it."""
     if axis == "group_lasso":
         return f"λ={float(level):g}"
     return {"groups": "G={}", "condense_factor": "C={}"}.get(axis, "{}").format(level)

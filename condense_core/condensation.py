@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from .config import Criterion
 from .grouping import LearnedGroupConv, LearnedGroupLinear, Masked, UnstructuredConv, grouped, live_weights
 from .stages import kept_inputs, layer_stage
+from .tables import CRITERIA, implementation
 
 Learned = LearnedGroupConv | LearnedGroupLinear
 
@@ -52,17 +52,29 @@ def importance(weight: Tensor, groups: int, permute: bool = True) -> Tensor:
     return grouped(weight.detach().abs(), groups, permute).sum(0)
 
 
-def scores(layer: Learned, criterion: Criterion, norm: nn.BatchNorm2d, draws: torch.Generator) -> Tensor:
-    """What a criterion makes of each connection: (groups, in_channels); the lowest are pruned first.
+def scores(layer: Learned, criterion: str, norm: nn.BatchNorm2d, draws: torch.Generator) -> Tensor:
+    """Rank each connection by a criterion: (groups, in_channels); the lowest are pruned first."""
+    return implementation(CRITERIA[criterion].score)(layer, norm, draws)
 
-    `l1` is the paper's (Sec. 3.1), `norm-scale` |γ| of the batch norm in front (Liu et al. 2017).
-    """
-    if criterion == "random":
-        return torch.rand(layer.mask.shape, generator=draws).to(layer.mask.device)
-    if criterion == "norm-scale":
-        return norm.weight.detach().abs().expand(layer.mask.shape)
-    weight = layer.weight if criterion == "l1" else layer.weight.square()
-    return importance(weight, layer.groups, layer.permute)
+
+def l1(layer: Learned, *_: object) -> Tensor:
+    """Σ|W| over the group's outputs (the paper's, Sec. 3.1)."""
+    return importance(layer.weight, layer.groups, layer.permute)
+
+
+def l2(layer: Learned, *_: object) -> Tensor:
+    """ΣW² over the group's outputs."""
+    return importance(layer.weight.square(), layer.groups, layer.permute)
+
+
+def norm_scale(layer: Learned, norm: nn.BatchNorm2d, _draws: object) -> Tensor:
+    """|γ| of the batch norm of the inputs (Liu et al. 2017)."""
+    return norm.weight.detach().abs().expand(layer.mask.shape)
+
+
+def at_random(layer: Learned, _norm: object, draws: torch.Generator) -> Tensor:
+    """A random number for each connection."""
+    return torch.rand(layer.mask.shape, generator=draws).to(layer.mask.device)
 
 
 def prune_mask(importance: Tensor, mask: Tensor, kept: int) -> Tensor:

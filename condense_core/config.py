@@ -13,26 +13,19 @@ from typing import Annotated, Any, Literal, get_args
 from msgspec import Meta
 
 from .files import MAX_WHOLE, NonNegative, NonNegativeInt, PositiveInt, Text, nearest
+from .tables import CRITERIA, DATASETS, GROUPINGS, LEARNED, SINGLE_WEIGHTS, WEIGHT_CRITERIA
 from .validation import Checked, Many, name_in
 
-Grouping = Literal["learned", "random", "sequential", "unstructured", "none"]
 Pruning = Literal["condensing", "one-shot", "gradual"]
-Criterion = Literal["l1", "l2", "norm-scale", "random"]
 Connectivity = Literal["full", "block"]
 GrowthSchedule = Literal["exponential", "constant"]
 Execution = Literal["reference", "fast"]
 Precision = Literal["float32", "tf32", "bf16"]
 
-GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
-LEARNED: tuple[Grouping, ...] = ("learned", "unstructured")  # start dense and are pruned
 PRUNINGS: tuple[Pruning, ...] = get_args(Pruning)
-CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
 CONNECTIVITIES: tuple[Connectivity, ...] = get_args(Connectivity)
 GROWTH_SCHEDULES: tuple[GrowthSchedule, ...] = get_args(GrowthSchedule)
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
-WEIGHT_CRITERIA = ("l1", "random")  # l2 ranks single weights as l1 does, a batch norm ranks inputs only
-DATASETS = ("digits", "cifar10", "cifar100", "fashion-mnist")
-DATASETS_AT_A_PATH = ("folder", "imagenet")
 CLASSIFIER_CONDENSE_FACTOR = 2  # a pruned classifier keeps half of its inputs (paper Sec. 4.1)
 
 MAX_LAYERS = 1000  # these limits are beyond what any machine trains
@@ -47,7 +40,7 @@ class ModelConfig(Checked):
 
     stages: Many[Annotated[int, Meta(ge=1, le=MAX_LAYERS, description="dense layers of each block")]]
     growth: Many[Annotated[Channels, Meta(description="growth rate of each block")]]
-    grouping: Annotated[Grouping, Meta(description="which inputs a group of a 1x1 reads")] = "learned"
+    grouping: Annotated[str, name_in(GROUPINGS, "which inputs a group of a 1x1 reads")] = "learned"
     connectivity: Annotated[Connectivity, Meta(description="across blocks, or within one")] = "full"
     groups: Annotated[Channels, Meta(description="G, groups of a 1x1 convolution")] = 4
     condense_factor: Annotated[
@@ -148,7 +141,7 @@ class RecipeConfig(Checked):
         "condensing"
     )
     criterion: Annotated[
-        Criterion, Meta(description="what is pruned first: the least weights, batch norm scales …")
+        str, name_in(CRITERIA, "what is pruned first: the least weights, batch norm scales …")
     ] = "l1"
     retraining_rate: Annotated[
         NonNegative | None, Meta(description="initial learning rate once pruned (default: as before)")
@@ -158,11 +151,15 @@ class RecipeConfig(Checked):
     ] = "float32"
 
 
+def _data_names() -> list[str]:
+    return [f"{name}:PATH" if source.at_path else name for name, source in DATASETS.items()]
+
+
 @dataclass(frozen=True)
 class DataConfig(Checked):
     """Which images, and how they are split. Their place on this machine is not part of it."""
 
-    name: Annotated[Text, Meta(description=f"{', '.join(DATASETS)}, folder:PATH or imagenet:PATH")] = "digits"
+    name: Annotated[Text, Meta(description=", ".join(_data_names()))] = "digits"
     validation_fraction: Annotated[
         float, Meta(ge=0, lt=1, description="share of the training images held out for curves and choices")
     ] = 0.1
@@ -175,10 +172,10 @@ class DataConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        kind, _, path = self.name.partition(":")
-        valid = [*DATASETS, *(f"{kind}:PATH" for kind in DATASETS_AT_A_PATH)]
-        if self.name not in DATASETS and not (kind in DATASETS_AT_A_PATH and path):
-            raise ValueError(f"data {self.name!r}: {nearest(self.name, valid)}")
+        kind, colon, path = self.name.partition(":")
+        source = DATASETS.get(kind)
+        if source is None or not (path if source.at_path else not colon):
+            raise ValueError(f"data {self.name!r}: {nearest(self.name, _data_names())}")
 
     @property
     def kind(self) -> str:
@@ -207,11 +204,10 @@ class RunConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.model.grouping == "unstructured" and self.recipe.criterion not in WEIGHT_CRITERIA:
+        grouping, criterion = self.model.grouping, self.recipe.criterion
+        if grouping in SINGLE_WEIGHTS and criterion not in WEIGHT_CRITERIA:
             valid = " or ".join(WEIGHT_CRITERIA)
-            raise ValueError(
-                f"criterion {self.recipe.criterion!r}: single weights (grouping 'unstructured') need {valid}"
-            )
+            raise ValueError(f"criterion {criterion!r}: single weights (grouping {grouping!r}) need {valid}")
         if self.recipe.precision != "float32" and self.device != "cuda":
             raise ValueError(f"precision {self.recipe.precision!r}: needs device 'cuda'; valid: float32")
 
@@ -225,6 +221,13 @@ class RunConfig(Checked):
     def name(self) -> str:
         """Name of the run's folder: variant, width, seed and hash."""
         return f"{self.model.label}-s{self.seed}-{self.hash}"
+
+
+def known_only_here(config: RunConfig) -> list[str]:
+    """Name what a run uses that was registered (`Table.add`) in this process: others do not know it."""
+    model, recipe, data = config.model, config.recipe, config.data
+    used = ((GROUPINGS, model.grouping), (CRITERIA, recipe.criterion), (DATASETS, data.kind))
+    return [f"{table.kind} {name!r}" for table, name in used if name not in table.built_in]
 
 
 def _identity(config: Any) -> dict[str, Any]:

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import CLASSIFIER_CONDENSE_FACTOR, Grouping
+from .config import CLASSIFIER_CONDENSE_FACTOR
 from .stages import kept_inputs
+from .tables import GROUPINGS, implementation
 
 
-def sequential_mask(in_channels: int, groups: int, kept: int) -> Tensor:
+def sequential_mask(in_channels: int, groups: int, kept: int, *_: object) -> Tensor:
     """Group g reads `kept` consecutive inputs from floor(g·I/G), wrapping round: bool (groups, in_channels)."""
     start = torch.arange(groups) * in_channels // groups
     index = (start[:, None] + torch.arange(kept)) % in_channels
@@ -117,22 +118,29 @@ def masked_layers(model: nn.Module) -> dict[str, Masked]:
 def conv1x1(
     in_channels: int,
     out_channels: int,
-    grouping: Grouping,
+    grouping: str,
     groups: int,
     condense_factor: int,
     generator: torch.Generator,
     permute: bool = True,
 ) -> nn.Module:
-    """The 1×1 convolution of a variant; `generator` draws the permutation of random groups."""
-    if grouping == "none":
-        return nn.Conv2d(in_channels, out_channels, 1, bias=False)
-    if grouping == "learned":
-        return LearnedGroupConv(in_channels, out_channels, groups, condense_factor, permute)
-    if grouping == "unstructured":
-        return UnstructuredConv(in_channels, out_channels, condense_factor)
+    """Make the 1×1 convolution of a variant; `generator` draws what the grouping chooses at random."""
+    entry = GROUPINGS[grouping]
+    if entry.layer is not None:
+        return implementation(entry.layer)(in_channels, out_channels, groups, condense_factor, permute)
     kept = kept_inputs(in_channels, condense_factor, condense_factor - 1)
-    if grouping == "sequential":
-        mask = sequential_mask(in_channels, groups, kept)
-    else:
-        mask = random_mask(in_channels, groups, kept, generator)
+    mask = implementation(entry.mask)(in_channels, groups, kept, generator)
+    if mask.dtype != torch.bool or mask.shape != (groups, in_channels) or not (mask.sum(1) == kept).all():
+        shape = f"({groups}, {in_channels})"
+        raise ValueError(f"grouping {grouping!r}: mask must be bool {shape} with {kept} True in each row")
     return MaskedConv1x1(in_channels, out_channels, condense_factor, mask, permute)
+
+
+def dense(in_channels: int, out_channels: int, *_: object) -> nn.Module:
+    """Make a 1×1 convolution that reads all inputs."""
+    return nn.Conv2d(in_channels, out_channels, 1, bias=False)
+
+
+def unstructured(inputs: int, outputs: int, _groups: int, condense_factor: int, _permute: bool) -> nn.Module:
+    """Make a 1×1 convolution of which single weights are pruned."""
+    return UnstructuredConv(inputs, outputs, condense_factor)

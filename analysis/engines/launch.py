@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.text import say
-from condense_core.config import RunConfig
+from condense_core.config import RunConfig, known_only_here
 from condense_core.store import FINISHED, Changed, RunStore, changes, check_run, damage
 from condense_core.validation import nearest
 
@@ -65,6 +65,9 @@ class Launch:
     def check(self) -> None:
         """Raise ValueError if the engine cannot train the runs."""
         for config in self.configs:
+            if (names := known_only_here(config)) and not isinstance(self.engine, ThisProcess):
+                unknown = "only this process knows it; use engine 'processes' and jobs 1"
+                raise ValueError(f"{', '.join(names)}: {unknown}")
             self.engine.check(config)
 
     def split(self, thoroughly: bool = True) -> tuple[list[Outcome], list[RunConfig]]:

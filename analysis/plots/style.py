@@ -18,12 +18,12 @@ from scipy import stats
 
 from analysis.stats import CONFIDENCE
 from analysis.text import count
-from condense_core.config import GROUPINGS
+from condense_core.tables import GROUPINGS
 
 COLOURS = sns.color_palette("colorblind", 5)
-PALETTE: dict[str, Any] = dict(zip(GROUPINGS, [*COLOURS[:3], COLOURS[4], "0.3"], strict=True))
+PALETTE: dict[str, Any] = dict(zip(GROUPINGS, [*COLOURS[:3], COLOURS[4], "0.3"], strict=False))
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), "-.", (2, (2, 5)), ":")
-MARKERS: dict[str, str] = dict(zip(GROUPINGS, "osDv^", strict=True))
+MARKERS: dict[str, str] = dict(zip(GROUPINGS, "osDv^", strict=False))
 LABELS = {"none": "none (dense)"}
 TITLES = {
     "growth": "Growth",
@@ -84,7 +84,7 @@ def interval_arms(part: pd.DataFrame) -> np.ndarray:
 
 def series_looks(names: list[str]) -> dict[str, dict[str, Any]]:
     """Return colour and marker of each series: groupings always look the same, others take them in turn."""
-    if set(names) <= set(GROUPINGS):
+    if PALETTE.keys() >= set(names):
         return {name: {"color": PALETTE[name], "marker": MARKERS[name]} for name in names}
     colours = sns.color_palette("colorblind", len(names)) if len(names) <= 10 else sns.husl_palette(len(names))
     return {

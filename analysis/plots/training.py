@@ -97,7 +97,9 @@ def macs_during_training(stages: pd.DataFrame) -> Figure:
         axes = figure.subplots()
         variants = {str(variant): part for variant, part in stages.groupby("variant", sort=False)}
         looks = series_looks(list(variants))
-        one_each = stages.groupby("grouping").variant.nunique().max() == 1
+        one_each = stages.groupby("grouping").variant.nunique().max() == 1 and PALETTE.keys() >= {
+            *stages.grouping
+        }
         for place, (variant, part) in enumerate(variants.items()):
             grouping = part.grouping.iloc[0]
             colour = PALETTE[grouping] if one_each else looks[variant]["color"]

@@ -8,8 +8,8 @@ import pandas as pd
 
 from analysis import frames, plots
 from analysis.plots.cost import cost_parts
-from condense_core.config import LEARNED
 from condense_core.store import RunStore
+from condense_core.tables import LEARNED
 
 from . import alt_texts
 from .report_figure import ReportFigure, StudyData

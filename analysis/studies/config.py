@@ -18,7 +18,6 @@ from condense_core.config import (
     Connectivity,
     DataConfig,
     Execution,
-    Grouping,
     GrowthSchedule,
     ModelConfig,
     Precision,
@@ -27,6 +26,7 @@ from condense_core.config import (
 )
 from condense_core.files import Text, nearest
 from condense_core.presets import CIFAR_RECIPE, PRESETS, preset_recipe
+from condense_core.tables import GROUPINGS
 from condense_core.validation import Checked, Config, Many, from_dict, hints_of, name_in, to_dict
 
 from .named import KEPT_WITH_PRESETS, NAMED_STUDIES
@@ -57,7 +57,7 @@ class StudyConfig(Checked):
     study: Annotated[str, name_in(NAMED_STUDIES, "what is asked: a study by name")]
     name: Annotated[Text, Meta(description="name in the run store and of the report")]
     preset: Annotated[str, name_in(PRESETS, "start from a published model and its recipe")] | None
-    grouping: Many[Annotated[Grouping, Meta(description="groupings to cross")]]
+    grouping: Many[Annotated[str, name_in(GROUPINGS, "groupings to cross")]]
     growth: Many[Annotated[GrowthSchedule, Meta(description="growth schedules to cross")]]
     connectivity: Many[Annotated[Connectivity, Meta(description="connectivities to cross")]]
     reference: Annotated[bool, Meta(description="add the dense reference (grouping none) at its higher cost")]
@@ -181,7 +181,7 @@ def _levels(axis: str, chosen: Any) -> Any:
         return (chosen,)
     if not isinstance(chosen, list | tuple) or axis not in LEVELS:
         return chosen  # anything but a list is refused when the configuration is made
-    levels = LEVELS[axis]
+    levels = [*LEVELS[axis]]
     return tuple(sorted(chosen, key=lambda level: levels.index(level) if level in levels else len(levels)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from condense_core.config import CONNECTIVITIES, CRITERIA, GROWTH_SCHEDULES, PRUNINGS
+from condense_core.config import CONNECTIVITIES, GROWTH_SCHEDULES, PRUNINGS
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class NamedStudy:
 
 
 KEPT_WITH_PRESETS = ("grouping", "reference", "match", "groups_3x3")  # a study's own value, not the preset's
+
+_CRITERIA = ("l1", "l2", "norm-scale", "random")
 
 _LEARNED = {
     "grouping": ("learned",),
@@ -58,7 +60,7 @@ NAMED_STUDIES: dict[str, NamedStudy] = {
     "pruning": NamedStudy(
         "Does condensing while training beat pruning a trained network, at equal cost and equal epochs?",
         "Sec. 4.3, Figure 7 (left)",
-        {"grouping": ("learned", "unstructured"), "pruning": PRUNINGS, "criterion": CRITERIA},
+        {"grouping": ("learned", "unstructured"), "pruning": PRUNINGS, "criterion": _CRITERIA},
         _LEARNED,
     ),
     "groups": NamedStudy(

@@ -9,9 +9,10 @@ from itertools import product
 from typing import Any
 
 from analysis.axes import AXES, MATCH_TOLERANCE, level_name
-from condense_core.config import LEARNED, WEIGHT_CRITERIA, ModelConfig, RecipeConfig, growth_rates
+from condense_core.config import ModelConfig, RecipeConfig, growth_rates
 from condense_core.cost import cost_table
 from condense_core.data import DatasetSummary
+from condense_core.tables import LEARNED, SINGLE_WEIGHTS, WEIGHT_CRITERIA
 
 from .config import StudyConfig, part_of
 from .matching import match_cost
@@ -66,7 +67,7 @@ class Grid:
             return tuple(base | step for step in PATH.values())
         crossed = product(*(getattr(self.config, axis) for axis in AXES))
         cells = [dict(zip(AXES, levels, strict=True)) for levels in crossed]
-        found = [c for c in cells if c["grouping"] != "unstructured" or c["criterion"] in WEIGHT_CRITERIA]
+        found = [c for c in cells if c["grouping"] not in SINGLE_WEIGHTS or c["criterion"] in WEIGHT_CRITERIA]
         if not found:
             raise ValueError(f"criterion {self.config.criterion}: grouping 'unstructured' needs l1 or random")
         return tuple(found)
@@ -126,7 +127,7 @@ class Grid:
 
     def _model(self, cell: Cell, size: int) -> ModelConfig:
         axes = cell | ({"groups": 1, "condense_factor": 1} if cell["grouping"] == "none" else {})
-        if cell["grouping"] == "unstructured":
+        if cell["grouping"] in SINGLE_WEIGHTS:
             axes = axes | {"groups": self.config.groups[0]}  # it has no groups: all levels are the same network
         data = {"num_classes": self.data.num_classes, "image_size": self.data.image_size}
         rates = growth_rates(cell["growth"], size, len(self.config.stages))

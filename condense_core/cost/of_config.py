@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
-from condense_core.config import CLASSIFIER_CONDENSE_FACTOR, LEARNED, ModelConfig
+from condense_core.config import CLASSIFIER_CONDENSE_FACTOR, ModelConfig
 from condense_core.stages import kept_inputs, layer_stage
+from condense_core.tables import LEARNED, SINGLE_WEIGHTS
 
 from .table import CostTable, LayerCost
 
@@ -54,7 +55,7 @@ def _conv1x1(name: str, inputs: int, outputs: int, size: int, config: ModelConfi
     factor, groups, reached = config.condense_factor, config.groups, config.condense_factor - 1
     if config.grouping in LEARNED:  # groups that are given keep the last stage's share from the start
         reached = layer_stage(stage, config.last_stage, factor)
-    if config.grouping == "unstructured":
+    if config.grouping in SINGLE_WEIGHTS:
         groups = outputs
     weights = kept_inputs(inputs, factor, reached) * outputs
     macs = weights * size**2

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from condense_core.config import DataConfig
 from condense_core.randomness import derived_seed, generator
+from condense_core.tables import DATASETS, implementation
 
 from .decoding import Progress
 from .images import Batch, Images
-from .loaders import LOADERS
 from .shard import ALONE, Shard
 from .summary import held_out, summarise
 
@@ -90,7 +90,7 @@ def load(config: DataConfig, data_dir: Path = Path("data"), progress: Progress |
     Raise FileNotFoundError or ValueError, naming the file or the setting, before anything is trained.
     """
     summarise(config)
-    classes, train, test = LOADERS[config.kind](config, data_dir, progress)
+    classes, train, test = implementation(DATASETS[config.kind].load)(config, data_dir, progress)
     rest, validation = _cut_validation(train, config.validation_fraction)
     if config.train_images is not None:
         rest = rest.subset(balanced_subset(rest.labels.cpu(), config.train_images))

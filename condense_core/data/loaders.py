@@ -1,11 +1,10 @@
 """Read the images of each kind of data set: scikit-learn's digits, torchvision's data sets and image folders.
 
-A new kind is a function like these, an entry in `LOADERS`, and its numbers in `summary`.
+A new kind is a function like these and an entry in `condense_core.tables.DATASETS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,6 @@ from .images import DecodedImages, Images
 from .streaming import StreamedImages
 
 Loaded = tuple[tuple[str, ...], Images, Images]  # classes, training images, test images
-Loader = Callable[[DataConfig, Path, Progress | None], Loaded]
 
 
 def load_digits(config: DataConfig, data_dir: Path, progress: Progress | None) -> Loaded:
@@ -86,16 +84,6 @@ def load_folder(config: DataConfig, data_dir: Path, progress: Progress | None) -
         for images, files in zip(pixels, folder.splits, strict=True)
     ]
     return folder.classes, decoded[0], decoded[1]
-
-
-LOADERS: dict[str, Loader] = {
-    "digits": load_digits,
-    "cifar10": load_torchvision,
-    "cifar100": load_torchvision,
-    "fashion-mnist": load_torchvision,
-    "folder": load_folder,
-    "imagenet": load_folder,
-}
 
 
 def _three_channels(pixels: np.ndarray) -> Tensor:

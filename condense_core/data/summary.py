@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from condense_core.config import DataConfig
+from condense_core.tables import DATASETS, implementation
 
 
 @dataclass(frozen=True)
@@ -27,21 +29,14 @@ class DatasetSummary:
         return sum(self.class_images)
 
 
-KNOWN = {
-    "digits": DatasetSummary(10, 8, (119, 121, 118, 122, 120, 121, 121, 119, 116, 120), 600),
-    "cifar10": DatasetSummary(10, 32, (5000,) * 10, 10_000),
-    "cifar100": DatasetSummary(100, 32, (500,) * 100, 10_000),
-    "fashion-mnist": DatasetSummary(10, 28, (6000,) * 10, 10_000),
-}
-
-
 def summarise(config: DataConfig) -> DatasetSummary:
     """Count classes and images (before the validation split); decode nothing.
 
     Raise FileNotFoundError or ValueError for a folder that cannot be used, or if there are too few images for
     the splits.
     """
-    found = _known(config) if config.name in KNOWN else _folder(config)
+    known = DATASETS[config.kind].summary
+    found = _known(config, known) if isinstance(known, tuple) else implementation(known)(config)
     validation = sum(held_out(count, config.validation_fraction) for count in found.class_images)
     fraction, left = config.validation_fraction, found.train_images - validation
     if fraction and not validation:
@@ -58,13 +53,14 @@ def held_out(count: int, fraction: float) -> int:
     return math.floor(fraction * count + 0.5)
 
 
-def _known(config: DataConfig) -> DatasetSummary:
+def _known(config: DataConfig, numbers: tuple[Any, ...]) -> DatasetSummary:
     if config.data_image_size:
         raise ValueError(f"data_image_size {config.data_image_size}: only for a folder or imagenet")
-    return KNOWN[config.name]
+    return DatasetSummary(*numbers)
 
 
-def _folder(config: DataConfig) -> DatasetSummary:
+def summarise_folder(config: DataConfig) -> DatasetSummary:
+    """Count the classes and images of a folder."""
     from .folders import list_folder  # which loads Pillow
 
     folder = list_folder(config)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from condense_core.config import LEARNED, ModelConfig
+from condense_core.config import ModelConfig
 from condense_core.cost import cost_table
+from condense_core.tables import LEARNED
 
 from .run import Run
 from .store import RunStore

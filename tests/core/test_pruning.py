@@ -12,11 +12,12 @@ from hypothesis import given, strategies as st
 
 from condense_core import CondenseNet, RecipeConfig, RunConfig, Trainer, cost_table
 from condense_core.condensation import importance, learned_layers, norms_in_front, prune, scores
-from condense_core.config import CRITERIA, PRUNINGS
+from condense_core.config import PRUNINGS
 from condense_core.events import StageRecord
 from condense_core.grouping import UnstructuredConv
 from condense_core.randomness import generator
 from condense_core.stages import kept_inputs, stage_of
+from condense_core.tables import CRITERIA
 
 
 def pruned_run(pruning="condensing", criterion="l1", grouping="learned", **recipe) -> RunConfig:

@@ -1,0 +1,9 @@
+from .criteria import CRITERIA as CRITERIA, WEIGHT_CRITERIA as WEIGHT_CRITERIA, Criterion as Criterion
+from .datasets import DATASETS as DATASETS, DataSource as DataSource
+from .groupings import (
+    GROUPINGS as GROUPINGS,
+    LEARNED as LEARNED,
+    SINGLE_WEIGHTS as SINGLE_WEIGHTS,
+    Grouping as Grouping,
+)
+from .table import Names as Names, Table as Table, implementation as implementation

@@ -1,0 +1,49 @@
+"""Groupings: which inputs each group of a 1×1 convolution reads (paper Sec. 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .table import Names, Table
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """A way to group the inputs of a 1×1 convolution, by one of two functions.
+
+    `mask(in_channels, groups, kept, draws)` chooses once `kept` inputs for each group: bool (groups,
+    in_channels); `draws` is the run's generator. `layer(in_channels, out_channels, groups, condense_factor,
+    permute)` makes the layer itself, which is a `LearnedGroupConv` if the grouping is learned.
+    """
+
+    help: str
+    mask: str | Callable[..., Tensor] = ""
+    layer: str | Callable[..., nn.Module] | None = None
+    is_learned: bool = False  # it starts dense and is pruned in stages
+    single_weights: bool = False  # each output has its own inputs
+
+
+HOME = "condense_core.grouping"
+
+GROUPINGS: Table[Grouping] = Table(
+    "grouping",
+    {
+        "learned": Grouping("learned in training", layer=f"{HOME}:LearnedGroupConv", is_learned=True),
+        "random": Grouping("drawn at random from the run's seed", mask=f"{HOME}:random_mask"),
+        "sequential": Grouping("neighbouring inputs", mask=f"{HOME}:sequential_mask"),
+        "unstructured": Grouping(
+            "no groups: single weights are pruned",
+            layer=f"{HOME}:unstructured",
+            is_learned=True,
+            single_weights=True,
+        ),
+        "none": Grouping("one group that reads all inputs (dense)", layer=f"{HOME}:dense"),
+    },
+)
+LEARNED = Names(GROUPINGS, lambda entry: entry.is_learned)
+SINGLE_WEIGHTS = Names(GROUPINGS, lambda entry: entry.single_weights)
