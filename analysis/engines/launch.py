@@ -9,7 +9,7 @@ from pathlib import Path
 
 from analysis.text import say
 from condense_core.config import RunConfig, known_only_here
-from condense_core.store import FINISHED, Changed, RunStore, changes, check_run, damage
+from condense_core.store import FINISHED, Changed, RunStore, changes, check_run, find_damage
 from condense_core.validation import nearest
 
 from . import ray_cluster
@@ -155,7 +155,7 @@ def split_finished(configs: Sequence[RunConfig], store: RunStore) -> tuple[list[
 def refuse_damaged(configs: Sequence[RunConfig], store: RunStore, thoroughly: bool = True) -> None:
     """Raise ValueError if a started run is damaged; `thoroughly` reads all that reports read of it."""
     check = check_run if thoroughly else lambda run: (run.record, run.status)
-    faults = [fault for config in configs if (fault := damage(store, config.name, check))]
+    faults = [fault for config in configs if (fault := find_damage(store, config.name, check))]
     if faults:
         more = f" (and {len(faults) - 1} more runs are damaged)" if faults[1:] else ""
         raise ValueError(f"{faults[0]}; remove the run's folder to train it again{more}")
@@ -163,7 +163,7 @@ def refuse_damaged(configs: Sequence[RunConfig], store: RunStore, thoroughly: bo
 
 def refuse_changed(configs: Sequence[RunConfig], store: RunStore, data_fingerprint: str | None) -> None:
     """Raise Changed, naming every change, if started runs cannot be resumed."""
-    started = [run for config in configs if (run := store.run(config)).begun]
+    started = [run for config in configs if (run := store.run(config)).started]
     left = [run for run in started if run.status["state"] not in FINISHED]
     found = {run.name: changes(run.record, data_fingerprint) for run in left}
     if changed := {name: texts for name, texts in found.items() if texts}:

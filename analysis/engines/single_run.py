@@ -1,22 +1,22 @@
-"""How a study is run: one run from its records to the store, and many in processes of their own."""
+"""Train one run: from the trainer's records to the store."""
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condense_core.config import DataConfig, RunConfig
-from condense_core.store import FINISHED, Run, RunHeld, RunStore
+from condense_core.store import FINISHED, Run, RunHeld, RunStore, record_failure
 
 if TYPE_CHECKING:
     from condense_core.data import Dataset
     from condense_core.events import EpochRecord, Result, StageRecord
-    from condense_core.store import Hold
+    from condense_core.store import RunWriter
     from condense_core.training import Trainer
 
 
@@ -25,7 +25,7 @@ CHECKPOINT_SECONDS = 10.0  # small runs must not spend their time waiting for th
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run: done, diverged, failed, stopped or held, with the reason, and what was noted."""
+    """The outcome of a run: done, diverged, failed, stopped or held, with the reason and new notes."""
 
     run: str
     state: str
@@ -45,9 +45,10 @@ def execute(
     should_stop: Callable[[], bool] = keep_going,
     force: bool = False,
 ) -> Outcome:
-    """Train a run to its end, from where it stands, writing all of it to the store; a fault is its outcome.
+    """Train a run until it is finished and write it to the store; a fault is its outcome.
 
-    By `force` a run that cannot go on, for its code, torch or data changed, is begun anew beside the old one.
+    With `force` a run that cannot be resumed, because code, torch or data changed, is restarted; the old one is
+    kept.
     """
     run = store.run(config)
     run.check_links()
@@ -56,8 +57,8 @@ def execute(
     if should_stop():
         return Outcome(run.name, "stopped")
     try:
-        with run.hold() as held:
-            return finished_outcome(run) or _execute_held(config, run, data_dir, should_stop, force, held)
+        with run.hold() as writer:
+            return finished_outcome(run) or _execute_held(config, run, writer, data_dir, should_stop, force)
     except RunHeld as error:
         return Outcome(run.name, "held", str(error).removeprefix(f"run {run.name}: "))
     except OSError as error:
@@ -75,34 +76,40 @@ def finished_outcome(run: Run) -> Outcome | None:
 
 
 def _execute_held(
-    config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[], bool], force: bool, held: Hold
+    config: RunConfig,
+    run: Run,
+    writer: RunWriter,
+    data_dir: Path,
+    should_stop: Callable[[], bool],
+    force: bool,
 ) -> Outcome:
     from condense_core.distributed import is_shared_fault
     from condense_core.events import Diverged
 
     noted = [note["time"] for note in run.notes()]
     try:
-        state, reason = _train(config, run, data_dir, should_stop, force, held), None
+        state, reason = _train(config, run, writer, data_dir, should_stop, force), None
     except RunHeld:
-        raise  # it is another's by now
+        raise  # another process took it over
     except Diverged as error:
         state, reason = "diverged", str(error)
-    except Exception as error:  # whatever it is: the other runs go on
+    except Exception as error:  # of any kind: the other runs continue
         if not is_shared_fault(error):
             raise
         state, reason = "failed", f"{type(error).__name__}: {error}"
-        run.write_error(traceback.format_exc())
+        writer.write_error(traceback.format_exc())
     except KeyboardInterrupt:  # in a notebook
-        run.set_state("stopped", "interrupted")
+        writer.set_state("stopped", "interrupted")
         raise
-    return _conclude(Outcome(run.name, state, reason), run, noted)
+    outcome = Outcome(run.name, state, reason)
+    return _conclude(outcome, run, noted, lambda: writer.set_state(state, reason))
 
 
-def _conclude(outcome: Outcome, run: Run, noted: list[float]) -> Outcome:
-    """Record what became of a run; a disk that is full must not hide it."""
+def _conclude(outcome: Outcome, run: Run, noted: Container[float], record: Callable[[], None]) -> Outcome:
+    """Record the outcome of a run and add its new notes; a full disk must not hide it."""
     try:
         if not finished_outcome(run):
-            run.set_state(outcome.state, outcome.reason)
+            record()
         notes = tuple(note["text"] for note in run.notes() if note["time"] not in noted)
         return replace(outcome, notes=notes)
     except OSError as error:
@@ -110,10 +117,17 @@ def _conclude(outcome: Outcome, run: Run, noted: list[float]) -> Outcome:
 
 
 def _train(
-    config: RunConfig, run: Run, data_dir: Path, should_stop: Callable[[], bool], force: bool, held: Hold
+    config: RunConfig,
+    run: Run,
+    writer: RunWriter,
+    data_dir: Path,
+    should_stop: Callable[[], bool],
+    force: bool,
 ) -> str:
+    """Train a run that this process holds and return its state: done or stopped."""
     import torch
 
+    from condense_core.distributed import world_size
     from condense_core.events import Snapshot
     from condense_core.training import Trainer
 
@@ -122,47 +136,47 @@ def _train(
     tf32 = config.recipe.precision == "tf32"  # torch's default is tf32 in convolutions
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     dataset = load_data(config.data, data_dir)
-    run.begin(config, dataset.fingerprint, force)
-    if run.is_whole:
-        run.tidy()  # it was killed on its last steps
+    writer.start(config, dataset.fingerprint, world_size(), force)
+    if run.is_trained:
+        writer.tidy()  # its process was killed in its last steps
         return "done"
     trainer = Trainer(config, dataset)
-    if checkpoint := run.load_checkpoint():
+    if checkpoint := writer.load_checkpoint():
         trainer.restore(Snapshot(*checkpoint))
-    run.drop_epochs_after(trainer.step // trainer.steps_per_epoch)
-    return "done" if _write_records(run, trainer, should_stop, held) else "stopped"
+    writer.drop_epochs_after(trainer.step // trainer.steps_per_epoch)
+    return "done" if _write_records(writer, trainer, should_stop) else "stopped"
 
 
-def _write_records(run: Run, trainer: Trainer, should_stop: Callable[[], bool], held: Hold) -> bool:
-    """Train and write what comes; whether it came to the end."""
+def _write_records(writer: RunWriter, trainer: Trainer, should_stop: Callable[[], bool]) -> bool:
+    """Train and write the trainer's records; return whether the run is finished."""
     from condense_core.distributed import any_rank
     from condense_core.events import EpochRecord, Result, StageEntry, StageRecord
 
     def save(stage: int | None = None) -> None:
         snapshot = trainer.snapshot()
-        run.save_checkpoint(snapshot.tensors, snapshot.numbers, stage)
+        writer.save_checkpoint(snapshot.tensors, snapshot.numbers, stage)
 
     epoch_began = saved = time.monotonic()
     for record in trainer.run(should_stop):
         now = time.monotonic()
-        held.check()
+        writer.check()
         match record:
             case StageEntry(stage=0):
-                pass  # the seed alone makes this state
+                pass  # the seed gives this state
             case StageEntry(stage=stage):
                 save(stage)
             case StageRecord():
-                run.write_stage(*_stage_row(record))
+                writer.write_stage(*_stage_row(record))
             case EpochRecord():
-                run.append_epoch(_epoch_row(record), now - epoch_began)
+                writer.append_epoch(_epoch_row(record), now - epoch_began)
                 if any_rank(now - saved >= CHECKPOINT_SECONDS):
                     save()
                     saved = now
                 epoch_began = now
             case Result():
-                run.finish(_result_row(record), trainer.model.state_dict())
+                writer.finish(_result_row(record), trainer.model.state_dict())
                 return True
-    held.check()
+    writer.check()
     save()
     return False
 
@@ -191,12 +205,13 @@ def _stage_row(record: StageRecord) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @lru_cache(maxsize=1)
 def load_data(config: DataConfig, data_dir: Path) -> Dataset:
-    """The data set, decoded once for all runs of a process."""
+    """Load the data set, decoded once for all runs of a process."""
     from condense_core.data import load
 
     return load(config, data_dir)
 
 
 def failed(run: Run, reason: str) -> Outcome:
-    """The outcome of a run that could not record it itself."""
-    return _conclude(Outcome(run.name, "failed", reason), run, [note["time"] for note in run.notes()])
+    """Record that a run failed whose process was lost, and return this outcome."""
+    noted = [note["time"] for note in run.notes()]
+    return _conclude(Outcome(run.name, "failed", reason), run, noted, lambda: record_failure(run, reason))

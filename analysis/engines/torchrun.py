@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from analysis.text import one_line, say
 from condense_core.config import DataConfig, RunConfig
-from condense_core.store import Hold, Run, RunStore
+from condense_core.store import Run, RunStore, RunWriter, record_failure
 
 from .engine import Engine
 from .ranks import is_first_rank, launched_ranks
@@ -141,15 +141,13 @@ def _leave(run: Run, ranks: Ranks, error: Exception) -> NoReturn:
     from condense_core.distributed import is_lost_rank
 
     rank = ranks.shard.rank
-    fault = f"{type(error).__name__}: {error}".splitlines()[
-        -1
-    ]  # the last line, if it holds a worker's traceback
+    fault = f"{type(error).__name__}: {error}".splitlines()[-1]  # of a worker's traceback the last line
     own = f"rank {rank} on {socket.gethostname()}: {fault}"
     if is_lost_rank(error):
         own = "another rank was killed, or was silent for too long"
     reason = ranks.first_fault(own)
     if rank == 0:
-        run.set_state("failed", reason)
+        record_failure(run, reason)
     say(one_line(f"rank {rank} ends: run {run.name}: {reason}. The same command resumes it."), err=True)
     sys.stderr.flush()
     os._exit(1)  # an orderly end would wait for the others
@@ -159,45 +157,40 @@ class SharedStore(RunStore):
     """A run store that only rank 0 reads and writes."""
 
     def run(self, config: RunConfig) -> Run:
-        """The run of a configuration, shared by all ranks."""
+        """Return the run of a configuration, shared by all ranks."""
         return cast(Run, SharedRun(super().run(config)))
 
 
-class SharedRun:
-    """A run of which rank 0 does all that is asked of it; every rank gets its answers and its faults."""
+class Shared:
+    """An object that rank 0 has for all; the others get its answers and its faults.
 
-    def __init__(self, run: Run):
-        self._run, self.name, self.folder = run, run.name, run.folder
+    `own` is a list, which is filled on rank 0 alone.
+    """
+
+    def __init__(self, kind: type, own: list[Any]):
+        self._kind, self._own = kind, own
 
     def __getattr__(self, name: str) -> Any:
         from condense_core.distributed import from_first_rank
 
-        if not callable(getattr(Run, name)):
-            return from_first_rank(lambda: getattr(self._run, name))
-        return lambda *args, **named: from_first_rank(lambda: getattr(self._run, name)(*args, **named))
+        if not callable(getattr(self._kind, name)):
+            return from_first_rank(lambda: getattr(self._own[0], name))
+        return lambda *args, **named: from_first_rank(lambda: getattr(self._own[0], name)(*args, **named))
+
+
+class SharedRun(Shared):
+    """A run that only rank 0 reads and holds."""
+
+    def __init__(self, run: Run):
+        super().__init__(Run, [run])
+        self.name, self.folder = run.name, run.folder
 
     @contextmanager
-    def hold(self) -> Iterator[SharedHold]:
-        """Rank 0 holds the run for all. Raises RunHeld on all of them."""
+    def hold(self) -> Iterator[RunWriter]:
+        """Let rank 0 hold the run for all, and write it. Raises RunHeld on all ranks."""
         from condense_core.distributed import from_first_rank
 
         with ExitStack() as held:
-            holds: list[Hold] = []
-            from_first_rank(lambda: holds.append(held.enter_context(self._run.hold())))
-            yield SharedHold(holds)
-
-
-@dataclass(frozen=True)
-class SharedHold:
-    """A run that rank 0 holds for all; on other ranks `holds` is empty."""
-
-    holds: list[Hold]
-
-    def check(self) -> None:
-        """Raise RunHeld on all ranks where rank 0 has lost the run."""
-        from condense_core.distributed import from_first_rank
-
-        from_first_rank(self._check)
-
-    def _check(self) -> None:
-        self.holds[0].check()
+            writers: list[RunWriter] = []
+            from_first_rank(lambda: writers.append(held.enter_context(self._own[0].hold())))
+            yield cast(RunWriter, Shared(RunWriter, writers))

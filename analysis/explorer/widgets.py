@@ -181,7 +181,7 @@ class Explorer(widgets.VBox):
 
     def _look_ahead(self) -> None:
         """Draw the costs of the other variants in a thread: counting them takes longer than a change may."""
-        ahead = tuple(run for seeds in self._runs.values() for run in list(seeds.values())[:1] if run.begun)
+        ahead = tuple(run for seeds in self._runs.values() for run in list(seeds.values())[:1] if run.started)
         if ahead != self._ahead:
             self._ahead = ahead
             Thread(target=self._draw_ahead, args=(ahead,)).start()
@@ -215,7 +215,7 @@ def _seed_label(seed: int, run: Run) -> str:
 
 
 def _layers(run: Run | None) -> list[str]:
-    return [layer.label for layer in targets(config_of(run).model)] if run and run.begun else []
+    return [layer.label for layer in targets(config_of(run).model)] if run and run.started else []
 
 
 def _about(store: RunStore, runs: Runs, run: Run | None) -> str:
@@ -223,7 +223,7 @@ def _about(store: RunStore, runs: Runs, run: Run | None) -> str:
     if run is None:
         return note(f"There is no run in {store.root} yet; `python -m analysis.ablate` trains some.")
     every = [run for seeds in runs.values() for run in seeds.values()]
-    started = sum(run.begun for run in every)
+    started = sum(run.started for run in every)
     rest = note(f"{started} of {len(every)} runs have started.") if started < len(every) else ""
     return f'<div style="line-height: normal">{run._repr_html_()}{rest}</div>'
 

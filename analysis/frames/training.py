@@ -65,7 +65,7 @@ def study_runs(source: str | Path | RunStore, study: str, without: Collection[st
     record = store.read_study(study)
     for variant in record["variants"]:
         names = [name for name in variant["runs"] if name not in without]
-        begun = [run for name in names for run in skip_damaged(store.named, name) if run.begun]
+        begun = [run for name in names for run in skip_damaged(store.named, name) if run.started]
         columns = {name: variant[name] for name in ("role", "size", "residual")}
         columns |= {"variant": inert(variant["label"]), "curve": _inert(variant.get("curve"))}
         columns |= {"seeds": len(variant["runs"]), "path": record.get("path", False)}

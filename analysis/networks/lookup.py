@@ -1,18 +1,19 @@
-"""What a command line may name: a preset, a baseline, a run of the store or an official checkpoint."""
+"""Find the network that a command names: a preset, a baseline, a run or an official checkpoint."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condense_core.cost import check_fits
 from condense_core.presets import PRESETS
-from condense_core.store import Run, RunStore
+from condense_core.store import LeftOut, Run, RunStore
 from condense_core.validation import nearest
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from condense_core import CondenseNet, ModelConfig
 
@@ -20,9 +21,9 @@ CHECKPOINT_SUFFIXES = (".tar", ".pth", ".pt", ".ckpt")
 
 
 def find_run(name: str, store: RunStore, others: Sequence[str] = ()) -> Run:
-    """A run by its name, the beginning or the end of it, or its folder. Raises ValueError unless one fits.
+    """Find a run by its name, the start or the end of it, or its folder. Raise ValueError unless one fits.
 
-    `others` are names that could have been meant besides.
+    `others` are further valid names, for the hint in the error.
     """
     if (Path(name) / "config.json").is_file():
         return Run(Path(name))
@@ -41,37 +42,42 @@ def find_run(name: str, store: RunStore, others: Sequence[str] = ()) -> Run:
 
 
 def load_run(run: Run) -> CondenseNet:
-    """The network of a run with its last weights, or those of its newest checkpoint where it is not done."""
+    """Load the network of a run with its final weights or, if it is not done, those of its newest checkpoint.
+
+    Warns of checkpoints that are damaged and passed over.
+    """
     from condense_core import CondenseNet
 
-    if run.result:
-        tensors = run.weights()
-    elif checkpoint := run.load_checkpoint():
-        tensors = {
-            name.removeprefix("model."): tensor
-            for name, tensor in checkpoint[0].items()
-            if name.startswith("model.")
-        }
-    else:
-        raise ValueError(f"run {run.name}: is {run.status['state']} and has no weights yet")
+    tensors = run.weights() if run.result else _checkpoint_weights(run)
     config, length = run.config, sum(tensor.nbytes for tensor in tensors.values())
     check_fits(config.model, length, str(run.folder))
     model = CondenseNet(config.model, config.seed)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        reason = str(error).split("\n\t")[1 if "\n\t" in str(error) else 0]  # the first of many lines
+        reason = str(error).split("\n\t")[1 if "\n\t" in str(error) else 0]  # the first of many
         raise ValueError(f"{run.folder}: its weights are of another network ({reason})") from error
     return model
 
 
+def _checkpoint_weights(run: Run) -> dict[str, Tensor]:
+    state, faults = run.load_checkpoint()
+    for fault in faults:
+        warnings.warn(f"left out: {fault}", LeftOut, stacklevel=3)
+    if state is None:
+        raise ValueError(f"run {run.name}: is {run.status['state']} and has no weights yet")
+    tensors, _ = state
+    prefix = "model."
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
 def is_file_name(name: str) -> bool:
-    """Whether a name means a checkpoint file, be it there or not."""
+    """Return whether a name means a checkpoint file, even a missing one."""
     return Path(name).is_file() or name.endswith(CHECKPOINT_SUFFIXES)
 
 
 def load_network(name: str, store: RunStore, **settings: Any) -> CondenseNet:
-    """The trained network of a run or of an official checkpoint; `settings` are those of `load_official`."""
+    """Load the network of a run or of an official checkpoint; `settings` are those of `load_official`."""
     if is_file_name(name):
         from condense_core import load_official
 
@@ -80,7 +86,7 @@ def load_network(name: str, store: RunStore, **settings: Any) -> CondenseNet:
 
 
 def find_network(name: str, store: RunStore, **settings: Any) -> tuple[ModelConfig | nn.Module, int]:
-    """What costs are asked of, and its image size. Raises ValueError or FileNotFoundError with a hint."""
+    """Find a network to cost, and its image size. Raise ValueError or FileNotFoundError with a hint."""
     from .peers import BASELINES
 
     if name in PRESETS:

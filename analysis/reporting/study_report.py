@@ -14,7 +14,7 @@ import pandas as pd
 from analysis import frames, stats
 from analysis.studies import StudyConfig, command
 from condense_core.config import ModelConfig, RecipeConfig, RunConfig
-from condense_core.store import LeftOut, Run, RunStore, damage, runs_of
+from condense_core.store import LeftOut, Run, RunStore, find_damage, runs_of
 from condense_core.validation import from_dict, to_dict
 
 from .connection_maps import connection_maps
@@ -44,7 +44,7 @@ class StudyReport:
     def damaged(self) -> dict[str, str]:
         """The runs with a damaged file, and the fault of each; the report leaves them out."""
         names = runs_of(self.record)
-        faults = {name: damage(self.store, name) for name in names}
+        faults = {name: find_damage(self.store, name) for name in names}
         for fault in filter(None, faults.values()):
             warnings.warn(f"left out: {fault}", LeftOut, stacklevel=2)
         return {name: fault for name, fault in faults.items() if fault}

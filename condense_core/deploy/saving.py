@@ -1,4 +1,4 @@
-"""Condensed networks as files: weights, configuration and plan in one safetensors file."""
+"""Save and load condensed networks: weights, configuration and plan in one safetensors file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from condense_core.config import ModelConfig
 from condense_core.cost import check_fits
-from condense_core.files import check_record, load_arrays, notes_of, parse_json, read_tensors, write_atomically
+from condense_core.files import check_record, load_arrays, notes_of, parse_json, read_tensors, write_tensors
 from condense_core.grouping import masked_layers
 from condense_core.model import CondenseNet
 from condense_core.validation import from_dict, to_dict
@@ -24,21 +24,17 @@ FORMAT = "condensed 1"
 
 
 def save_condensed(model: CondenseNet, path: str | Path, plan: Plan | None = None) -> None:
-    """Write a condensed network, with the plan that it runs by."""
-    from safetensors.torch import save
-
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    """Write a condensed network and the plan that it runs by."""
     notes = {"format": FORMAT, "model": json.dumps(to_dict(model.config))}
     if plan is not None:
         notes["plan"] = json.dumps(plan.to_dict())
-    content = save(tensors, notes)
-    write_atomically(Path(path), lambda file: file.write(content))
+    write_tensors(Path(path), model.state_dict(), notes)
 
 
 def load_condensed(path: str | Path) -> tuple[CondenseNet, Plan | None]:
-    """A network that `save_condensed` wrote, and its plan, by which it runs.
+    """Return a network that `save_condensed` wrote, set to run by its plan, and the plan.
 
-    Raises ValueError where the file is none of these, naming it.
+    Raises ValueError, naming the file, if it is not a condensed network.
     """
     path = Path(path)
     content = read_tensors(path)
@@ -49,7 +45,7 @@ def load_condensed(path: str | Path) -> tuple[CondenseNet, Plan | None]:
         config = from_dict(ModelConfig, check_record(parse_json(notes["model"], "model"), dict, "model"))
         check_fits(config, len(content), "file")
         _check_finite(tensors)
-        model = _rebuilt(config, tensors)
+        model = _rebuild(config, tensors)
         plan = Plan.from_dict(parse_json(notes["plan"], "plan")) if "plan" in notes else None
         if plan is not None:
             plan.apply(model)
@@ -64,8 +60,8 @@ def _check_finite(tensors: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{name} has values that are not finite")
 
 
-def _rebuilt(config: ModelConfig, tensors: dict[str, Any]) -> CondenseNet:
-    """The condensed network of such tensors; which inputs its groups read stands in their indices."""
+def _rebuild(config: ModelConfig, tensors: dict[str, Any]) -> CondenseNet:
+    """Rebuild a condensed network from its tensors; their indices say which inputs each group reads."""
     model = CondenseNet(config, seed=0)
     for name, layer in masked_layers(model).items():
         prefix = name if name == "classifier" else name.rpartition(".")[0]

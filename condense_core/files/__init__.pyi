@@ -34,4 +34,6 @@ from .tensors import (
     notes_of as notes_of,
     read_checked as read_checked,
     read_tensors as read_tensors,
+    tensor_bytes as tensor_bytes,
+    write_tensors as write_tensors,
 )

@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a full disk or a power cut leaves the old one or the new one, never a part."""
+"""Write files so that a crash, a full disk or a power cut leaves the old one or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-UNFINISHED = ".*.tmp"  # what a process that was killed while it wrote leaves behind
+UNFINISHED = ".*.tmp"  # temporary files of a process that was killed while it wrote
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it to `path`."""
+    """Let `write` fill a temporary file in the same folder, flush it to the disk and rename it to `path`."""
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
     with naming(path):
         try:
@@ -30,13 +30,13 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as strict JSON, atomically. Raises ValueError for NaN and infinity."""
+    """Write `value` as strict JSON, atomically. Raise ValueError for NaN and infinity."""
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def append_row(path: Path, row: Any) -> None:
-    """Add a line of strict JSON, behind the last whole one; `flush` makes it outlast a power cut."""
+    """Add a line of strict JSON after the last whole one; `flush` makes it survive a power cut."""
     line = json.dumps(row, allow_nan=False) + "\n"
     with naming(path), path.open("ab+") as file:
         _drop_torn_line(file)
@@ -55,14 +55,14 @@ def _drop_torn_line(file: IO[bytes]) -> None:
 
 
 def flush(path: Path) -> None:
-    """Let what was appended to a file, and its name, outlast a power cut."""
+    """Flush a file and its name to the disk, so that appended lines survive a power cut."""
     with naming(path), path.open("rb") as file:
         os.fsync(file.fileno())
     _flush_folder(path.parent)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, so that they outlast a power cut."""
+    """Make a folder and those above it, so that they survive a power cut."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     with naming(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def make_folder(path: Path) -> None:
 
 
 def move(path: Path, target: Path) -> None:
-    """Rename a file or a folder, so that it outlasts a power cut."""
+    """Rename a file or a folder, so that its new name survives a power cut."""
     path.rename(target)
     _flush_folder(target.parent)
     _flush_folder(path.parent)
@@ -87,7 +87,7 @@ def _flush_folder(folder: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name the file in errors of the system that do not: of a full disk, say."""
+    """Name the file in errors of the system that do not, such as that of a full disk."""
     try:
         yield
     except OSError as error:

@@ -13,15 +13,15 @@ PLAIN_NAME = re.compile(r"[^./\\\0][^/\\\0]*")
 
 
 def plain_name(name: Any, what: str) -> str:
-    """`name` where it can only mean a file or a folder in the one that it stands for. Raises ValueError."""
+    """Return `name` if it is a plain file name (no separators, no leading dot), else raise ValueError."""
     if not isinstance(name, str) or not PLAIN_NAME.fullmatch(name) or not name.isprintable():
         raise ValueError(f"{what} {_short(name)}: must be a plain file name")
     return name
 
 
 def check_inside(path: Path, root: Path) -> Path:
-    """`path`, which is below `root`. Raises ValueError where a symbolic link leads it elsewhere."""
-    part, top = os.fspath(path), os.fspath(root)  # as text: a report asks this of every file of its runs
+    """Return `path`, which is below `root`. Raise ValueError if a symbolic link leads out of `root`."""
+    part, top = os.fspath(path), os.fspath(root)  # as text: a report checks every file of its runs
     while len(part) > len(top):
         if os.path.islink(part) and not _leads_below(path, root):
             raise ValueError(f"{path}: a symbolic link leads out of {root}")
@@ -30,7 +30,7 @@ def check_inside(path: Path, root: Path) -> Path:
 
 
 def check_links(root: Path) -> None:
-    """Raise ValueError where a link below `root` leads out of it: what is written there would be outside."""
+    """Raise ValueError if a link below `root` leads out of it, because writing there would follow it."""
     for folder, folders, names in os.walk(root):
         for name in (*folders, *names):
             check_inside(Path(folder, name), root)

@@ -1,4 +1,8 @@
-"""The run store: a folder a run, in plain formats, in which a crash loses nothing that was finished."""
+"""The run store: one folder per run, in plain formats, in which a crash loses nothing that was finished.
+
+`RunStore` finds runs, studies and benchmarks. `Run` reads one run and writes nothing; the process that holds
+it (`Run.hold`) gets a `RunWriter`, the only way to write one. `check_run` and `find_damage` check its files.
+"""
 
 import lazy_loader
 

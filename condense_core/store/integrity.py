@@ -1,4 +1,4 @@
-"""Whether the files of a run are whole and fit one another."""
+"""Check that the files of a run are whole and fit one another."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def check_run(run: Run) -> None:
-    """Read all that reports read of a run. Raises ValueError or OSError, naming the file that is damaged."""
+    """Read all that a report reads of a run. Raise ValueError or OSError, naming the file that is damaged."""
     run.check_links()
     config, done = run.config.model, run.status["state"] == "done"
     epochs, stages = run.epochs(), run.stages()
     run.seconds()
     names = [record["stage"] for record in stages]
-    there = {"result.json": run.result, "metrics.jsonl": epochs, "stages/end.json": None in names}
-    if done and not all(there.values()):
-        name = next(name for name, found in there.items() if not found)
+    needed = {"result.json": run.result, "metrics.jsonl": epochs, "stages/end.json": None in names}
+    if done and not all(needed.values()):
+        name = next(name for name, found in needed.items() if not found)
         raise ValueError(f"{run.folder / name}: is missing or empty, though the run is done")
     if len(set(names)) < len(names) or any(name is not None and name > config.last_stage for name in names):
         raise ValueError(f"{run.folder / 'stages'}: {names} must be 0 to {config.last_stage} and the end")
@@ -34,11 +34,11 @@ def check_run(run: Run) -> None:
         check_masks(run.stage_arrays(record), config, run.folder / "stages" / record["tensors"])
 
 
-def damage(store: RunStore, name: str, check: Callable[[Run], Any] = check_run) -> str | None:
-    """What `check` finds wrong with a run of a store that was begun; None where nothing is."""
+def find_damage(store: RunStore, name: str, check: Callable[[Run], Any] = check_run) -> str | None:
+    """Return the first fault that `check` finds in a run, or None; a run that was not started has none."""
     try:
         run = store.named(name)
-        if run.begun:
+        if run.started:
             check(run)
     except (ValueError, OSError) as error:
         return str(error)
@@ -46,7 +46,7 @@ def damage(store: RunStore, name: str, check: Callable[[Run], Any] = check_run) 
 
 
 def check_masks(arrays: dict[str, np.ndarray], model: ModelConfig, path: Path) -> None:
-    """Raise ValueError unless masks and importances are those of a configuration's layers."""
+    """Raise ValueError unless masks and importances fit the layers of a configuration."""
     masks = {name.removeprefix("mask."): array for name, array in arrays.items() if name.startswith("mask.")}
     layers = {
         layer.name: (layer.groups, layer.in_channels)

@@ -1,7 +1,7 @@
-"""One process a run: a lock of the system on this machine, a heartbeat for those that share its disk.
+"""One process per run: a lock of the system on this machine, a heartbeat for machines that share its disk.
 
-The system frees the lock of a process that dies. Where a lock does not reach, on another machine, the holder's
-heartbeat tells: no clock is read, it must only go on changing.
+The system frees the lock of a process that dies. A lock does not reach another machine; there the holder's
+heartbeat shows that it lives. No clock is read: the heartbeat only has to keep changing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class RunHeld(Exception):
 
 @dataclass
 class Hold:
-    """A run that is held by this process; `claim` is the file that says so."""
+    """A run that this process holds; `claim` is the file that says so."""
 
     run: str
     claim: Path
@@ -40,12 +40,12 @@ class Hold:
     _lost: bool = False
 
     def check(self) -> None:
-        """Raise RunHeld where another machine took the run over, because this process was silent too long."""
+        """Raise RunHeld if another machine took the run over because this process was silent for too long."""
         if self._lost:
             raise RunHeld(f"run {self.run}: was taken over, after this process had been silent")
 
     def beat(self) -> None:
-        """Show that this process lives, and see whether another one gave it up."""
+        """Keep showing that this process lives, until it ends or another one took the run over."""
         beats = 0
         while not self._ended.wait(BEAT_SECONDS):
             beats += 1
@@ -55,14 +55,14 @@ class Hold:
                 self._lost = True
                 return
             except OSError:
-                continue  # a disk that is full or away for a moment is not a reason to let go
+                continue  # a disk that is full or away for a moment is not a reason to give up
 
 
 @contextmanager
 def hold(folder: Path, run: str) -> Iterator[Hold]:
-    """Hold `run` by files in `folder`. Raises RunHeld, saying who trains it.
+    """Hold `run` by files in `folder`. Raises RunHeld, naming the holder.
 
-    One that another machine left behind is waited for, until its heartbeat has been silent long enough.
+    If another machine holds it, wait until its heartbeat has been silent for long enough.
     """
     make_folder(folder)
     lock = FileLock(folder / f"{run}.lock")
@@ -82,14 +82,14 @@ def hold(folder: Path, run: str) -> Iterator[Hold]:
         finally:
             held._ended.set()
             thread.join()
-            with suppress(OSError):  # one that stays is void: the lock is free, and it beats no more
+            with suppress(OSError):  # if it stays it is void: the lock is free, and it does not beat
                 held.claim.unlink()
     finally:
         lock.release()
 
 
 def _claim(folder: Path, run: str, locks_work: bool) -> Path:
-    """Make the next claim on a run, for which the last one must be void."""
+    """Make the next claim on a run, once the last one is void."""
     last = _last_claim(folder, run)
     while last and not (locks_work and _read_claim(last).get("host") == socket.gethostname()):
         if _is_silent(last, run):
@@ -98,14 +98,14 @@ def _claim(folder: Path, run: str, locks_work: bool) -> Path:
     number = int(last.suffix[1:]) + 1 if last else 1
     claim = folder / f"{run}.{number}"
     try:
-        _write_claim(claim, os.O_CREAT | os.O_EXCL, 0)  # of two that wait, one is first
+        _write_claim(claim, os.O_CREAT | os.O_EXCL, 0)  # of two processes that wait, one is first
     except FileExistsError:
         raise RunHeld(_held_by(run, claim)) from None
     except OSError:
-        claim.unlink(missing_ok=True)  # one without a name in it would have to be waited for
+        claim.unlink(missing_ok=True)  # without a name in it others would have to wait for it
         raise
     if last:
-        last.unlink(missing_ok=True)  # tells a holder that wakes up again
+        last.unlink(missing_ok=True)  # shows a holder that wakes up that it lost the run
     return claim
 
 
@@ -115,7 +115,7 @@ def _last_claim(folder: Path, run: str) -> Path | None:
 
 
 def _is_silent(claim: Path, run: str) -> bool:
-    """Wait until a claim has been silent long enough; False where it is let go meanwhile."""
+    """Wait until a claim has been silent for long enough; return False if it is released meanwhile."""
     silent_since, seen = time.monotonic(), _read_claim(claim)
     while time.monotonic() - silent_since < SILENCE_SECONDS:
         if not claim.exists():
@@ -146,9 +146,6 @@ def _read_claim(claim: Path) -> dict[str, Any]:
 
 def _held_by(run: str, claim: Path | None) -> str:
     holder = _read_claim(claim) if claim else {}
-    who = (
-        f"process {holder['process']} on {holder['host']}"
-        if {"process", "host"} <= holder.keys()
-        else "another"
-    )
+    known = {"process", "host"} <= holder.keys()
+    who = f"process {holder['process']} on {holder['host']}" if known else "another process"
     return f"run {run}: is being trained by {who}"

@@ -1,4 +1,4 @@
-"""What a run was computed with, and what of it is no longer the same."""
+"""The environment that a run was computed in, and what changed in it since."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_NAMED = 3  # changed files: a message that is too long is cut off before it 
 
 @lru_cache
 def environment() -> dict[str, Any]:
-    """Versions, platform, processor, git commit, and the hash of the code that trains."""
+    """Return versions, platform, processor, git commit, and the hash of the code that trains."""
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -33,7 +33,7 @@ def environment() -> dict[str, Any]:
 
 @lru_cache
 def code() -> dict[str, str]:
-    """A hash of every file of `condense_core`, by its name."""
+    """Return a hash of every file of `condense_core`, by its name."""
     return {
         path.relative_to(HERE).as_posix(): _hash(path.read_text(encoding="utf-8"))
         for path in sorted(HERE.rglob("*.py"))
@@ -57,7 +57,7 @@ def _git() -> dict[str, Any]:
 
 
 def changes(record: Mapping[str, Any], data_fingerprint: str | None) -> list[str]:
-    """What is no longer as it was when a run was begun: code, torch, data where they are known."""
+    """Return what changed since a run was started: code, torch, and the data if their fingerprint is known."""
     then, now, found = record["environment"], environment(), []
     if then.get("code") != now["code"]:
         files = _changed_files(record.get("code", {}))

@@ -2,9 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 from condense_core.validation import to_dict
+
+if TYPE_CHECKING:
+    from .run import Run
+
+LEFT = 'style="text-align: left"'
+
+
+def run_html(run: Run) -> str:
+    """Return a run's state, its settings, and its figures as far as there are any."""
+    status = run.status
+    state = f"{status['state']}: {status['reason']}" if status.get("reason") else status["state"]
+    title = f"<p><b>{escape(run.name)}</b> ({escape(state)})</p>"
+    if not run.started:
+        return f"{title}<p>It has not started.</p>"
+    config = run.config
+    parts = {"model": config.model, "recipe": config.recipe, "data": config.data}
+    rows = _figures(run, config.recipe.epochs) | {name: _settings(part) for name, part in parts.items()}
+    cells = (f"<tr><th {LEFT}>{name}</th><td {LEFT}>{escape(text)}</td></tr>" for name, text in rows.items())
+    return f"{title}<table>{''.join(cells)}</table>"
+
+
+def _figures(run: Run, planned: int) -> dict[str, str]:
+    """A run's progress, the cost of its network by now, and its error, as texts."""
+    stages, result = run.stages(), run.result
+    names = ["end" if record["stage"] is None else str(record["stage"]) for record in stages]
+    rows = {"epochs": f"{len(run.epochs())} of {planned}", "stages": ", ".join(names) or "none yet"}
+    if stages:
+        macs, flops, params = (stages[-1][name] for name in ("macs", "flops_paper", "params"))
+        rows["cost"] = f"{macs:,} MACs ({flops:,} FLOPs as the paper counts), {params:,} parameters"
+    if result.get("test_error_percent") is not None:
+        rows["error"] = f"{result['test_error_percent']:.2f} % of {result['test_images']} test images"
+    return rows
 
 
 def _settings(config: Any) -> str:

@@ -23,7 +23,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class RunStore:
-    """A folder of runs. Raises ValueError where `root` is a folder of something else."""
+    """A folder of runs. Raises ValueError if `root` is a folder of something else."""
 
     root: Path
 
@@ -34,7 +34,7 @@ class RunStore:
             raise ValueError(f"runs {str(self.root)!r}: is not a run store (it has files, but no store.json)")
 
     def create(self) -> None:
-        """Make the folder where it is not there yet. Raises PermissionError where it cannot be written."""
+        """Make the folder if it is not there yet. Raise PermissionError if it cannot be written."""
         make_folder(self.root)
         if not os.access(self.root, os.W_OK):
             raise PermissionError(f"runs {str(self.root)!r}: cannot be written")
@@ -43,28 +43,28 @@ class RunStore:
         make_folder(self.root / "studies")
 
     def run(self, config: RunConfig) -> Run:
-        """The run of a configuration, whether it was begun or not."""
+        """Return the run of a configuration, whether it was started or not."""
         return self.named(config.name)
 
     def named(self, name: str) -> Run:
-        """The run of a name. Raises ValueError where that is no plain name or a link out of the store."""
+        """Return a run by name. Raise ValueError if it is not a plain name or links out of the store."""
         return Run(check_inside(self.root / plain_name(name, "run"), self.root))
 
     def runs(self) -> list[Run]:
-        """Every run that was begun, by name."""
+        """Return every run that was started, by name."""
         return [Run(path.parent) for path in sorted(self.root.glob("*/config.json"))]
 
     def write_study(self, name: str, study: Mapping[str, Any]) -> None:
-        """Remember which runs belong to a study."""
+        """Write a study's record: its settings and the names of its runs."""
         write_json(self._study_file(name), study)
 
     def keep_study(self, name: str, study: Mapping[str, Any]) -> str | None:
-        """`write_study`, but if the study had runs that it no longer has, that one is kept under another name.
+        """Write a study's record. If the old one lists runs that the new one lacks, keep it under another name.
 
-        Returns that name: the study's with a number.
+        Returns that name, the study's with a number, or None.
         """
         kept = None
-        with suppress(FileNotFoundError, ValueError):  # there is none, or one that cannot be read
+        with suppress(FileNotFoundError, ValueError):  # there is none, or it cannot be read
             before = self.read_study(name)
             if not set(schemas.runs_of(before)) <= set(schemas.runs_of(study)):
                 kept = self._keep_aside(name, before)
@@ -86,7 +86,7 @@ class RunStore:
         return self.root / "studies" / f"{plain_name(name, 'study')}.json"
 
     def read_study(self, name: str) -> dict[str, Any]:
-        """A study's runs and settings. Raises FileNotFoundError, naming those that there are, or ValueError."""
+        """Return a study's record. Raise FileNotFoundError, naming the studies there are, or ValueError."""
         path = self._study_file(name)
         if not path.is_file():
             known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json"))) or "none"
@@ -94,7 +94,7 @@ class RunStore:
         return dict(schemas.check_study(read_json(check_inside(path, self.root)), path))
 
     def write_benchmark(self, record: Mapping[str, Any]) -> Path:
-        """Keep measured times beside the runs, under the moment at which they were taken."""
+        """Keep measured times with the runs, in a file named after the present moment."""
         make_folder(self.root / "benchmarks")
         moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         path = self.root / "benchmarks" / f"{moment}-{uuid.uuid4().hex[:6]}.json"
@@ -102,7 +102,7 @@ class RunStore:
         return path
 
     def benchmarks(self) -> list[dict[str, Any]]:
-        """Every benchmark that was kept and can be read, the oldest first; of others a warning tells."""
+        """Return every benchmark that can be read, the oldest first; warn of the others."""
         paths = sorted((self.root / "benchmarks").glob("*.json"))
         return [record for path in paths for record in schemas.skip_damaged(self._benchmark, path)]
 

@@ -1,35 +1,194 @@
-"""Write a run: only the process that holds it does."""
+"""Write a run: only the process that holds it does, with the writer that `Run.hold` gives it."""
 
 from __future__ import annotations
 
-import hashlib
+import json
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from condense_core.files import write_atomically
+from condense_core.config import HOW_COMPUTED, RunConfig
+from condense_core.files import (
+    UNFINISHED,
+    append_row,
+    flush,
+    make_folder,
+    move,
+    write_atomically,
+    write_json,
+    write_tensors,
+)
+from condense_core.validation import to_dict
+
+from . import checkpoints, provenance
+from .checkpoints import State
+from .locks import Hold
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .run import Run
+
 
 class Changed(ValueError):
-    """Code, torch or data are no longer those that an unfinished run was begun with."""
+    """The code, torch or the data changed since an unfinished run was started."""
+
+
+@dataclass(frozen=True)
+class RunWriter:
+    """Writes one run, which this process holds."""
+
+    run: Run
+    hold: Hold
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.run.folder
+
+    def check(self) -> None:
+        """Raise RunHeld if another machine took the run over because this process was silent for too long."""
+        self.hold.check()
+
+    def start(self, config: RunConfig, data_fingerprint: str, ranks: int = 1, force: bool = False) -> None:
+        """Write the configuration of a new run, or check that a started one can be resumed.
+
+        Raises Changed if code, torch or data changed; with `force` the run is restarted and the old one kept.
+        """
+        for path in self.folder.rglob(UNFINISHED):
+            path.unlink()
+        if self.run.started:
+            if not (changes := provenance.changes(self.run.record, data_fingerprint)):
+                self._note_other_computation(config, ranks)
+                self.set_state("running")
+                return
+            if not force:
+                raise Changed(
+                    f"run {self.run.name}: cannot resume: {'; '.join(changes)}. "
+                    "Use --force to restart it; the old run is kept."
+                )
+            self._set_aside(changes)
+        self._write_config(config, data_fingerprint, ranks)
+        self.set_state("running")
+
+    def _write_config(self, config: RunConfig, data_fingerprint: str, ranks: int) -> None:
+        for name in ("stages", "checkpoints"):
+            make_folder(self.folder / name)
+        record = {
+            "config": to_dict(config),
+            "data_fingerprint": data_fingerprint,
+            "environment": provenance.environment(),
+            "code": provenance.code(),
+            "ranks": ranks,
+        }
+        write_json(self.folder / "config.json", record)
+
+    def _set_aside(self, changes: Sequence[str]) -> None:
+        """Move the run to superseded/, so that it can be restarted."""
+        name, aside = self.run.name, self.folder.parent / "superseded"
+        make_folder(aside)
+        number = next(n for n in range(1, 10**6) if not (aside / f"{name}.{n}").exists())
+        move(self.folder, aside / f"{name}.{number}")
+        make_folder(self.folder)
+        self.note(f"restarted, the old run is {aside.name}/{name}.{number}: {'; '.join(changes)}")
+
+    def _note_other_computation(self, config: RunConfig, ranks: int) -> None:
+        """Note that a run resumes with other threads or ranks, on another device or another processor."""
+        record, processor = self.run.record, provenance.environment()["processor"]
+        then = record["config"] | {"ranks": record.get("ranks", 1)}
+        then["processor"] = record["environment"].get("processor", processor)
+        now = to_dict(config) | {"ranks": ranks, "processor": processor}
+        names = [name for name in (*HOW_COMPUTED, "ranks", "processor") if then.get(name) != now[name]]
+        if names:
+            changes = ", ".join(f"{name} {now[name]} (started with {then.get(name)})" for name in names)
+            self.note(f"resumed with {changes}: not bit-identical to an uninterrupted run", bit_identical=False)
+
+    def note(self, text: str, bit_identical: bool = True) -> None:
+        """Add a note on the run's course."""
+        row = {"time": time.time(), "text": text, "bit_identical": bit_identical}
+        append_row(self.folder / "notes.jsonl", row)
+
+    def set_state(self, state: str, reason: str | None = None) -> None:
+        """Record the run's state and the reason for it."""
+        _write_state(self.folder, state, reason)
+
+    def write_error(self, trace: str) -> None:
+        """Keep the traceback of a run that failed, if there is room on the disk."""
+        text = trace.encode(errors="backslashreplace")
+        with suppress(OSError):
+            make_folder(self.folder)
+            write_atomically(self.folder / "error.txt", lambda file: file.write(text))
+
+    def append_epoch(self, row: Mapping[str, Any], seconds: float) -> None:
+        """Add an epoch's row, and in another file its seconds, because these differ between equal runs."""
+        append_row(self.folder / "metrics.jsonl", finite(row))
+        append_row(self.folder / "timing.jsonl", {"epoch": row["epoch"], "seconds": round(seconds, 4)})
+
+    def drop_epochs_after(self, epoch: int) -> None:
+        """Drop the rows of epochs that will be trained again."""
+        for name, rows in (("metrics.jsonl", self.run.epochs()), ("timing.jsonl", self.run.timings())):
+            lines = [json.dumps(row) + "\n" for row in rows if row["epoch"] <= epoch]
+            text = "".join(lines).encode()
+            write_atomically(self.folder / name, lambda file, text=text: file.write(text))  # type: ignore[misc]
+
+    def write_stage(self, record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Write the record of a stage's entry (or of the end: stage None) with its masks and importance."""
+        name = "end" if record["stage"] is None else f"stage-{record['stage']}"
+        sha256 = write_tensors(self.folder / "stages" / f"{name}.safetensors", tensors)
+        row = {**record, "tensors": f"{name}.safetensors", "sha256": sha256}
+        write_json(self.folder / "stages" / f"{name}.json", finite(row))
+
+    def save_checkpoint(
+        self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], stage: int | None = None
+    ) -> None:
+        """Save a state to resume from. That of a `stage`'s entry is kept, and the newest two of the others."""
+        for name in ("metrics.jsonl", "timing.jsonl"):
+            if (self.folder / name).is_file():
+                flush(self.folder / name)  # the rows that this checkpoint builds on
+        checkpoints.save(self.folder / "checkpoints", tensors, numbers, stage)
+
+    def load_checkpoint(self) -> State | None:
+        """Return the newest undamaged checkpoint, if any, and note the damaged ones before it."""
+        state, faults = self.run.load_checkpoint()
+        instead = "an older one is used" if state else "none is undamaged: restarted at the first step"
+        for fault in faults:
+            self.note(f"{fault}; {instead}")
+        return state
+
+    def finish(self, result: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        """Write the final weights and their figures. Only checkpoints that a run can be forked from stay."""
+        sha256 = write_tensors(self.folder / "weights.safetensors", weights)
+        flush(self.folder / "metrics.jsonl")
+        write_json(self.folder / "result.json", finite({**result, "weights_sha256": sha256}))
+        self.tidy()
+        self.set_state("done")
+
+    def tidy(self) -> None:
+        """Remove the checkpoints that a finished run no longer needs."""
+        checkpoints.keep(self.folder / "checkpoints", 0)
+
+
+def record_failure(run: Run, reason: str) -> None:
+    """Record that a run failed because its process was lost.
+
+    Nobody holds it then. To hold it here could mean to wait for the heartbeat of a machine that is gone.
+    """
+    _write_state(run.folder, "failed", reason)
+
+
+def _write_state(folder: Path, state: str, reason: str | None) -> None:
+    make_folder(folder)  # the run may have failed before it was started
+    write_json(folder / "status.json", {"state": state, "reason": reason, "time": time.time()})
 
 
 def finite(value: Any) -> Any:
-    """`value` with NaN and infinities as None, for strict JSON."""
+    """Return `value` with NaN and infinities as None, for strict JSON."""
     if isinstance(value, Mapping):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    from safetensors.torch import save
-
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    write_atomically(path, lambda file: file.write(content))
-    return hashlib.sha256(content).hexdigest()

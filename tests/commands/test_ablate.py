@@ -264,7 +264,8 @@ def test_force_begins_runs_of_other_code_anew_and_only_force_does(
     shutil.copytree(trained[0] / "runs", tmp_path / "runs")
     store = RunStore(tmp_path / "runs")
     left = store.runs()[0]
-    left.set_state("stopped")
+    with left.hold() as writer:
+        writer.set_state("stopped")
     for name in ("result.json", "weights.safetensors"):
         (left.folder / name).unlink()
     now = provenance.environment() | {"code": "0123456789ab"}

@@ -27,7 +27,7 @@ from analysis.engines.single_run import execute
 from analysis.engines.torchrun import SharedRun
 from condense_core import DataConfig, RecipeConfig, RunConfig, Trainer
 from condense_core.data import Shard, load
-from condense_core.distributed import any_rank, is_shared_fault, of_first_rank, parallel, shard
+from condense_core.distributed import any_rank, is_shared_fault, of_first_rank, parallel, shard, world_size
 from condense_core.distributed.batch_norm import SynchronisedBatchNorm2d
 from condense_core.events import EpochRecord, Result, StageRecord
 from condense_core.files import write_atomically
@@ -183,12 +183,12 @@ def test_what_rank_0_does_for_all_is_answered_and_fails_on_all(digits, tmp_path)
 
     def act():
         run = SharedRun(store.run(config))
-        with run.hold():
-            run.begin(config, "these images")
-            run.append_epoch(row(1), 0.5)
+        with run.hold() as writer:
+            writer.start(config, "these images", world_size())
+            writer.append_epoch(row(1), 0.5)
             rows = run.epochs()
             with pytest.raises(ValueError, match="data: these images then, other images now") as caught:
-                run.begin(config, "other images")
+                writer.start(config, "other images", world_size())
         assert is_shared_fault(caught.value)
         assert not is_shared_fault(ValueError("of this rank only"))
         with pytest.raises(RunHeld, match="is being trained by process"), SharedRun(store.run(held)).hold():
@@ -350,7 +350,7 @@ def test_a_rank_killed_in_a_save_ends_the_others_and_the_same_command_goes_on_to
     assert "Traceback" not in err
     assert run.status["state"] == "running"
     assert [one.stage for one in run.checkpoints()] == [1]
-    assert run.load_checkpoint()[1]["stage"] == 0
+    assert run.load_checkpoint()[0][1]["stage"] == 0
 
     (tmp_path / "command.py").write_text(WITHOUT_REPORT)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -395,7 +395,7 @@ def test_sigterm_on_any_rank_stops_all_after_the_same_step_and_a_fault_of_one_is
     assert "Traceback" not in err
     (run,) = store.runs()
     assert run.status["state"] == "stopped"
-    step = run.load_checkpoint()[1]["step"]
+    step = run.load_checkpoint()[0][1]["step"]
     assert 0 < step < 600
 
     bad = folder / "train" / "a" / "3.png"

@@ -71,7 +71,7 @@ def test_at_sigterm_as_at_ctrl_c_a_run_saves_its_state_and_ends_cleanly(tmp_path
     assert "Traceback" not in err
     (run,) = RunStore(tmp_path / "runs").runs()
     assert run.status["state"] == "stopped"
-    assert run.load_checkpoint()[1]["epoch"] == len(run.epochs()) > 0
+    assert run.load_checkpoint()[0][1]["epoch"] == len(run.epochs()) > 0
 
 
 def test_a_study_that_is_killed_alone_leaves_no_worker_that_trains_on(tmp_path):
@@ -87,7 +87,7 @@ def test_a_study_that_is_killed_alone_leaves_no_worker_that_trains_on(tmp_path):
     while run.status["state"] == "running" and time.monotonic() < until:
         time.sleep(0.05)
     assert run.status["state"] == "stopped"
-    assert run.load_checkpoint()[1]["epoch"] == len(run.epochs()) > 0
+    assert run.load_checkpoint()[0][1]["epoch"] == len(run.epochs()) > 0
 
 
 def test_interrupted_twice_it_ends_at_once_and_what_there_is_goes_on(tmp_path):

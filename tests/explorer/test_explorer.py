@@ -74,7 +74,8 @@ def begun(study, tmp_path):
     _, config = study.run_configs()[0]
     run = store.run(config)
     run.folder.mkdir()
-    run.begin(config, "fingerprint")
+    with run.hold() as writer:
+        writer.start(config, "fingerprint")
     return store, run
 
 
@@ -100,7 +101,8 @@ def reach(run: Run, trained: RunStore, stage: int) -> None:
     """Let a run enter a stage as the trained one of its name did."""
     done = Run(trained.root / run.name)
     record = done.stages()[stage]
-    run.write_stage(record, done.stage_tensors(record))
+    with run.hold() as writer:
+        writer.write_stage(record, done.stage_tensors(record))
 
 
 def test_it_opens_on_the_base_at_the_end_of_training(explorer, study):
@@ -176,7 +178,8 @@ def test_all_runs_of_the_store_are_there_whatever_their_study(store, study):
     longer = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, epochs=9))
     run = store.run(longer)
     run.folder.mkdir()
-    run.begin(longer, "fingerprint")
+    with run.hold() as writer:
+        writer.start(longer, "fingerprint")
     explorer = explore(store.root)
     explorer.study.value = ALL_RUNS
     names = values(explorer.variant)
@@ -200,7 +203,8 @@ def test_a_run_in_training_is_followed(begun, trained):
     assert explorer.stage.value == "0"
     assert "<svg" in explorer.panels["connections"].value
     before = pictures(explorer)
-    run.append_epoch(Run(trained.root / run.name).epochs()[0], seconds=1)
+    with run.hold() as writer:
+        writer.append_epoch(Run(trained.root / run.name).epochs()[0], seconds=1)
     assert explorer.poll()
     assert changed(before, explorer) == {"curves"}
     assert "<svg" in explorer.panels["curves"].value
@@ -220,7 +224,8 @@ def test_runs_studies_and_states_appear_by_themselves(begun, study):
     store, run = begun
     explorer = explore(store.root)
     assert dict(explorer.seed.options) == {"0 (running)": 0, "1 (not started)": 1}
-    run.set_state("failed", "no memory")
+    with run.hold() as writer:
+        writer.set_state("failed", "no memory")
     store.write_study("another", study.record())
     assert explorer.poll()
     assert dict(explorer.seed.options)["0 (failed)"] == 0
@@ -237,8 +242,9 @@ def test_a_run_that_diverged_shows_its_reason_and_what_there_is(begun, trained):
     losses = dict.fromkeys(
         ("train_loss", "train_error_percent", "curve_loss", "curve_error_percent"), float("nan")
     )
-    run.append_epoch(row | losses, seconds=1)
-    run.set_state("diverged", "loss is not finite")
+    with run.hold() as writer:
+        writer.append_epoch(row | losses, seconds=1)
+        writer.set_state("diverged", "loss is not finite")
     explorer = explore(store.root)
     assert "diverged: loss is not finite" in explorer.about.value
     assert all("<svg" in picture for picture in pictures(explorer).values())
@@ -252,7 +258,8 @@ def test_following_ends_with_the_checkbox_and_with_the_widget(begun, trained, mo
 
     async def seen(row, explorer, within: float) -> bool:
         before, end = pictures(explorer), time.monotonic() + within
-        run.append_epoch(row, seconds=1)
+        with run.hold() as writer:
+            writer.append_epoch(row, seconds=1)
         while time.monotonic() < end and not changed(before, explorer):
             await asyncio.sleep(0.01)
         return bool(changed(before, explorer))
@@ -294,7 +301,7 @@ def test_a_study_with_nothing_begun_says_so(tmp_path, study):
     store.create()
     store.write_study("small", study.record())
     explorer = explore(store.root)
-    assert "has not begun" in explorer.about.value
+    assert "has not started" in explorer.about.value
     assert "0 of 6 runs have started" in explorer.about.value
     assert "cannot be read" not in "".join(pictures(explorer).values())
     assert not explorer.poll()
@@ -317,7 +324,8 @@ def test_hostile_names_are_escaped(begun, study):
     record = study.record()
     record["variants"][0]["label"] = record["question"] = EVIL
     store.write_study("small", record)
-    run.set_state("failed", EVIL)
+    with run.hold() as writer:
+        writer.set_state("failed", EVIL)
     explorer = explore(store.root)
     assert explorer.variant.value == EVIL
     shown = explorer.about.value + "".join(pictures(explorer).values())
@@ -335,7 +343,7 @@ def test_a_run_shows_itself_with_its_figures(trained):
     for shown in (run.name, "done", "4 of 4", "0, 1, 2, 3, end", f"{record['macs']:,} MACs", "epochs 4"):
         assert shown in text
     assert f"{result['test_error_percent']:.2f} % of {result['test_images']} test images" in text
-    assert "has not begun" in Run(trained.root / "nothing")._repr_html_()
+    assert "has not started" in Run(trained.root / "nothing")._repr_html_()
 
 
 def test_a_study_shows_itself_with_its_variants(study):

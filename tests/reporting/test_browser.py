@@ -229,7 +229,8 @@ def test_hostile_names_stay_text(open_page, small_store, tmp_path):
     for variant in record["variants"]:
         variant["label"] += EVIL
     copy.write_study("small", record)
-    copy.runs()[0].set_state("failed", EVIL)
+    with copy.runs()[0].hold() as writer:
+        writer.set_state("failed", EVIL)
     path = tmp_path / "report.html"
     path.write_text(render([StudyReport(copy, "small")]), encoding="utf-8")
     page = open_page(path)

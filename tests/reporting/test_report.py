@@ -288,7 +288,8 @@ def test_text_from_settings_and_errors_is_escaped(store, tmp_path, undrawn):
     record = copy.read_study("small")
     record["question"] = record["settings"]["data"] = evil
     copy.write_study("small", record)
-    copy.runs()[0].set_state("failed", evil)
+    with copy.runs()[0].hold() as writer:
+        writer.set_state("failed", evil)
     text = write_report(StudyReport(copy, "small"), tmp_path / "reports").read_text()
     assert "<img src=x" not in text
     assert text.count("</script>") == 2
@@ -299,7 +300,8 @@ def test_a_study_without_a_finished_run_has_a_report_that_says_so(store, tmp_pat
     shutil.copytree(store.root, tmp_path / "runs")
     copy = RunStore(tmp_path / "runs")
     for run in copy.runs():
-        run.set_state("running")
+        with run.hold() as writer:
+            writer.set_state("running")
     assert "No run is done yet." in write_report(StudyReport(copy, "small"), tmp_path / "reports").read_text()
     for run in copy.runs():
         shutil.rmtree(run.folder)
@@ -343,7 +345,8 @@ def test_of_very_many_runs_all_are_listed_and_what_is_not_done_is_viewed_first(
     shutil.copytree(store.root, tmp_path / "runs")
     copy = RunStore(tmp_path / "runs")
     failed = copy.runs()[-1]
-    failed.set_state("failed", "no reason")
+    with failed.hold() as writer:
+        writer.set_state("failed", "no reason")
     monkeypatch.setattr(study_report, "MAX_VIEWS", 10)
     monkeypatch.setattr(study_report, "report_figures", lambda *_: [])  # which other tests look at
     text = render([StudyReport(copy, "small")])
@@ -373,8 +376,9 @@ def test_a_report_stands_while_a_run_is_in_its_first_stage(store, tmp_path, stat
     record = copy.read_study("small")
     copy.write_study("begun", record | {"name": "begun", "variants": record["variants"][4:5]})
     for run in StudyReport(copy, "begun").started:
-        run.set_state(state)
-        run.drop_epochs_after(1)
+        with run.hold() as writer:
+            writer.set_state(state)
+            writer.drop_epochs_after(1)
         (run.folder / "stages" / "end.json").unlink()
         (run.folder / "result.json").unlink()
     text = render([StudyReport(copy, "begun")])

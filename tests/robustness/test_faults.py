@@ -1,4 +1,4 @@
-"""Processes killed, disks full, power cut, files damaged: nothing is lost, and the end is the same."""
+"""Processes killed, disks full, power cut, files damaged: nothing is lost, and the result is the same."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hypothesis import given, strategies as st
 from analysis.engines import single_run
 from analysis.engines.single_run import execute
 from condense_core import RecipeConfig
-from condense_core.store import Run, RunStore, provenance
+from condense_core.store import Run, RunStore, RunWriter, provenance
 
 DATA = Path("data")
 
@@ -54,7 +54,7 @@ def killing_at(poll: int):
     return lambda: next(asked) > poll and kill()
 
 
-def begun(store: RunStore, polls: int) -> Run:
+def stopped_run(store: RunStore, polls: int) -> Run:
     """A run that was stopped after some steps."""
     assert execute(small_run(), store, DATA, stopping_after(polls)).state == "stopped"
     return store.run(small_run())
@@ -79,21 +79,22 @@ def test_killed_at_one_step_after_another_it_ends_as_the_undisturbed_run_byte_fo
 
 def test_killed_at_any_write_flush_or_rename_of_a_save_the_old_or_the_new_checkpoint_loads(store, tmp_path):
     run = store.run(small_run())
-    run.begin(small_run(), "fingerprint")
-    for step in (1, 2):
-        run.append_epoch(row(step), 0.1)
-        run.save_checkpoint(*saved(step))
+    with run.hold() as writer:
+        writer.start(small_run(), "fingerprint")
+        for step in (1, 2):
+            writer.append_epoch(row(step), 0.1)
+            writer.save_checkpoint(*saved(step))
     for at in count(1):
         copy = Run(tmp_path / f"killed-at-{at}")
         shutil.copytree(run.folder, copy.folder)
 
         def save(at=at, copy=copy) -> None:
-            with Files(copy.folder, at).watched():
-                copy.append_epoch(row(3), 0.1)
-                copy.save_checkpoint(*saved(3))
+            with copy.hold() as writer, Files(copy.folder, at).watched():
+                writer.append_epoch(row(3), 0.1)
+                writer.save_checkpoint(*saved(3))
 
         killed = in_a_process(save)
-        tensors, numbers = copy.load_checkpoint()
+        (tensors, numbers), _ = copy.load_checkpoint()
         assert numbers["step"] in ((2, 3) if killed else (3,)), at
         assert tensors["weight"].unique().tolist() == [numbers["step"]]
         assert [one["epoch"] for one in copy.epochs()] in ([1, 2], [1, 2, 3])
@@ -143,20 +144,20 @@ def test_after_a_power_cut_at_any_moment_a_checkpoint_loads_whose_epochs_and_sta
             write_disk(disk, root, target)
             run, states = Run(target / name), states + 1
             if run.folder.is_dir():
-                assert run.begun or not any(run.folder.glob("checkpoints/*")), number
-            if run.begun and (found := run.load_checkpoint()):
-                _, numbers = found
+                assert run.started or not any(run.folder.glob("checkpoints/*")), number
+            if run.started and (state := run.load_checkpoint()[0]):
+                _, numbers = state
                 assert [row["epoch"] for row in run.epochs()][: numbers["epoch"]] == [
                     *range(1, numbers["epoch"] + 1)
                 ]
                 there = [record["stage"] for record in run.stages() if record["stage"] is not None]
                 assert set(range(numbers["stage"] + 1)) <= set(there)
-                assert numbers["step"] >= safe or run.is_whole
+                assert numbers["step"] >= safe or run.is_trained
                 loaded += 1
                 if disk is disks[0]:  # all that is certain
                     safe = numbers["step"]
             elif run.status["state"] != "done":
-                assert safe == 0 or run.is_whole, f"neither an old nor a new checkpoint after step {number}"
+                assert safe == 0 or run.is_trained, f"neither an old nor a new checkpoint after step {number}"
             shutil.rmtree(target)
     assert loaded > 100
 
@@ -172,10 +173,10 @@ def test_after_a_power_cut_a_run_ends_as_the_undisturbed_one(recorded, undisturb
 
 
 def failed_save(run: Run, files: Files) -> str | None:
-    """What a save says that fails."""
+    """The error of a save that fails."""
     try:
-        with files.watched():
-            run.save_checkpoint(*saved(2))
+        with run.hold() as writer, files.watched():
+            writer.save_checkpoint(*saved(2))
     except OSError as error:
         return str(error)
     return None
@@ -184,8 +185,9 @@ def failed_save(run: Run, files: Files) -> str | None:
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EDQUOT, errno.EIO], ids=errno.errorcode.get)
 def test_with_a_full_disk_from_any_write_on_what_was_there_stays_and_the_file_is_named(store, tmp_path, fault):
     run = store.run(small_run())
-    run.begin(small_run(), "fingerprint")
-    run.save_checkpoint(*saved(1))
+    with run.hold() as writer:
+        writer.start(small_run(), "fingerprint")
+        writer.save_checkpoint(*saved(1))
     for at in count(1):
         copy = Run(tmp_path / f"full-at-{at}")
         shutil.copytree(run.folder, copy.folder)
@@ -194,10 +196,11 @@ def test_with_a_full_disk_from_any_write_on_what_was_there_stays_and_the_file_is
             break
         assert str(copy.folder) in message
         assert os.strerror(fault) in message
-        _, numbers = copy.load_checkpoint()
-        assert numbers["step"] in (1, 2)
-        copy.save_checkpoint(*saved(3))
-        assert copy.load_checkpoint()[1]["step"] == 3
+        with copy.hold() as writer:
+            _, numbers = writer.load_checkpoint()
+            assert numbers["step"] in (1, 2)
+            writer.save_checkpoint(*saved(3))
+            assert writer.load_checkpoint()[1]["step"] == 3
     assert at > 5
 
 
@@ -220,7 +223,8 @@ def damaged_copies(run: Run, tmp_path: Path, damage) -> None:
     copy = Run(folder)
     newest, before = copy.checkpoints()[:2]
     newest.path.write_bytes(damage(newest.path.read_bytes()))
-    _, numbers = copy.load_checkpoint()
+    with copy.hold() as writer:
+        _, numbers = writer.load_checkpoint()
     assert numbers["step"] == before.step
     text = copy.notes()[-1]["text"]
     assert str(newest.path) in text
@@ -231,9 +235,10 @@ def damaged_copies(run: Run, tmp_path: Path, damage) -> None:
 @pytest.fixture
 def with_checkpoints(tmp_path) -> Run:
     run = Run(tmp_path / "runs" / "run")
-    run.begin(small_run(), "fingerprint")
-    for step in (1, 2, 3):
-        run.save_checkpoint(*saved(step))
+    with run.hold() as writer:
+        writer.start(small_run(), "fingerprint")
+        for step in (1, 2, 3):
+            writer.save_checkpoint(*saved(step))
     assert [one.step for one in run.checkpoints()] == [3, 2]
     return run
 
@@ -258,7 +263,7 @@ def test_one_flipped_bit_anywhere_in_the_newest_checkpoint_is_found_by_its_check
 
 
 def test_a_run_whose_newest_checkpoint_is_damaged_says_so_and_ends_as_the_undisturbed_one(store, undisturbed):
-    run = begun(store, 13)
+    run = stopped_run(store, 13)
     newest = run.checkpoints()[0].path
     newest.write_bytes(newest.read_bytes()[:-1])
     outcome = execute(small_run(), store, DATA)
@@ -268,12 +273,13 @@ def test_a_run_whose_newest_checkpoint_is_damaged_says_so_and_ends_as_the_undist
 
 
 def test_a_torn_last_line_of_the_metrics_is_dropped_and_no_epoch_is_there_twice_or_missing(store, undisturbed):
-    run = begun(store, 13)
+    run = stopped_run(store, 13)
     whole = run.epochs()
     with (run.folder / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 5, "ste')
     assert run.epochs() == whole
-    run.append_epoch(row(5), 0.1)  # a torn line is never glued to the next one
+    with run.hold() as writer:
+        writer.append_epoch(row(5), 0.1)  # a torn line is never glued to the next one
     assert run.epochs() == [*whole, row(5)]
     assert execute(small_run(), store, DATA).state == "done"
     assert [row["epoch"] for row in run.epochs()] == [1, 2, 3, 4, 5, 6]
@@ -281,11 +287,11 @@ def test_a_torn_last_line_of_the_metrics_is_dropped_and_no_epoch_is_there_twice_
 
 
 def test_lost_metrics_take_a_run_back_to_the_checkpoint_that_they_reach(store, undisturbed):
-    run = begun(store, 13)
+    run = stopped_run(store, 13)
     lines = (run.folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (run.folder / "metrics.jsonl").write_text("".join(lines[:2]))
     outcome = execute(small_run(), store, DATA)
-    assert any("builds on 4 epochs, of which 2 are there" in note for note in outcome.notes)
+    assert any("builds on 4 epochs, but only 2 are there" in note for note in outcome.notes)
     assert run.contents() == undisturbed.contents()
 
 
@@ -294,19 +300,19 @@ def test_killed_between_stages_the_masks_are_the_same_and_stages_that_are_done_a
     store, undisturbed, monkeypatch, stage
 ):
     config, run = small_run(), store.run(small_run())
-    write = Run.write_stage
+    write = RunWriter.write_stage
 
     def killing(self, record, tensors) -> None:
         if record["stage"] == stage:
             kill()
         write(self, record, tensors)
 
-    monkeypatch.setattr(Run, "write_stage", killing)
+    monkeypatch.setattr(RunWriter, "write_stage", killing)
     assert in_a_process(lambda: execute(config, store, DATA)) == signal.SIGKILL
     assert [record["stage"] for record in run.stages()] == list(range(stage))
     written: list[int | None] = []
     monkeypatch.setattr(
-        Run, "write_stage", lambda self, *row: (written.append(row[0]["stage"]), write(self, *row))
+        RunWriter, "write_stage", lambda self, *row: (written.append(row[0]["stage"]), write(self, *row))
     )
     assert execute(config, store, DATA).state == "done"
     assert written == [*range(stage, 4), None]
@@ -315,12 +321,12 @@ def test_killed_between_stages_the_masks_are_the_same_and_stages_that_are_done_a
 
 @pytest.fixture
 def changed(monkeypatch):
-    """What trains is no longer what it was."""
+    """Change the code or torch that trains."""
 
-    def change(**what: str) -> None:
-        now = provenance.environment() | what
+    def change(**new: str) -> None:
+        now = provenance.environment() | new
         monkeypatch.setattr(provenance, "environment", lambda: now)
-        if "code" in what:
+        if "code" in new:
             files = provenance.code() | {"grouping.py": "changed"}
             monkeypatch.setattr(provenance, "code", lambda: files)
 
@@ -328,26 +334,26 @@ def changed(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("what", "told"),
+    ("changes", "reported"),
     [
         ({"code": "0123456789ab"}, "0123456789ab now (grouping.py)"),
         ({"torch": "3.0.0"}, "3.0.0 now"),
     ],
 )
 def test_code_or_torch_changed_under_an_unfinished_run_is_refused_and_force_begins_anew_beside_it(
-    store, undisturbed, changed, what, told
+    store, undisturbed, changed, changes, reported
 ):
-    run = begun(store, 13)
+    run = stopped_run(store, 13)
     before = run.contents()
-    changed(**what)
+    changed(**changes)
     outcome = execute(small_run(), store, DATA)
     assert outcome.state == "failed"
-    assert told in outcome.reason
+    assert reported in outcome.reason
     assert "--force" in outcome.reason
     assert run.contents() == before
     outcome = execute(small_run(), store, DATA, force=True)
     assert outcome.state == "done"
-    assert any(told in note for note in outcome.notes)
+    assert any(reported in note for note in outcome.notes)
     assert run.contents() == undisturbed.contents()
     assert Run(store.root / "superseded" / f"{run.name}.1").contents() == before
     assert [one.name for one in store.runs()] == [run.name]
@@ -355,10 +361,11 @@ def test_code_or_torch_changed_under_an_unfinished_run_is_refused_and_force_begi
 
 def test_data_changed_under_an_unfinished_run_is_refused(store):
     run = store.run(small_run())
-    run.begin(small_run(), "then")
-    with pytest.raises(ValueError, match="data: then then, now now"):
-        run.begin(small_run(), "now")
-    run.begin(small_run(), "now", force=True)
+    with run.hold() as writer:
+        writer.start(small_run(), "then")
+        with pytest.raises(ValueError, match="cannot resume: data: then then, now now"):
+            writer.start(small_run(), "now")
+        writer.start(small_run(), "now", force=True)
     assert run.record["data_fingerprint"] == "now"
 
 
@@ -373,10 +380,10 @@ def test_a_finished_run_is_kept_whatever_changed(store, changed, monkeypatch):
 
 
 def test_with_other_threads_a_run_goes_on_and_it_is_noted_that_it_is_not_bit_identical(store):
-    run = begun(store, 13)
+    run = stopped_run(store, 13)
     assert execute(replace(small_run(), threads=2), store, DATA).state == "done"
     (note,) = run.notes()
-    assert "threads 2 (begun with 1)" in note["text"]
+    assert "threads 2 (started with 1)" in note["text"]
     assert note["bit_identical"] is False
 
 

@@ -1,4 +1,4 @@
-"""One process a run, on one machine by the system's lock, from another one by its heartbeat."""
+"""One process per run: on one machine by the system's lock, from another one by its heartbeat."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_run_that_is_held_is_not_trained_and_its_outcome_says_by_whom(tmp_path
         outcome = execute(small_run(), store, Path("data"))
     assert outcome.state == "held"
     assert f"process {os.getpid()} on" in outcome.reason
-    assert not store.run(small_run()).begun
+    assert not store.run(small_run()).started
 
 
 def test_a_lock_whose_holder_was_killed_is_taken_over_at_once(tmp_path, holder):

@@ -91,7 +91,8 @@ def test_its_runs_are_read_whole(older):
     for name, run in runs_of_small(older).items():
         if name in DONE:
             assert run.weights()
-    _, numbers = runs_of_small(older)["learned-1"].load_checkpoint()
+    (_, numbers), faults = runs_of_small(older)["learned-1"].load_checkpoint()
+    assert not faults
     assert numbers["step"] == 2
     (aside,) = (older.root / "superseded").iterdir()
     assert Run(aside).status["state"] == "stopped"
