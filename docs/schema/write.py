@@ -1,4 +1,4 @@
-"""Write the JSON Schemas of a study file and of every record of a run store here (`make schema`)."""
+"""Write the JSON Schemas of a study file and of a store's records, and docs/choices.md (`make schema`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 
 from analysis.studies import DEFAULTS, StudyConfig
 from condense_core.store import schemas
+from condense_core.tables import CRITERIA, DATASETS, GROUPINGS
 from condense_core.validation import hints_of
 
 FOLDER = Path(__file__).parent
@@ -32,6 +33,26 @@ def schema_texts() -> dict[str, str]:
     return {f"{name}.json": _text(msgspec.json.schema(kind)) for name, kind in kinds.items()}
 
 
+def choices_text() -> str:
+    """Return docs/choices.md: the named groupings, criteria and data sets."""
+    how = "[CONTRIBUTING](../CONTRIBUTING.md) says how to add one."
+    lines = ["# Choices", "", f"Written by `make schema` from `condense_core/tables`. {how}"]
+    for title, table in (("Groupings", GROUPINGS), ("Criteria", CRITERIA), ("Data sets", DATASETS)):
+        lines += ["", f"## {title}", "", "| name | |", "|---|---|"]
+        lines += [f"| `{name}` | {_cell(name, entry)} |" for name, entry in table.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(name: str, entry: Any) -> str:
+    properties = {
+        "is_learned": "starts dense and is pruned in stages",
+        "ranks_weights": "also for the grouping `unstructured`",
+        "at_path": f"named with its path: `{name}:PATH`",
+    }
+    texts = [entry.help, *(text for key, text in properties.items() if getattr(entry, key, False))]
+    return "; ".join(texts).replace("|", r"\|")
+
+
 def _study_file() -> Any:
     """A study's settings as a file has them: each may be left out for its default, and no others are known."""
     defaults = {name: value for name, value in DEFAULTS.items() if value is not None}  # TOML has no null
@@ -49,3 +70,4 @@ def _text(schema: dict[str, Any]) -> str:
 if __name__ == "__main__":
     for name, text in schema_texts().items():
         (FOLDER / name).write_text(text, encoding="utf-8")
+    (FOLDER.parent / "choices.md").write_text(choices_text(), encoding="utf-8")

@@ -5,11 +5,14 @@ CONTRIBUTING.md shows the code between the marks.
 
 from __future__ import annotations
 
+import re
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers.paths import ROOT
 from helpers.runs import EXECUTION
 
 from analysis import frames
@@ -172,3 +175,13 @@ def test_a_mask_of_another_share_is_refused(registered):
     GROUPINGS.add("strided", Grouping("all", mask=lambda inputs, groups, *_: torch.ones(groups, inputs)))
     with pytest.raises(ValueError, match=r"grouping 'strided': mask must be bool \(4, 8\) with 2 True"):
         CondenseNet(ModelConfig((1,), (4,), grouping="strided"), seed=0)
+
+
+def test_the_guide_shows_the_code_that_is_tested():
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    source = Path(__file__).read_text(encoding="utf-8")
+    for name in ("grouping", "criterion", "data"):
+        code = source.partition(f"# {name}\n")[2].partition("# end\n")[0].strip()
+        assert f"```python\n{code}\n```" in guide, name
+    for path in re.findall(r"`((?:analysis|condense_core|tests)/[\w/]+\.py)`", guide):
+        assert (ROOT / path).is_file(), path

@@ -22,6 +22,11 @@ def test_the_schemas_are_those_of_the_code():
         assert (FOLDER / name).read_text(encoding="utf-8") == text, "make schema"
 
 
+def test_the_list_of_choices_is_that_of_the_tables():
+    text = (ROOT / "docs" / "choices.md").read_text(encoding="utf-8")
+    assert text == WRITE["choices_text"](), "make schema"
+
+
 def test_the_example_of_the_document_is_a_study_and_starts_with_the_schemas_path(tmp_path):
     text = (FOLDER / "README.md").read_text().partition("```toml\n")[2].partition("```")[0]
     first = text.splitlines()[0]
