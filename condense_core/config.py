@@ -1,6 +1,8 @@
-"""What a run is: frozen dataclasses, validated where they are made, that name a run by their content."""
+"""The configuration of a run: frozen dataclasses that check themselves and name the run by their content.
 
-from __future__ import annotations
+Annotations hold the range and the explanation of each setting. They are not text (no `__future__` import):
+reading text back would cost --help 30 ms.
+"""
 
 import hashlib
 import json
@@ -89,7 +91,7 @@ class ModelConfig(Checked):
 
     @property
     def last_stage(self) -> int:
-        """The stage of the optimisation phase, C−1; 0 where nothing is learned."""
+        """The stage of the optimisation phase, C−1; 0 if nothing is learned."""
         learned = self.condense_factor - 1 if self.grouping in LEARNED else 0
         return max(learned, CLASSIFIER_CONDENSE_FACTOR - 1 if self.classifier_pruning else 0)
 
@@ -104,7 +106,7 @@ class ModelConfig(Checked):
 
     @property
     def growth_schedule(self) -> str:
-        """'exponential' where the growth doubles from block to block, 'constant', or the rates themselves."""
+        """'exponential' if the growth doubles from block to block, 'constant', or the rates themselves."""
         if self.growth == growth_rates("exponential", self.growth[0], len(self.growth)):
             return "exponential"
         return "constant" if len(set(self.growth)) == 1 else "x".join(map(str, self.growth))

@@ -1,6 +1,7 @@
-"""The settings of a study, their defaults, and the settings that a named study or a preset gives."""
+"""The settings of a study, their defaults, and the settings that a named study or a preset gives.
 
-from __future__ import annotations
+Annotations are not text here either (see `condense_core.config`).
+"""
 
 import dataclasses
 import shlex

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -55,6 +54,8 @@ def parse_json(content: bytes | str, where: str) -> Any:
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:
     """Return the table of a TOML text. Raise ValueError if it is not one."""
+    import tomllib  # late: --help does not need it
+
     if len(text) > MAX_TOML:
         raise ValueError(f"{where}: has {len(text):,} characters, more than {MAX_TOML:,}")
     try:

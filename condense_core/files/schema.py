@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any, NamedTuple
@@ -25,6 +24,8 @@ Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+$(?!\n)
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return a hint at what was meant by `name`: the closest valid names, or as many as a line takes."""
+    import difflib  # late: --help does not need it
+
     valid = list(valid)
     if close := difflib.get_close_matches(name, valid, n=3):
         likeness = [difflib.SequenceMatcher(None, other, name).ratio() for other in close]
