@@ -20,7 +20,8 @@ from analysis.studies import command, read_toml, study_config
 from analysis.studies.config import DEFAULTS
 from condense_core import PRESETS, DataConfig, RecipeConfig, RunConfig, condense, cost_table, load_official
 from condense_core.deploy import load_condensed, make_plan, save_condensed
-from condense_core.store import Run, RunStore, checkpoints
+from condense_core.store import Run, RunStore
+from condense_core.store.checkpoints import load_newest
 from condense_core.validation import from_json, to_dict, to_json, to_toml
 from helpers.fuzzing import Read, Target
 from helpers.mutations import (
@@ -196,8 +197,8 @@ def _read_store(store: RunStore, run: Run, in_full: bool) -> None:
             frame(runs)
         assert frames.times(store).empty or frames.parts(store) is not None
     load_run(run)
-    passed_over: list[str] = []
-    assert next(checkpoints.load(run.folder / "checkpoints", 6, passed_over.append), None) or passed_over
+    state, passed_over = load_newest(run.folder / "checkpoints", 6)
+    assert state or passed_over
     if passed_over:
         raise ValueError(passed_over[0])
     if faults := [str(warning.message) for warning in left_out if "left out" in str(warning.message)]:
