@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from condense_core import deploy
+
 from .cli import (
     bad_input,
     check_writable,
@@ -66,31 +68,26 @@ def condense(
     file is run in its own runtime. The results of both are written to FILE.certificate.json.
     """
     with bad_input():
-        from condense_core.deploy import check_format
         from condense_core.store import RunStore
 
         from .networks import load_network
 
         for target in targets:
-            check_format(target)
+            deploy.check_format(target)
             check_writable(target.parent)
         store = RunStore(runs)
         model = load_network(run_or_checkpoint, store, **settings).eval()
         real, images_from = real_images(run_or_checkpoint, store, model, data, data_dir, images)
-        from condense_core.deploy import certify, condense as make_small
-
-        small = make_small(model)
+        small = deploy.condense(model)
         for target in targets:
             target.parent.mkdir(parents=True, exist_ok=True)
-    certificate = certify(model, small, real, images_from)
+    certificate = deploy.certify(model, small, real, images_from)
     record = _record(run_or_checkpoint, model, certificate)
     plan = None
     if certificate.passes and (batch or any(target.suffix == ".safetensors" for target in targets)):
-        from condense_core.deploy import make_plan
-
-        plan = make_plan(small, repeated(real, batch or 1))
+        plan = deploy.make_plan(small, repeated(real, batch or 1))
         record["plan"] = plan.to_dict()
-    with bad_input():  # a folder that vanished, a full disk
+    with bad_input():  # a folder may vanish, a disk may be full
         exported = _export(model, small, real, targets, record, plan) if certificate.passes else []
     if as_json:
         click.echo(json.dumps(record | {"exports": [_plain(export) for export in exported]}, indent=1))
@@ -111,13 +108,11 @@ def _export(
 ) -> list[Exported]:
     import torch
 
-    from condense_core.deploy import export_file
-
     with torch.no_grad():
         reference = model(images)
     exported = []
     for target in targets:
-        exported.append(export_file(small, target, images, reference, plan))
+        exported.append(deploy.export_file(small, target, images, reference, plan))
         if exported[-1].passes:
             _write_certificate(target, record | {"export": _plain(exported[-1])})
     return exported

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def real_images(
     name: str, store: Any, model: CondenseNet, data: str | None, data_dir: Path, count: int
 ) -> tuple[Tensor, str]:
-    """Normalised images (N, 3, H, W) of the network's size, and where they are from."""
+    """Return normalised images (N, 3, H, W) of the network's size, and a description of their source."""
     from condense_core.config import DataConfig
     from condense_core.data import load
 
@@ -31,13 +31,13 @@ def real_images(
     images = next(test.evaluation_batches())[0][:count]
     if images.shape[2] != size:
         raise ValueError(
-            f"data {config.name!r}: its images have {images.shape[2]} pixels, the network's {size}"
+            f"data {config.name!r}: has images of {images.shape[2]} pixels, the network needs {size}"
         )
     return images, f"test images of {config.name}"
 
 
 def photographs(count: int, size: int) -> Tensor:
-    """Crops of two photographs that scikit-learn brings along, normalised: (count, 3, size, size)."""
+    """Return normalised crops of two photographs that come with scikit-learn: (count, 3, size, size)."""
     import torch
     from sklearn.datasets import load_sample_images
     from torch.nn.functional import interpolate
@@ -55,5 +55,5 @@ def photographs(count: int, size: int) -> Tensor:
 
 
 def repeated(images: Tensor, count: int) -> Tensor:
-    """`count` of these images, the same ones again where there are fewer."""
+    """Return `count` images; repeat the given ones if they are fewer."""
     return images.repeat(-(-count // len(images)), 1, 1, 1)[:count]

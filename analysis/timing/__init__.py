@@ -1,4 +1,4 @@
-"""Measured times: latency, runtimes, and where milliseconds go."""
+"""Measured times: latency, runtimes, and the time of each layer."""
 
 import lazy_loader
 

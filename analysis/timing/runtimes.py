@@ -1,4 +1,4 @@
-"""What runs a network on the CPU: torch and other runtimes, the network dense or condensed."""
+"""Ways to run a network on the CPU: torch and other runtimes, dense or condensed."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Call = Callable[[], object]
 
 @dataclass(frozen=True)
 class Subject:
-    """A network to time: dense, weights that are pruned being zeros, and condensed where that can be.
+    """A network to time: dense (pruned weights are zeros), and condensed if possible.
 
-    `macs` of one image are those of the condensed network, `dense_macs` those of the dense one.
+    `macs` are those of the condensed network for one image, `dense_macs` those of the dense one.
     """
 
     name: str
@@ -36,13 +36,13 @@ class Subject:
 
 
 def subject(name: str, model: nn.Module, image_size: int) -> Subject:
-    """What is timed of a network, which is put in evaluation mode."""
+    """Prepare a network for timing; it is put in evaluation mode."""
     model.eval().requires_grad_(False)
     condensed = None
     if isinstance(model, CondenseNet):
         try:
             condensed = condense(model)
-        except ValueError:  # single weights are pruned: there is nothing but the dense network
+        except ValueError:  # single weights are pruned: only the dense network can run
             condensed = None
     dense = without_masks(model)
     cost = cost_table(model, None, image_size)
@@ -52,7 +52,7 @@ def subject(name: str, model: nn.Module, image_size: int) -> Subject:
 
 
 def without_masks(model: nn.Module) -> nn.Module:
-    """A copy whose masked convolutions are plain ones with zeros: what other runtimes are given."""
+    """Return a copy for other runtimes: its masked convolutions are plain ones with zeros."""
     dense = copy.deepcopy(model)
     for name, conv in list(dense.named_modules()):
         if isinstance(conv, MaskedConv1x1):
@@ -91,7 +91,9 @@ def _onnxruntime(model: nn.Module, images: Tensor, folder: Path) -> Call:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # or it would slow what runs next
+    options.add_session_config_entry(
+        "session.force_spinning_stop", "1"
+    )  # else its threads would slow the next runtime
     path = _onnx(model, images, folder)
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     batch = {"images": images.numpy()}
@@ -107,7 +109,7 @@ def _openvino(model: nn.Module, images: Tensor, folder: Path) -> Call:
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",  # as all others compute; by default bfloat16 where there is AMX
+        "INFERENCE_PRECISION_HINT": "f32",  # like all others; the default is bfloat16 on CPUs with AMX
     }
     compiled = core.compile_model(network, "CPU", settings)
     batch = [images.numpy()]
@@ -122,7 +124,7 @@ def _planned(model: Any, images: Tensor, folder: Path) -> Call:
 
 @dataclass(frozen=True)
 class Execution:
-    """A way to run a network: the dense or the condensed one, which packages it needs beyond ours."""
+    """A way to run a network, dense or condensed, and the optional packages that it needs."""
 
     name: str
     condensed: bool
@@ -132,7 +134,7 @@ class Execution:
 
     @property
     def is_installed(self) -> bool:
-        """Whether what it needs is installed."""
+        """Whether the packages that it needs are installed."""
         return all(find_spec(name) for name in self.needs)
 
 
@@ -148,23 +150,23 @@ _EXECUTIONS = (
     Execution("condensed fast", True, _planned),
 )
 EXECUTIONS = {execution.name: execution for execution in _EXECUTIONS}
-"""Every way to run a network, by name."""
+"""All ways to run a network, by name."""
 
 
-def prepare(execution: Execution, what: Subject, folder: Path) -> None:
-    """Write the file that the execution reads, if any: what that takes is no part of running it."""
-    model = what.condensed if execution.condensed else what.dense
+def prepare(execution: Execution, network: Subject, folder: Path) -> None:
+    """Write the file that the execution reads, if any, so that writing is not timed."""
+    model = network.condensed if execution.condensed else network.dense
     if "onnx" in execution.needs and model is not None:
-        _onnx(model, torch.zeros(1, 3, what.image_size, what.image_size), folder)
+        _onnx(model, torch.zeros(1, 3, network.image_size, network.image_size), folder)
 
 
-def build(execution: Execution, what: Subject, batch: int, folder: Path) -> Call:
-    """A call that runs a batch of noise. Raises ValueError where there is no condensed network."""
-    model = what.condensed if execution.condensed else what.dense
+def build(execution: Execution, network: Subject, batch: int, folder: Path) -> Call:
+    """Return a call that runs a batch of noise. Raise ValueError if there is no condensed network."""
+    model = network.condensed if execution.condensed else network.dense
     if model is None:
-        raise ValueError(f"{what.name}: cannot be condensed, so not run as {execution.name!r}")
+        raise ValueError(f"{network.name}: cannot be condensed, so not run as {execution.name!r}")
     draws = torch.Generator().manual_seed(0)
-    images = torch.randn(batch, 3, what.image_size, what.image_size, generator=draws)
+    images = torch.randn(batch, 3, network.image_size, network.image_size, generator=draws)
     with torch.no_grad():
         call = execution.build(model, images, folder)
 

@@ -1,4 +1,4 @@
-"""From the MACs that pruning saves to the milliseconds that are left, layer by layer."""
+"""The time of every layer and part, to show which saved MACs save time."""
 
 from __future__ import annotations
 
@@ -30,21 +30,22 @@ PARTS = {
     "shuffle": "shuffle",
     "conv2": "3×3",
 }
-"""What the modules of a dense layer do; what is left of its time goes into the concatenation."""
+"""The part of a dense layer that each module belongs to; the rest of its time is the concatenation."""
 REST, WHOLE = "stem, pooling, head", "layer in one call"
 
 
 @torch.no_grad()
-def waterfall(what: Subject, images: Tensor, repeats: int) -> pd.DataFrame:
-    """Milliseconds a batch by layer, part and execution, and GFLOP/s where a part computes convolutions.
+def waterfall(network: Subject, images: Tensor, repeats: int) -> pd.DataFrame:
+    """Measure milliseconds per batch by layer, part and execution, and GFLOP/s of convolutions.
 
-    The executions: the dense network in torch; the same if a 1×1 convolution took time as its MACs say; the
-    condensed one in torch, module by module; ours, in one call a layer. Empty where nothing can be condensed.
+    The executions: the dense network in torch; the same if 1×1 convolutions took time as their MACs say; the
+    condensed network in torch, module by module; ours, in one call per layer. Return an empty frame if the
+    network cannot be condensed.
     """
-    if what.condensed is None or not isinstance(what.dense, CondenseNet):
+    if network.condensed is None or not isinstance(network.dense, CondenseNet):
         return pd.DataFrame(columns=["layer", "part", "execution", "milliseconds", "gflops"])
-    dense_macs, macs = (_macs(model, what.image_size) for model in (what.dense, what.condensed))
-    dense, condensed = (_parts(model, images, repeats) for model in (what.dense, what.condensed))
+    dense_macs, macs = (_macs(model, network.image_size) for model in (network.dense, network.condensed))
+    dense, condensed = (_parts(model, images, repeats) for model in (network.dense, network.condensed))
     rows = []
     for (layer, part), spent in dense.items():
         share = macs[layer, part] / dense_macs[layer, part] if (layer, part) in dense_macs else 1.0
@@ -54,7 +55,7 @@ def waterfall(what: Subject, images: Tensor, repeats: int) -> pd.DataFrame:
         rows.append((layer, part, CONDENSED, spent, macs.get((layer, part))))
         if part == REST:
             rows.append((layer, part, FAST, spent, None))
-    plan = make_plan(copy.deepcopy(what.condensed), images, repeats)
+    plan = make_plan(copy.deepcopy(network.condensed), images, repeats)
     for row in plan.layers:
         both = sum(macs[row.name, part] for part in ("1×1", "3×3"))
         rows.append((row.name, WHOLE, FAST, row.milliseconds[row.chosen], both))
@@ -64,7 +65,7 @@ def waterfall(what: Subject, images: Tensor, repeats: int) -> pd.DataFrame:
 
 
 def _macs(model: nn.Module, image_size: int) -> dict[tuple[str, str], int]:
-    """MACs of one image by layer and part."""
+    """Return the MACs of one image by layer and part."""
     found = {}
     for row in cost_table(model, None, image_size).layers:
         layer, _, module = row.name.rpartition(".")
@@ -74,7 +75,7 @@ def _macs(model: nn.Module, image_size: int) -> dict[tuple[str, str], int]:
 
 
 def _parts(model: nn.Module, images: Tensor, repeats: int) -> dict[tuple[str, str], float]:
-    """Median milliseconds of every layer's parts, in torch's modules."""
+    """Measure the median milliseconds of every layer's parts, module by module in torch."""
     spent: dict[tuple[str, str], list[float]] = defaultdict(list)
     handles, layers = [], []
     for name, module in model.named_modules():
@@ -100,12 +101,12 @@ def _parts(model: nn.Module, images: Tensor, repeats: int) -> dict[tuple[str, st
 
 
 def _watch(module: nn.Module, key: tuple[str, str], spent: dict[tuple[str, str], list[float]]) -> list[Any]:
-    began = []
+    starts = []
 
     def before(*_: Any) -> None:
-        began.append(time.perf_counter())
+        starts.append(time.perf_counter())
 
     def after(*_: Any) -> None:
-        spent[key].append(1000 * (time.perf_counter() - began.pop()))
+        spent[key].append(1000 * (time.perf_counter() - starts.pop()))
 
     return [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
