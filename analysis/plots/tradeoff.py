@@ -148,7 +148,7 @@ def _rest_of_grid(axes: Axes, every: pd.DataFrame, cost: str) -> None:
     known = list(dict.fromkeys(rest.grouping))
     looks = series_looks(known)
     if len(rest):
-        axes.plot([], [], "o", mfc="none", color=GREY, label="rest of the grid")
+        axes.plot([], [], "o", mfc="none", mew=1, color=GREY, label="rest of the grid")
     for place, (_, row) in enumerate(rest.iterrows()):
         part = pd.DataFrame([row])
         look = looks[row.grouping]

@@ -1,4 +1,4 @@
-"""`python -m analysis.bench`: times that take turns, kept in the store, and where they go."""
+"""`python -m analysis.bench`: times measured in turns, saved in the store, shown by part."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_calls_take_turns_and_warm_up(monkeypatch):
 
 def test_only_what_the_rounds_cannot_tell_apart_is_a_tie():
     draws = np.random.default_rng(0)
-    common = draws.uniform(1, 3, 20)  # a machine that others use: rounds differ, their ratios do not
+    common = draws.uniform(1, 3, 20)  # a shared machine: rounds differ, their ratios do not
     times = {"slow": 1.5 * common, "fast": common, "as fast": common * draws.uniform(0.9, 1.1, 20)}
     assert [{tie.first, tie.second} for tie in ties(times)] == [{"fast", "as fast"}]
 

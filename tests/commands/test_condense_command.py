@@ -1,4 +1,4 @@
-"""`python -m analysis.condense`: runs and checkpoints become files that run elsewhere, with a certificate."""
+"""`python -m analysis.condense`: runs and checkpoints are exported with a certificate."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_photographs_are_real_images_of_the_size_asked_for():
 )
 def test_a_bad_request_is_one_line_before_any_work(store, arguments, message):
     result = call(store, *arguments)
-    assert result.exit_code == 1  # an exception, which the command line prints in one line
+    assert result.exit_code == 1  # an exception, which the command prints in one line
     assert any(part in str(result.exception) for part in message.split("|")), result.exception
     assert "\n" not in str(result.exception)
 

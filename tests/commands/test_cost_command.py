@@ -1,4 +1,4 @@
-"""`python -m analysis.cost`: the published figures, every convention, and one line for what it cannot find."""
+"""`python -m analysis.cost`: the published figures, every convention, and bad requests in one line."""
 
 from __future__ import annotations
 

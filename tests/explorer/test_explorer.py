@@ -1,4 +1,4 @@
-"""What a notebook shows: the explorer, driven without a browser, and how runs and studies look."""
+"""The explorer, used without a browser, and the HTML of runs and studies in a notebook."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def trained(study, tmp_path_factory) -> RunStore:
 
 @pytest.fixture
 def store(trained, tmp_path) -> RunStore:
-    """A copy, to be changed."""
+    """Copy the trained store, so that a test may change it."""
     shutil.copytree(trained.root, tmp_path / "runs")
     return RunStore(tmp_path / "runs")
 
@@ -67,7 +67,7 @@ def explorer(store):
 
 @pytest.fixture
 def begun(study, tmp_path):
-    """A store in which one run of the study has begun, and has reached nothing yet."""
+    """Make a store in which one run of the study has started, without an epoch or a stage."""
     store = RunStore(tmp_path / "young")
     store.create()
     store.write_study("small", study.record())
@@ -92,13 +92,13 @@ def values(choice) -> list:
 
 
 def pixels(picture: str) -> list[np.ndarray]:
-    """The colours of the images in a picture, 0 to 1."""
+    """Return the colours of the images in a picture, 0 to 1."""
     found = re.findall(r"base64,([^\"]+)", picture)
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) / 255 for data in found]
 
 
 def reach(run: Run, trained: RunStore, stage: int) -> None:
-    """Let a run enter a stage as the trained one of its name did."""
+    """Let a run enter a stage like the trained run of the same name."""
     done = Run(trained.root / run.name)
     record = done.stages()[stage]
     with run.hold() as writer:
@@ -120,7 +120,7 @@ def test_it_opens_on_the_base_at_the_end_of_training(explorer, study):
         ("seed", 1, {"connections", "mask", "curves"}),
         ("stage", "1", {"connections", "costs", "mask"}),
         ("layer", "1.2", {"mask"}),
-        ("study", ALL_RUNS, set()),  # the same run, found another way
+        ("study", ALL_RUNS, set()),  # the same run, found in another way
     ],
 )
 def test_a_choice_changes_the_pictures_that_it_should_and_no_other(explorer, choice, value, touched):
@@ -210,7 +210,7 @@ def test_a_run_in_training_is_followed(begun, trained):
     assert "<svg" in explorer.panels["curves"].value
     reach(run, trained, 1)
     assert explorer.poll()
-    assert explorer.stage.value == "1"  # nobody chose another one
+    assert explorer.stage.value == "1"  # the user did not choose another stage
     explorer.stage.value = "0"
     reach(run, trained, 2)
     assert explorer.poll()

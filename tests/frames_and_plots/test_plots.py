@@ -1,4 +1,4 @@
-"""Every figure shows what its frame holds: the plotted values, not the pixels."""
+"""Every figure shows the values of its frame; the tests check plotted values, not pixels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def base(small_store, runs) -> Run:
 
 
 def offsets(axes) -> np.ndarray:
-    """Every marker of every line on some axes, but not the caps of their intervals: (n, 2)."""
+    """Return the markers of all lines on some axes, without the caps of intervals: (n, 2)."""
     lines = [line for line in axes.lines if str(line.get_marker()) in "osDv^P*X<>h"]
     return np.vstack([np.column_stack(line.get_data()) for line in lines])
 
@@ -178,7 +178,7 @@ def test_shares_by_distance_are_those_of_all_connections(small_store, runs):
     nearest = held[(held.growth == "exponential") & (held.distance == 1)]
     expected = (nearest.alive * nearest.connections).sum() / nearest.connections.sum()
     assert growth.lines[0].get_ydata()[0] == pytest.approx(expected)
-    assert max(connectivity.lines[1].get_xdata()) <= 3  # block: what lies behind a transition cannot be read
+    assert max(connectivity.lines[1].get_xdata()) <= 3  # block: layers before a transition cannot be read
 
 
 def test_time_against_macs_shows_medians():

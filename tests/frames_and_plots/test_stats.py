@@ -1,4 +1,4 @@
-"""Statistics, held against scipy and against cases worked out by hand."""
+"""Statistics, compared with scipy and with cases worked out by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ samples = st.lists(st.floats(-50, 50), min_size=2, max_size=12).filter(lambda va
 
 
 def frame(error) -> pd.DataFrame:
-    """A finished grid of 3 × 2 × 2 with 3 seeds, by an error of (grouping, growth, connectivity, seed)."""
+    """Return a finished grid of 3 × 2 × 2 with 3 seeds; `error` maps grouping, growth, connectivity, seed."""
     rows = []
     for grouping in ("learned", "random", "sequential"):
         for growth in ("exponential", "constant"):

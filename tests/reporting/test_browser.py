@@ -1,4 +1,4 @@
-"""The report in a real browser: `make browser` installs what is needed beside Chromium and runs this."""
+"""The report in a real browser: `make browser` installs what it needs besides Chromium and runs it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def report(small_store, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def open_page(browser, report):
-    """Open the report, or another page; at the end, none may have asked for anything or complained."""
+    """Open the report or another page; fail at the end if a page fetched anything or reported an error."""
     contexts, faults = [], []
 
     def opened(path: Path = report, **settings):
@@ -242,7 +242,7 @@ def test_hostile_names_stay_text(open_page, small_store, tmp_path):
 
 @pytest.fixture(scope="module")
 def short_report(small_store, tmp_path_factory) -> Path:
-    """A report of three variants, every kind of part in it: axe looks at each element."""
+    """Write a report of three variants with every kind of content, because axe checks each element."""
     shutil.copytree(small_store.root, root := tmp_path_factory.mktemp("short") / "runs")
     record = small_store.read_study("small")
     RunStore(root).write_study("short", record | {"name": "short", "variants": record["variants"][:3]})
@@ -258,7 +258,7 @@ def short_report(small_store, tmp_path_factory) -> Path:
 def test_axe_finds_nothing_serious(open_page, short_report, settings):
     page = open_page(short_report, **settings)
     page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
-    page.evaluate(AXE.read_text())  # what the page's own policy forbids to load
+    page.evaluate(AXE.read_text())  # the page's own policy forbids loading it
     found = page.evaluate("axe.run()")["violations"]
     bad = [(rule["id"], [node["html"][:200] for node in rule["nodes"][:3]]) for rule in found]
     assert [

@@ -1,4 +1,4 @@
-"""A small study from its runs to frames, figures, tables and the report."""
+"""A small study: from its runs to frames, figures, tables and the report."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_connections_are_shares_of_the_masks(store, runs):
 
 
 class Page(HTMLParser):
-    """Cells of a page by table, and everything that a browser would fetch."""
+    """The cells of a page by table, and all URLs that a browser would fetch."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -203,7 +203,7 @@ def test_every_figure_has_alternative_text_and_its_data(page):
 
 
 def test_several_studies_share_a_report_and_two_can_be_compared(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(study_report, "report_figures", lambda *_: [])  # which other tests look at
+    monkeypatch.setattr(study_report, "report_figures", lambda *_: [])  # other tests check them
     shutil.copytree(store.root, tmp_path / "runs")
     both = RunStore(tmp_path / "runs")
     record = both.read_study("small")
@@ -348,7 +348,7 @@ def test_of_very_many_runs_all_are_listed_and_what_is_not_done_is_viewed_first(
     with failed.hold() as writer:
         writer.set_state("failed", "no reason")
     monkeypatch.setattr(study_report, "MAX_VIEWS", 10)
-    monkeypatch.setattr(study_report, "report_figures", lambda *_: [])  # which other tests look at
+    monkeypatch.setattr(study_report, "report_figures", lambda *_: [])  # other tests check them
     text = render([StudyReport(copy, "small")])
     viewed = re.findall(r'<details class="run" id="study-0-([^"]+)"', text)
     assert len(viewed) == 10
