@@ -1,4 +1,4 @@
-"""Whether the kernels can compute what a module says: reads modules and tensors, needs no numba."""
+"""Conditions for the kernels: device, type, hooks. Reads modules and tensors, without numba."""
 
 from __future__ import annotations
 

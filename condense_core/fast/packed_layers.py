@@ -136,7 +136,7 @@ class Layer:
 
 
 def state_of(layers: list[dict[str, Any]]) -> list[int]:
-    """Return what `Layer` depends on: where the tensors of each layer's modules are, and its mask's version."""
+    """Return the places of all tensors of the layers, and the versions of their masks: `Layer` reads these."""
     state: list[int] = []
     for layer in layers:
         for part in layer.values():

@@ -37,7 +37,7 @@ class TrainingEngine:
     def run(self, block: nn.Module, x: Tensor) -> Tensor | None:
         """(N, in, H, W) → (N, in + layers · growth_rate, H, W), or None if the reference must compute it.
 
-        The reference computes dropout, what hooks wait for, and gradients in evaluation mode.
+        That is so with dropout, with hooks, and for gradients in evaluation mode.
         """
         if not can_run(x) or (torch.is_grad_enabled() and not block.training):
             return None

@@ -190,7 +190,7 @@ def _spatial(x, image, images, top, rows, band, width, layer, numbers, y, acc, p
     first_register, last_register = _share_of(groups * registers, part, parts)
     weight = numbers[layer[TAPS] :]
     offsets = tap_offsets(inputs, plane, padded_width, 1)
-    # Padded rows are convolved as one long row: what falls on borders is computed and not read.
+    # Padded rows are convolved as one long row: results on borders are computed and not read.
     length = (images - 1) * (band + 2) * padded_width + rows * padded_width - 2
     flat_y = y.reshape(-1)
     for g in range(groups):

@@ -51,9 +51,9 @@ def pointwise_backward(  # type: ignore[no-untyped-def]
     """Backward pass of `pointwise` and of the batch norm after it.
 
     The gradient of output o is affine[0, o]·dy + affine[1, o]·h + affine[2, o]. index (G, K), K a multiple
-    of 4; weight (G, K / 4, M, 4), transposed. What reaches x̂ is added to inner (N, ≥C, P), what reaches the
-    weights to dweight (G, K / 2, M / 4, 4, 2, 8), of which eight lanes are yet to be summed, and what reaches
-    the norm's shift and scale to dshift and dscale (C,).
+    of 4; weight (G, K / 4, M, 4), transposed. The gradient of x̂ is added to inner (N, ≥C, P), that of
+    the weights to dweight (G, K / 2, M / 4, 4, 2, 8), whose eight lanes are yet to be summed, and that of the
+    norm's shift and scale to dshift and dscale (C,).
     """
     groups, quads, outputs, _ = weight.shape
     kept = 4 * quads

@@ -56,7 +56,7 @@ def spatial(  # type: ignore[no-untyped-def]
     for chunk in range(first, last):
         image = chunk * images_per_chunk
         images = min(images_per_chunk, h.shape[0] - image)
-        # Padded rows are convolved as one long row: what falls on borders is computed and not read.
+        # Padded rows are convolved as one long row: results on borders are computed and not read.
         length = images * (height + 2) * padded_width - 2 * padded_width - 2
         for g in range(groups):
             # Normalise into padded planes, so that taps need no test for the border.
@@ -87,10 +87,10 @@ def spatial(  # type: ignore[no-untyped-def]
 def spatial_backward(  # type: ignore[no-untyped-def]
     h, norm, weight, dout, out_offset, images_per_chunk, height, width, dy, dweight, dshift, dscale, first, last
 ):
-    """Backward pass of `spatial`: dy (N, I, P) is what reaches the norm before it, through its ReLU.
+    """Backward pass of `spatial`: dy (N, I, P) is the gradient of the norm before it, through its ReLU.
 
     weight (G, I/G / 4, 9·M, 4) is transposed, with the taps in reverse; dout (N, C, P) from channel
-    `out_offset` on. dweight (G, M / 2, 9·I/G / 4, 2, 4, 8), of which eight lanes are yet to be summed,
+    `out_offset` on. dweight (G, M / 2, 9·I/G / 4, 2, 4, 8), whose eight lanes are yet to be summed,
     dshift and dscale (I,) are added to.
     """
     groups, quads, entries, _ = weight.shape

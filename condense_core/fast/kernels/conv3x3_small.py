@@ -1,4 +1,4 @@
-"""Kernels of 3×3 convolutions in groups where images are small: they compute a pixel of many images at once.
+"""Kernels of 3×3 convolutions in groups of small images: they compute a pixel of many images at once.
 
 Features are (channels, pixels, images) here, passed as (1, channels, pixels · images), which all other kernels
 take for one large image. Rows of a few pixels would not fill a register, and their borders would cost more.
@@ -91,10 +91,10 @@ def spatial(  # type: ignore[no-untyped-def]
 def spatial_backward(  # type: ignore[no-untyped-def]
     h, norm, weight, dout, out_offset, images_per_chunk, height, width, dy, dweight, dshift, dscale, first, last
 ):
-    """Backward pass of `spatial`: dy (1, I, P·N) is what reaches the norm before it, through its ReLU.
+    """Backward pass of `spatial`: dy (1, I, P·N) is the gradient of the norm before it, through its ReLU.
 
     weight (G, I/G / 4, 9·M, 4) is transposed, with the taps in reverse; dout (1, C, P·N) from channel
-    `out_offset` on. dweight (G, M / 2, 9·I/G / 4, 2, 4, 8), of which eight lanes are yet to be summed,
+    `out_offset` on. dweight (G, M / 2, 9·I/G / 4, 2, 4, 8), whose eight lanes are yet to be summed,
     dshift and dscale (I,) are added to.
     """
     groups, quads, entries, _ = weight.shape

@@ -31,7 +31,7 @@ def tap_offsets(inputs, plane, row_stride, pixel_stride):  # type: ignore[no-unt
 def relu_backward(x, dz, dy, norm, channel, dshift, dscale, rows, width, dz_stride):  # type: ignore[no-untyped-def]
     """Take the gradient dz of some rows of z = relu(scale · x + shift) through the ReLU into dy.
 
-    What reaches the norm's shift and scale, Σdy and Σdy·x̂, is added to dshift and dscale.
+    The gradients of the norm's shift and scale, Σdy and Σdy·x̂, are added to dshift and dscale.
     """
     scale, shift, inverse, offset = norm[0, channel], norm[1, channel], norm[2, channel], norm[3, channel]
     zero = x.dtype.type(0)

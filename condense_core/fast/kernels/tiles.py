@@ -1,4 +1,4 @@
-"""Tiles: the pixels that a 1×1 convolution works on at a time, and what every kernel does with some pixels."""
+"""Tiles: the pixels that a 1×1 convolution works on at a time, and the steps that kernels share."""
 
 from __future__ import annotations
 
