@@ -11,12 +11,16 @@ from click.testing import CliRunner, Result
 
 from analysis import frames
 from analysis.ablate import ablate
+from analysis.condense import condense
+from analysis.cost import cost
 from analysis.engines.single_run import execute
+from analysis.explorer import explore
+from analysis.networks.lookup import load_run
 from analysis.report import report
 from analysis.studies import NAMED_STUDIES, Study
 from condense_core import PRESETS, DataConfig, RunConfig
 from condense_core.presets import preset_recipe
-from condense_core.store import Run, RunStore, check_run
+from condense_core.store import LeftOut, Run, RunStore, check_run
 
 HERE = Path(__file__).parent
 WRITTEN, DATA = HERE / "written_by_40ebbf7", Path("data")
@@ -143,3 +147,50 @@ def test_the_command_refuses_what_it_cannot_resume_and_names_the_option_that_res
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)["runs"]
     assert sorted(row["state"] for row in rows) == sorted(STATES.values())
+
+
+def files_of(store: RunStore) -> dict[str, tuple[int, bytes | None]]:
+    """Every file and folder of a store with its time of change and its content."""
+    found = [store.root, *sorted(store.root.rglob("*"))]
+    return {
+        str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None) for path in found
+    }
+
+
+def read_all(store: RunStore, name: str, folder: Path) -> None:
+    """Let every command that only reads read a store, and a run of it."""
+    options = ["--runs", store.root]
+    call(cost, name, *options)
+    call(condense, name, "--to", folder / "small.safetensors", *options)
+    call(report, "small", *options, "--reports", folder / "reports")
+    call(ablate, written_as_toml(store), "--device", "cpu", *options, "--dry-run", "--force")
+    explore(store.root).close()
+    frames.study_runs(store, "small")
+    frames.runs(store)
+
+
+@pytest.mark.filterwarnings("ignore::condense_core.store.LeftOut")
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("name", ["learned-0", "learned-1"])
+def test_commands_that_only_read_write_nothing_to_a_store(older, tmp_path, name, damaged):
+    run = runs_of_small(older)["learned-1"]
+    if damaged:
+        newest = run.checkpoints()[0].path
+        newest.with_name(newest.name.replace("00000002", "00000003")).write_bytes(newest.read_bytes()[:-1])
+    before = files_of(older)
+    read_all(older, runs_of_small(older)[name].name, tmp_path)
+    assert files_of(older) == before
+    assert (tmp_path / "small.safetensors").is_file()
+
+
+def test_a_damaged_checkpoint_is_warned_of_by_readers_and_noted_by_the_writer(older):
+    run = runs_of_small(older)["learned-1"]
+    newest = run.checkpoints()[0].path
+    newest.with_name(newest.name.replace("00000002", "00000003")).write_bytes(newest.read_bytes()[:-1])
+    with pytest.warns(LeftOut, match="left out: .*step-00000003"):
+        load_run(run)
+    assert run.notes() == []
+    with run.hold() as writer:
+        assert writer.load_checkpoint()[1]["step"] == 2
+    (note,) = run.notes()
+    assert note["text"].endswith("an older one is used")
