@@ -37,10 +37,11 @@ notebooks: $(READY)  ## run the notebooks from top to bottom and save their outp
 schema: $(READY)  ## write docs/schema: JSON Schemas of study files and of the store's records
 	$(BIN)/python docs/schema/write.py
 
-lint: $(READY)  ## check format, lint and types
+lint: $(READY)  ## check format, lint, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; choose one with make PYTHON=..."; exit 1; }
