@@ -1,5 +1,5 @@
 from .devices import gpu_is_here as gpu_is_here, resolve_device as resolve_device
 from .launch import Launch as Launch, connect as connect
-from .ranks import is_first_rank as is_first_rank, launched_ranks as launched_ranks
+from .ranks import is_first_rank as is_first_rank
 from .single_run import Outcome as Outcome
 from .torchrun import settings_for_ranks as settings_for_ranks

@@ -250,17 +250,15 @@ def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_the_same_command_does(call, 
     assert "Run the same command to resume" in err
     assert "Traceback" not in err
     assert not (tmp_path / "reports").exists()
-    begun = RunStore(tmp_path / "runs").runs()
-    assert {run.status["state"] for run in begun} <= {"stopped", "done"}
-    assert any(run.checkpoints() for run in begun)
+    started = RunStore(tmp_path / "runs").runs()
+    assert {run.status["state"] for run in started} <= {"stopped", "done"}
+    assert any(run.checkpoints() for run in started)
     status, out, _ = call(*settings)
     assert status == 0
     assert "Report: " in out
 
 
-def test_force_begins_runs_of_other_code_anew_and_only_force_does(
-    call, trained, tmp_path, monkeypatch, no_report
-):
+def test_force_restarts_runs_of_other_code_and_only_force_does(call, trained, tmp_path, monkeypatch, no_report):
     shutil.copytree(trained[0] / "runs", tmp_path / "runs")
     store = RunStore(tmp_path / "runs")
     left = store.runs()[0]
@@ -287,11 +285,11 @@ def test_force_begins_runs_of_other_code_anew_and_only_force_does(
 
 
 def in_this_process(self, configs, store, data_dir, jobs, stop, force):
-    """`execute_all` without processes, which would not see what a test has patched."""
+    """`execute_all` without processes, which would not see a patch of this one."""
     return [single_run.execute(config, store, data_dir, force=force) for config in configs]
 
 
-def test_a_disk_that_is_full_for_the_report_is_told_in_one_line_and_the_old_report_stays(call, tmp_path):
+def test_a_disk_that_is_full_for_the_report_is_reported_in_one_line_and_the_old_report_stays(call, tmp_path):
     page = write_page(tmp_path / "reports" / "index.html", "old")
 
     @click.command("report")

@@ -39,7 +39,7 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 def machines():
     """Two nodes with a CPU each."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray-") as folder:
-        # Where Jupyter is, jsonschema compiles a grammar for seconds in each of Ray's processes.
+        # If Jupyter is installed, jsonschema compiles a grammar for seconds in each of Ray's processes.
         Path(folder, "rfc3987_syntax.py").write_text("raise ImportError")
         patch.setitem(sys.modules, "rfc3987_syntax", None)
         patch.setenv("PYTHONPATH", folder, prepend=os.pathsep)
@@ -67,7 +67,7 @@ def cluster(machines):
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory) -> dict[str, dict[str, bytes]]:
-    """What the runs come to on this machine, without a cluster."""
+    """The files of the runs, trained on this machine without a cluster."""
     store = RunStore(tmp_path_factory.mktemp("here") / "runs")
     store.create()
     assert [execute(config, store, DATA).state for config in CONFIGS] == ["done"] * 3
@@ -106,7 +106,7 @@ def call(monkeypatch, capsys, tmp_path):
     return run
 
 
-def test_a_stop_reaches_the_nodes_and_the_runs_go_on_to_the_same_files(cluster, store, expected):
+def test_a_stop_reaches_the_nodes_and_the_runs_resume_to_the_same_files(cluster, store, expected):
     stop = StopSwitch()
     when_both_nodes_train(store, stop.set)
     outcomes = list(cluster.execute_all(CONFIGS, store, DATA, None, stop))
@@ -167,7 +167,9 @@ def test_a_node_that_does_not_see_the_run_store_says_so_and_trains_nothing(clust
     assert not (store.root / "elsewhere").exists()
 
 
-def test_a_run_that_is_held_is_told_after_a_while_and_trained_when_it_is_let_go(cluster, store, monkeypatch):
+def test_a_run_that_is_held_is_reported_after_a_while_and_trained_once_it_is_released(
+    cluster, store, monkeypatch
+):
     after_held = Turn.after_held
     monkeypatch.setattr(ray_turns, "RETRY_SECONDS", 0.1)
     monkeypatch.setattr(ray_turns, "HELD_SECONDS", 0.0)
@@ -262,7 +264,9 @@ def test_a_driver_that_is_killed_and_started_again_trains_nothing_twice(
     assert all_contents(store) == expected
 
 
-def test_runs_go_on_elsewhere_when_a_node_dies_and_end_with_the_same_files(cluster, machines, store, expected):
+def test_runs_resume_on_another_node_when_one_dies_and_end_with_the_same_files(
+    cluster, machines, store, expected
+):
     (node,) = machines.worker_nodes
     killer = when_both_nodes_train(store, lambda: machines.remove_node(node, allow_graceful=False))
     outcomes = list(cluster.execute_all(CONFIGS, store, DATA, None, StopSwitch()))

@@ -39,8 +39,8 @@ def small_run() -> RunConfig:
     return dataclasses.replace(run_in_any_execution(), execution="reference")
 
 
-FORK = multiprocessing.get_context("fork")  # what is loaded here need not be loaded by every rank
-SECONDS = 120  # for what takes a few, on a machine that does other things too
+FORK = multiprocessing.get_context("fork")  # modules loaded here need not be loaded by every rank
+SECONDS = 120  # for a few seconds of work, on a machine that may be busy
 
 
 def free_port() -> int:
@@ -57,7 +57,7 @@ def wait_for(condition) -> None:
 
 
 def on_ranks(ranks: int, act, folder: Path) -> list:
-    """What `act` returns on each of so many ranks."""
+    """Return the value of `act` on each of so many ranks."""
 
     def be(rank: int) -> None:
         dist.init_process_group(
@@ -96,7 +96,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
 
 
 def test_two_ranks_give_the_curve_and_the_masks_of_one_process_and_go_on_to_the_same_end(digits, tmp_path):
-    recipe = RecipeConfig(epochs=3, group_lasso=1e-4)  # of 3 steps: stages begin at 0, 2, 3 and 5
+    recipe = RecipeConfig(epochs=3, group_lasso=1e-4)  # of 3 steps: stages start at 0, 2, 3 and 5
     config = dataclasses.replace(small_run(), recipe=recipe)
 
     def act():
@@ -109,7 +109,7 @@ def test_two_ranks_give_the_curve_and_the_masks_of_one_process_and_go_on_to_the_
         assert_same(second.snapshot().tensors, first.snapshot().tensors)
         return records, first.snapshot()
 
-    alone, expected = trained(config, digits)  # first: ranks inherit what it has warmed up
+    alone, expected = trained(config, digits)  # first: the ranks inherit its warm caches
     (records, snapshot), (others, other) = on_ranks(2, act, tmp_path)
     assert_same(snapshot.tensors, other.tensors)
     assert snapshot.numbers == other.numbers
@@ -294,8 +294,8 @@ class Launched:
             for number, name in ((1, "out"), (2, "err")):
                 os.dup2(os.open(f"{name}-{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
             sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
-            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-            os.environ.update(RANK | where | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+            meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+            os.environ.update(RANK | meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
             command._conclude, sys.argv = conclude, ["ablate", *arguments]
             prepare(rank)
             main(command.ablate)
@@ -305,7 +305,7 @@ class Launched:
             process.start()
 
     def ended(self) -> tuple[list[int | None], list[str]]:
-        """Exit status of each rank, and what each wrote to stderr."""
+        """Return the exit status and the stderr of each rank."""
         for process in self.processes:
             process.join(SECONDS)
             process.kill()
@@ -338,7 +338,9 @@ def be_killed_in_a_save(rank: int) -> None:
         checkpoints.write_atomically = write_and_die
 
 
-def test_a_rank_killed_in_a_save_ends_the_others_and_the_same_command_goes_on_to_the_end(tmp_path, monkeypatch):
+def test_a_rank_killed_in_a_save_ends_the_others_and_the_same_command_resumes_it_to_the_end(
+    tmp_path, monkeypatch
+):
     images(tmp_path / "images", {"train": 48, "test": 8}, (8, 8))  # whose reading needs no more imports
     options = [*TINY, "--data", "folder:images", "--epochs", "3", "--batch-size", "24", "--rank-timeout", "60"]
     codes, (_, err) = Launched(options, tmp_path, be_killed_in_a_save).ended()

@@ -1,4 +1,4 @@
-"""Signals, workers that die, disks that refuse, and odd places: what a study does beside its runs."""
+"""Signals, workers that die, disks that refuse, and odd places: how a study survives them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_study_that_is_killed_alone_leaves_no_worker_that_trains_on(tmp_path):
     assert run.load_checkpoint()[0][1]["epoch"] == len(run.epochs()) > 0
 
 
-def test_interrupted_twice_it_ends_at_once_and_what_there_is_goes_on(tmp_path):
+def test_interrupted_twice_it_ends_at_once_and_the_saved_part_can_be_resumed(tmp_path):
     status, _, err = interrupt(tmp_path, signal.SIGINT, signal.SIGTERM)  # of two alike one might be lost
     assert status != 0
     assert "KeyboardInterrupt" in err
@@ -120,13 +120,13 @@ def test_a_worker_killed_by_the_system_is_retried_once_then_reported_and_jobs_ch
         assert store.run(config).contents() == alone.run(config).contents()
 
 
-def test_a_quota_on_files_is_named_with_the_file_and_the_run_goes_on_without_it(store, tmp_path):
+def test_a_quota_on_files_is_named_with_the_file_and_the_run_resumes_without_it(store, tmp_path):
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         outcome = execute(small_run(), store, DATA)
-        os.write(told, f"{outcome.state}: {outcome.reason}".encode())
+        os.write(writes, f"{outcome.state}: {outcome.reason}".encode())
 
-    reads, told = os.pipe()
+    reads, writes = os.pipe()
     assert in_a_process(limited) == 0
     said = os.read(reads, 10_000).decode()
     assert said.startswith("failed: OSError: [Errno 27] File too large: ")
@@ -153,7 +153,7 @@ def without_rights(work) -> None:
     assert in_a_process(drop) == 0
 
 
-def test_a_folder_without_permission_is_told_before_any_work(locked_folder):
+def test_a_folder_without_permission_is_reported_before_any_work(locked_folder):
     locked_folder.chmod(0o555)
 
     def work() -> None:

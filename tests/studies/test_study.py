@@ -83,14 +83,14 @@ def test_width_8_with_4_groups_stays_within_the_tolerance():
     Study.named("ablation", device="cpu", groups_3x3=4, growth_rate=8, sizes=())
 
 
-def test_the_base_is_learned_exponential_full_in_whatever_order_levels_are_named():
+def test_the_base_is_learned_exponential_full_in_any_order_of_the_levels():
     study = Study.named(
         "ablation", device="cpu", grouping=("random", "learned"), connectivity=("block", "full")
     )
     assert study.base.label == "learned-exponential-full-k4"
 
 
-def test_what_is_asked_twice_is_one_variant():
+def test_a_variant_that_is_asked_for_twice_is_trained_once():
     study = Study.named("grouping", device="cpu", sizes=(4, 8))
     assert len({variant.model for variant in study.variants}) == len(study.variants) == 8
     one_block = Study.named("growth", device="cpu", stages=(3,))
