@@ -17,8 +17,7 @@ from matplotlib.colors import to_hex, to_rgb
 
 from analysis import plots
 from analysis.frames.sources import Target
-from analysis.plots.cost import OPERATORS, cost_parts, place_name
-from analysis.plots.style import COLOURS, FAINT, GREY, heat, thinned
+from analysis.plots import COLOURS, FAINT, GREY, OPERATORS, cost_parts, heat, place_name, thinned
 
 from .svg import Box, Look, label, legend, names_at, numbers_at, picture
 

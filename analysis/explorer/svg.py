@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from analysis.plots.style import thinned
+from analysis.plots import thinned
 
 Look = dict[str, str]  # attributes of an SVG element
 

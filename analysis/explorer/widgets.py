@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from analysis import frames, plots
 from analysis.frames.sources import targets
-from analysis.plots.style import stage_title
+from analysis.plots import stage_title
 from condense_core.store import Run, RunStore
 
 from .contents import ALL_RUNS, Runs, config_of, mark, runs_of, stamp

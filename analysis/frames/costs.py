@@ -13,7 +13,7 @@ import pandas as pd
 from condense_core.config import ModelConfig
 from condense_core.store import Run, RunStore
 
-from .training import Source, _frame, _inert, runs_in, stage_name
+from .training import Source, inert_text, runs_in, stage_name, tidy_frame
 
 
 def times(source: str | Path | RunStore) -> pd.DataFrame:
@@ -29,12 +29,12 @@ def parts(source: str | Path | RunStore) -> pd.DataFrame:
 def _benchmarks(name: str, source: str | Path | RunStore) -> pd.DataFrame:
     store = source if isinstance(source, RunStore) else RunStore(Path(source))
     rows = (row for record in store.benchmarks() for row in record[name])
-    return _frame(name, ({key: _inert(value) for key, value in row.items()} for row in rows))
+    return tidy_frame(name, ({key: inert_text(value) for key, value in row.items()} for row in rows))
 
 
 def layers(source: Source) -> pd.DataFrame:
     """Return one row per run, stage and layer: the cost of each layer in every stage so far."""
-    return _frame("layers", (row for run in runs_in(source) for row in _layer_rows(run)))
+    return tidy_frame("layers", (row for run in runs_in(source) for row in _layer_rows(run)))
 
 
 def _layer_rows(run: Run) -> Iterator[dict[str, Any]]:
@@ -66,7 +66,7 @@ def published(data: str) -> pd.DataFrame:
     from analysis.networks import PUBLISHED
 
     rows = {row.model: row for row in PUBLISHED if row.data == data and row.flops is not None}
-    return _frame(
+    return tidy_frame(
         "published",
         (
             {

@@ -11,7 +11,7 @@ import pandas as pd
 from condense_core.store import Run
 
 from .sources import Target, targets
-from .training import Source, _frame, runs_in, stage_name
+from .training import Source, runs_in, stage_name, tidy_frame
 
 
 def connections(source: Source, stage: str | None = None) -> pd.DataFrame:
@@ -20,7 +20,7 @@ def connections(source: Source, stage: str | None = None) -> pd.DataFrame:
     `stage` ('0' … 'C−1', 'end') restricts the frame to one stage.
     """
     rows = (row for run in runs_in(source) for row in _connection_rows(run, stage))
-    return _frame("connections", rows)
+    return tidy_frame("connections", rows)
 
 
 def _connection_rows(run: Run, stage: str | None) -> Iterator[dict[str, Any]]:
@@ -58,7 +58,7 @@ def channels(source: Source, target: str | None = None) -> pd.DataFrame:
 
     `target` restricts the frame to one layer. Raise ValueError if a run does not have it.
     """
-    return _frame("channels", (row for run in runs_in(source) for row in _channel_rows(run, target)))
+    return tidy_frame("channels", (row for run in runs_in(source) for row in _channel_rows(run, target)))
 
 
 def _channel_rows(run: Run, target: str | None) -> Iterator[dict[str, Any]]:

@@ -29,7 +29,7 @@ def runs_in(source: Source) -> list[Run]:
     return source.runs() if isinstance(source, RunStore) else list(source)
 
 
-def _frame(name: str, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+def tidy_frame(name: str, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Make a frame of rows with its documented columns, which an empty frame has too; drop all others."""
     return pd.DataFrame(list(rows), columns=list(COLUMNS[name]))
 
@@ -51,7 +51,7 @@ def variant_columns(config: RunConfig) -> dict[str, Any]:
 
 def runs(source: Source) -> pd.DataFrame:
     """Return one row per run; a run with damaged records is left out with a warning."""
-    return _frame("runs", (row for run in runs_in(source) for row in skip_damaged(_run_row, run)))
+    return tidy_frame("runs", (row for run in runs_in(source) for row in skip_damaged(_run_row, run)))
 
 
 def study_runs(source: str | Path | RunStore, study: str, without: Collection[str] = ()) -> pd.DataFrame:
@@ -67,13 +67,14 @@ def study_runs(source: str | Path | RunStore, study: str, without: Collection[st
         names = [name for name in variant["runs"] if name not in without]
         begun = [run for name in names for run in skip_damaged(store.named, name) if run.started]
         columns = {name: variant[name] for name in ("role", "size", "residual")}
-        columns |= {"variant": inert(variant["label"]), "curve": _inert(variant.get("curve"))}
+        columns |= {"variant": inert_text(variant["label"]), "curve": inert_text(variant.get("curve"))}
         columns |= {"seeds": len(variant["runs"]), "path": record.get("path", False)}
         rows += [row | columns for run in begun for row in skip_damaged(_run_row, run)]
     return pd.DataFrame(rows)
 
 
-def _inert(value: Any) -> Any:
+def inert_text(value: Any) -> Any:
+    """Return a text without control characters, and any other value as it is."""
     return inert(value) if isinstance(value, str) else value
 
 
@@ -99,12 +100,12 @@ def _run_row(run: Run) -> dict[str, Any]:
 
 def epochs(source: Source) -> pd.DataFrame:
     """Return one row per run and epoch."""
-    return _frame("epochs", ({"run": run.name, **row} for run in runs_in(source) for row in run.epochs()))
+    return tidy_frame("epochs", ({"run": run.name, **row} for run in runs_in(source) for row in run.epochs()))
 
 
 def stages(source: Source) -> pd.DataFrame:
     """Return one row per run and stage record: cost, and error before and after the pruning step."""
-    return _frame("stages", (_stage_row(run, record) for run in runs_in(source) for record in run.stages()))
+    return tidy_frame("stages", (_stage_row(run, record) for run in runs_in(source) for record in run.stages()))
 
 
 def _stage_row(run: Run, record: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +122,7 @@ def stage_name(record: dict[str, Any]) -> str:
 
 def steps(source: Source) -> pd.DataFrame:
     """Return one row per pruning step: the error before and after it, and its recovery until the next step."""
-    return _frame("steps", (row for run in runs_in(source) for row in _step_rows(run)))
+    return tidy_frame("steps", (row for run in runs_in(source) for row in _step_rows(run)))
 
 
 def _step_rows(run: Run) -> Iterator[dict[str, Any]]:

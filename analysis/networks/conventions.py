@@ -13,8 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from condense_core.condensation import learned_layers, prune
 from condense_core.config import ModelConfig
-from condense_core.cost import cost_table
-from condense_core.cost.table import CostTable
+from condense_core.cost import CostTable, cost_table
 from condense_core.deploy import condense
 from condense_core.model import CondenseNet
 from condense_core.stages import layer_stage

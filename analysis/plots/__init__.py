@@ -1,25 +1,35 @@
 """Figures: each function takes tidy frames and returns a matplotlib Figure; none reads a file."""
 
-from .connections import layer_connections, pruned_connections, sources_read
-from .cost import cost_by_layer, time_against_macs, waterfall
+from .connections import layer_connections, pruned_connections, shares_by_distance, sources_read
+from .cost import OPERATORS, cost_by_layer, cost_parts, place_name, time_against_macs, waterfall
 from .effects import effects, interactions
-from .style import count
+from .style import COLOURS, FAINT, GREY, count, heat, stage_title, thinned
 from .tradeoff import equal_cost, published, tradeoff
 from .training import macs_during_training, pruning_steps, run_life
 
 __all__ = [
+    "COLOURS",
+    "FAINT",
+    "GREY",
+    "OPERATORS",
     "cost_by_layer",
+    "cost_parts",
     "count",
     "effects",
     "equal_cost",
+    "heat",
     "interactions",
     "layer_connections",
     "macs_during_training",
+    "place_name",
     "pruned_connections",
     "pruning_steps",
     "published",
     "run_life",
+    "shares_by_distance",
     "sources_read",
+    "stage_title",
+    "thinned",
     "time_against_macs",
     "tradeoff",
     "waterfall",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.plots.cost import OPERATORS
+from analysis.plots import OPERATORS
 from analysis.stats import pareto
 from analysis.text import count
 

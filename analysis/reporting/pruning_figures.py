@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis import frames, plots
-from analysis.plots.connections import shares_by_distance
+from analysis.plots import shares_by_distance
 
 from . import alt_texts
 from .report_figure import ReportFigure, StudyData, learned_runs, shown_run

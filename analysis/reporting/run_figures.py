@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis import frames, plots
-from analysis.plots.cost import cost_parts
+from analysis.plots import cost_parts
 from condense_core.store import RunStore
 from condense_core.tables import LEARNED
 

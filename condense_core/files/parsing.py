@@ -22,7 +22,7 @@ MAX_DEPTH = 32
 
 def read_bytes(path: Path, at_most: int) -> bytes:
     """Return the content of a plain file. Raise ValueError for more than `at_most` bytes, and OSError."""
-    with open(path, "rb", opener=_open_without_waiting) as file:
+    with open(path, "rb", opener=open_without_waiting) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{path}: is not a plain file")
@@ -31,8 +31,9 @@ def read_bytes(path: Path, at_most: int) -> bytes:
         return file.read(status.st_size)
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a named pipe would wait for a writer
+def open_without_waiting(path: str, flags: int) -> int:
+    """Open a file for `open(opener=)`; without O_NONBLOCK a named pipe would wait for a writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def read_json(path: Path, at_most: int = MAX_JSON) -> Any:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .schema import _short
+from .schema import shorten
 
 PLAIN_NAME = re.compile(r"[^./\\\0][^/\\\0]*")
 
@@ -15,7 +15,7 @@ PLAIN_NAME = re.compile(r"[^./\\\0][^/\\\0]*")
 def plain_name(name: Any, what: str) -> str:
     """Return `name` if it is a plain file name (no separators, no leading dot), else raise ValueError."""
     if not isinstance(name, str) or not PLAIN_NAME.fullmatch(name) or not name.isprintable():
-        raise ValueError(f"{what} {_short(name)}: must be a plain file name")
+        raise ValueError(f"{what} {shorten(name)}: must be a plain file name")
     return name
 
 

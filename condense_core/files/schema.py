@@ -65,7 +65,7 @@ def find_fault(value: Any, kind: Any) -> Fault | None:
         value, shape = value[place[-1]], _inner(shape, name)
     if missing := re.search("missing required field `(.*)`", text):
         return Fault((*place, missing[1]), "is missing")
-    return Fault(tuple(place), f"{_short(value)}: {_valid(_bare(shape), value)}")
+    return Fault(tuple(place), f"{shorten(value)}: {_valid(_bare(shape), value)}")
 
 
 def _bare(shape: Any) -> Any:
@@ -104,7 +104,8 @@ def _range(shape: Any) -> list[str]:
     return [" and ".join(texts)] if texts else []
 
 
-def _short(value: Any) -> str:
+def shorten(value: Any) -> str:
+    """Return a value as an error message quotes it."""
     if isinstance(value, int) and abs(value) > MAX_WHOLE:
         return "of very many digits"
     text = repr(value)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .atomic import write_atomically
-from .parsing import _open_without_waiting
+from .parsing import open_without_waiting
 from .paths import check_inside
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def read_tensors(path: Path, at_most: int = MAX_FILE) -> bytes:
 
     The length that the header gives its tensors is compared with the file's before these are read.
     """
-    with open(path, "rb", opener=_open_without_waiting) as file:
+    with open(path, "rb", opener=open_without_waiting) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{path}: is not a plain file")
