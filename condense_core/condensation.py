@@ -1,43 +1,39 @@
 """Condensation (paper Sec. 3.1): importance, pruning and the group lasso that prepares it.
 
-Traditional pruning, the paper's control (Sec. 4.3), is here too: other stages, other importances.
+Traditional pruning, the paper's control (Sec. 4.3), is here too: it has other stages and other scores.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from .grouping import LearnedGroupConv, LearnedGroupLinear, Masked, UnstructuredConv, grouped, live_weights
+from .grouping import (
+    LearnedGroupConv,
+    LearnedGroupLinear,
+    UnstructuredConv,
+    grouped,
+    live_weights,
+    masked_layers,
+)
 from .stages import kept_inputs, layer_stage
 from .tables import CRITERIA, implementation
 
 Learned = LearnedGroupConv | LearnedGroupLinear
 
-LASSO_FLOOR = 1e-6  # of a squared norm: without it the gradient at 0 is NaN
-
-
-def kept_in_stage(layer: Masked, stage: int, last_stage: int) -> int:
-    """Inputs that each group of a layer keeps in `stage` of a network's 0 … `last_stage`.
-
-    Groups that are given keep the last stage's share from the start.
-    """
-    reached = layer.condense_factor - 1
-    if isinstance(layer, Learned):
-        reached = layer_stage(stage, last_stage, layer.condense_factor)
-    return kept_inputs(layer.mask.shape[1], layer.condense_factor, reached)
+LASSO_FLOOR = 1e-6  # least squared norm: at 0 the gradient of the root would be NaN
 
 
 def learned_layers(model: nn.Module) -> dict[str, Learned]:
-    """Every layer of `model` that learns its groups, by name, in the order of the network."""
+    """Return every layer of `model` that learns its groups, by name, in the order of the network."""
     return {name: module for name, module in model.named_modules() if isinstance(module, Learned)}
 
 
-def norms_in_front(model: nn.Module) -> dict[str, nn.BatchNorm2d]:
-    """The batch norm of the inputs of every layer that learns its groups, by the layer's name."""
+def input_norms(model: nn.Module) -> dict[str, nn.BatchNorm2d]:
+    """Return the batch norm of the inputs of every layer that learns its groups, by the layer's name."""
     norms, norm = {}, None
     for name, module in model.named_modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -48,8 +44,20 @@ def norms_in_front(model: nn.Module) -> dict[str, nn.BatchNorm2d]:
 
 
 def importance(weight: Tensor, groups: int, permute: bool = True) -> Tensor:
-    """How much each group uses each input, Σ|W| over the group's outputs: (groups, in_channels)."""
+    """Return how much each group uses each input, Σ|W| over the group's outputs: (groups, in_channels).
+
+    >>> weight = torch.tensor([[1.0, -2.0], [3.0, 4.0], [-5.0, 6.0], [7.0, 8.0]])  # 4 outputs of 2 inputs
+    >>> importance(weight[:, :, None, None], groups=2)  # outputs 0 and 2 are group 0
+    tensor([[ 6.,  8.],
+            [10., 12.]])
+    """
     return grouped(weight.detach().abs(), groups, permute).sum(0)
+
+
+def importances(model: nn.Module) -> dict[str, Tensor]:
+    """Return the importance of every masked layer's connections by its name, as copies on the CPU."""
+    layers = masked_layers(model).items()
+    return {name: importance(layer.weight, layer.groups, layer.permute).cpu() for name, layer in layers}
 
 
 def scores(layer: Learned, criterion: str, norm: nn.BatchNorm2d, draws: torch.Generator) -> Tensor:
@@ -80,7 +88,12 @@ def at_random(layer: Learned, _norm: object, draws: torch.Generator) -> Tensor:
 def prune_mask(importance: Tensor, mask: Tensor, kept: int) -> Tensor:
     """Keep the `kept` most important live inputs of every group; ties drop the lower index first.
 
-    `importance` and `mask` are (groups, in_channels); raises ValueError where fewer are alive.
+    `importance` and `mask` are (groups, in_channels). Raises ValueError if fewer inputs are alive.
+
+    >>> importance = torch.tensor([[0.1, 0.4, 0.3, 0.2], [0.9, 0.1, 0.5, 0.7]])
+    >>> prune_mask(importance, torch.ones(2, 4, dtype=torch.bool), kept=2)
+    tensor([[False,  True,  True, False],
+            [ True, False, False,  True]])
     """
     if (alive := int(mask.sum(1).min())) < kept:
         raise ValueError(f"kept {kept}: must be at most the {alive} inputs that a group still reads")
@@ -90,9 +103,9 @@ def prune_mask(importance: Tensor, mask: Tensor, kept: int) -> Tensor:
 
 @torch.no_grad()
 def prune(layer: Learned, stage: int, momentum: Tensor | None = None, scores: Tensor | None = None) -> None:
-    """Prune `layer` to `stage` in place; what is dropped loses its weight and its `momentum` for good.
+    """Prune `layer` to `stage` in place; a dropped connection loses its weight and its `momentum` for good.
 
-    `scores` (groups, in_channels) say what goes first; by default the importance.
+    Those with the lowest `scores` (groups, in_channels) are dropped first; the default is the importance.
     """
     if scores is None:
         scores = importance(layer.weight, layer.groups, layer.permute)
@@ -108,8 +121,24 @@ def prune(layer: Learned, stage: int, momentum: Tensor | None = None, scores: Te
         momentum *= live
 
 
+def prune_to_stage(
+    model: nn.Module,
+    stage: int,
+    last_stage: int,
+    momenta: Mapping[str, Tensor] | None = None,
+    scores: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Prune every layer of `model` that learns its groups to `stage` of the network's 0 … `last_stage`.
+
+    `momenta` and `scores` are by the layer's name; see `prune`.
+    """
+    for name, layer in learned_layers(model).items():
+        reached = layer_stage(stage, last_stage, layer.condense_factor)
+        prune(layer, reached, (momenta or {}).get(name), (scores or {}).get(name))
+
+
 def group_lasso(model: nn.Module) -> Tensor:
-    """Σ over layers, groups and live inputs of the L2 norm of W over the group's outputs (Eq. 2): scalar."""
+    """Sum the L2 norm of W over a group's outputs over layers, groups and live inputs (Eq. 2): scalar."""
     return sum(_lasso_terms(model), start=torch.zeros(()))
 
 

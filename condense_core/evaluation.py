@@ -1,49 +1,75 @@
-"""How error is measured: loss, top-1 and top-5 error of a model over batches."""
+"""How a network is evaluated: in evaluation mode, by its loss and its top-1 and top-5 error over batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .data import Batch
-from .distributed import ranks
-
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean cross-entropy and errors in percent over a split; top-5 only where there are more classes."""
+    """Mean cross-entropy and errors in percent over a split; top-5 only if there are more classes."""
 
     loss: float
     error_percent: float
     top5_error_percent: float | None
 
 
-@torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterator[Batch], of_all_ranks: bool = False) -> Evaluation:
-    """Loss and errors of `model` in evaluation mode; its mode is kept.
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put `model` in evaluation mode without gradients, then give every module its own mode back.
 
-    `of_all_ranks`: each rank has other batches, and all of them together are meant.
+    A batch norm that was frozen before, in a network that is trained, is frozen again.
     """
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def blank_image(model: nn.Module, image_size: int) -> Tensor:
+    """Return a black image (1, 3, H, W) that `model` can read: on its device and of its precision."""
+    parameter = next(model.parameters())
+    return torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
+
+
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    add_up: Callable[[Tensor], object] = lambda sums: None,
+) -> Evaluation:
+    """Return loss and errors of `model` in evaluation mode over batches of images and labels.
+
+    If the batches are a rank's share, `add_up` adds the sums of all ranks in place.
+    """
     sums, classes = torch.zeros(4, dtype=torch.float64), 0
-    for images, labels in batches:
-        logits = model(images)
-        classes = logits.shape[1]
-        missed = [~_hits(logits, labels, k) for k in (1, min(5, classes))]
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        count = torch.full_like(loss, len(labels))
-        sums += torch.stack([loss, *(miss.sum() for miss in missed), count]).double().cpu()
-    model.train(training)
-    if of_all_ranks:
-        ranks.add_up(sums)
-    loss_mean, error, top5 = (sums[:3] / sums[3]).tolist()
-    return Evaluation(loss_mean, 100 * error, 100 * top5 if classes > 5 else None)
+    with evaluating(model):
+        for images, labels in batches:
+            logits = model(images)
+            classes = logits.shape[1]
+            sums += _sums(logits, labels)
+    add_up(sums)
+    loss, error, top5 = (sums[:3] / sums[3]).tolist()
+    return Evaluation(loss, 100 * error, 100 * top5 if classes > 5 else None)
+
+
+def _sums(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum losses, top-1 and top-5 errors and images of a batch: (4,)."""
+    loss = F.cross_entropy(logits, labels, reduction="sum")
+    missed = [~_hits(logits, labels, k) for k in (1, min(5, logits.shape[1]))]
+    count = torch.full_like(loss, len(labels))
+    return torch.stack([loss, *(miss.sum() for miss in missed), count]).double().cpu()
 
 
 def _hits(logits: Tensor, labels: Tensor, k: int) -> Tensor:
+    """Return whether the label is among the k largest logits: bool (N,)."""
     return (logits.topk(k).indices == labels[:, None]).any(1)

@@ -12,18 +12,12 @@ from torch import Tensor, nn
 from .config import Execution, ModelConfig
 from .grouping import LearnedGroupLinear, MaskedConv1x1, conv1x1, live_weights
 from .randomness import generator
+from .topology import BlockShape, TransitionShape, parts
 
 
 def _conv1x1(in_channels: int, out_channels: int, config: ModelConfig, draws: torch.Generator) -> nn.Module:
-    return conv1x1(
-        in_channels,
-        out_channels,
-        config.grouping,
-        config.groups,
-        config.condense_factor,
-        draws,
-        config.permute,
-    )
+    how = config.grouping, config.groups, config.condense_factor
+    return conv1x1(in_channels, out_channels, *how, draws, config.permute)
 
 
 class Engine(Protocol):
@@ -36,8 +30,8 @@ class Engine(Protocol):
 class DenseLayer(nn.Sequential):
     """BN → ReLU → 1×1 in learned groups → BN → ReLU → 3×3 in groups; its result joins the input."""
 
-    def __init__(self, in_channels: int, growth_rate: int, config: ModelConfig, draws: torch.Generator):
-        width = config.bottleneck * growth_rate
+    def __init__(self, in_channels: int, block: BlockShape, config: ModelConfig, draws: torch.Generator):
+        width, growth_rate = block.width, block.growth_rate
         layers = OrderedDict[str, nn.Module](norm1=nn.BatchNorm2d(in_channels), relu1=nn.ReLU(inplace=True))
         if config.dropout:
             layers["dropout"] = nn.Dropout(config.dropout)
@@ -53,16 +47,12 @@ class DenseLayer(nn.Sequential):
 
 
 class DenseBlock(nn.Sequential):
-    """`layers` dense layers of one growth rate at one resolution."""
+    """Dense layers of one growth rate at one resolution; each reads the results of all before it."""
 
     engine: Engine | None = None  # the reference: layer by layer, as written here
 
-    def __init__(
-        self, layers: int, in_channels: int, growth_rate: int, config: ModelConfig, draws: torch.Generator
-    ):
-        super().__init__(
-            *(DenseLayer(in_channels + i * growth_rate, growth_rate, config, draws) for i in range(layers))
-        )
+    def __init__(self, shape: BlockShape, config: ModelConfig, draws: torch.Generator):
+        super().__init__(*(DenseLayer(in_channels, shape, config, draws) for in_channels in shape.inputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) → (N, in + layers · growth_rate, H, W)."""
@@ -76,17 +66,14 @@ class Transition(nn.Sequential):
 
     engine: Engine | None = None  # the reference: layer by layer, as written here
 
-    def __init__(self, in_channels: int, config: ModelConfig, draws: torch.Generator):
+    def __init__(self, shape: TransitionShape, config: ModelConfig, draws: torch.Generator):
         layers = OrderedDict[str, nn.Module]()
-        out_channels = in_channels
-        if config.connectivity == "block":
-            out_channels = config.transition_channels(in_channels)
-            layers["norm"] = nn.BatchNorm2d(in_channels)
+        if shape.compresses:
+            layers["norm"] = nn.BatchNorm2d(shape.in_channels)
             layers["relu"] = nn.ReLU(inplace=True)
-            layers["conv"] = _conv1x1(in_channels, out_channels, config, draws)
+            layers["conv"] = _conv1x1(shape.in_channels, shape.out_channels, config, draws)
         layers["pool"] = nn.AvgPool2d(2)
         super().__init__(layers)
-        self.out_channels = out_channels
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) → (N, out_channels, H / 2, W / 2)."""
@@ -98,27 +85,22 @@ class Transition(nn.Sequential):
 class CondenseNet(nn.Module):
     """The network of a configuration: (N, 3, H, W) → (N, num_classes).
 
-    `seed` fixes the initial weights and the random groups; without it they are drawn from torch's
-    global generator.
+    `seed` fixes the initial weights and the random groups; without it, torch's global generator draws a seed.
     """
 
     def __init__(self, config: ModelConfig, seed: int | None = None):
         super().__init__()
         self.config = config
         seed = int(torch.randint(2**31, ())) if seed is None else seed
-        draws = generator(seed, "grouping")
-        channels = 2 * config.growth[0]
-        self.stem = nn.Conv2d(3, channels, 3, stride=config.stride, padding=1, bias=False)
+        draws, shapes = generator(seed, "grouping"), list(parts(config))
+        self.stem = nn.Conv2d(3, shapes[0].in_channels, 3, stride=config.stride, padding=1, bias=False)
         self.blocks = nn.Sequential()
-        for block, (layers, growth_rate) in enumerate(zip(config.stages, config.growth, strict=True)):
-            if block:
-                transition = Transition(channels, config, draws)
-                self.blocks.add_module(f"transition{block}", transition)
-                channels = transition.out_channels
-            self.blocks.add_module(
-                f"block{block + 1}", DenseBlock(layers, channels, growth_rate, config, draws)
-            )
-            channels += layers * growth_rate
+        for shape in shapes:  # a dense block at each resolution, and the transitions between them
+            if isinstance(shape, BlockShape):
+                self.blocks.add_module(shape.name, DenseBlock(shape, config, draws))
+            else:
+                self.blocks.add_module(shape.name, Transition(shape, config, draws))
+        channels = shapes[-1].out_channels
         self.norm = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
         self.pool = nn.AdaptiveAvgPool2d(1)

@@ -1,23 +1,34 @@
-"""Stages of condensation (paper Sec. 3.1): when each begins, and how many inputs a group keeps in it."""
+"""What happens when in training: the stages of condensation (paper Sec. 3.1) and the learning rate."""
 
 from __future__ import annotations
 
 import math
 from fractions import Fraction
 
-from .config import Pruning
+from .config import Pruning, RecipeConfig
 
 
 def kept_inputs(in_channels: int, condense_factor: int, stage: int) -> int:
-    """Inputs that every group still reads in `stage` (0 … C−1): ceil(I·(C−s)/C)."""
+    """Return how many inputs every group still reads in `stage` (0 … C−1): ceil(I·(C−s)/C).
+
+    >>> [kept_inputs(16, 4, stage) for stage in range(4)]
+    [16, 12, 8, 4]
+    >>> kept_inputs(10, 4, 3)
+    3
+    """
     return -(-in_channels * (condense_factor - stage) // condense_factor)
 
 
 def stage_of(progress: float | Fraction, condense_factor: int, pruning: Pruning = "condensing") -> int:
-    """Stage at a fraction of training in [0, 1).
+    """Return the stage at a fraction of training in [0, 1).
 
-    Condensing: C−1 stages share the first half. The others train a dense network for half of the time, then
-    prune it at once, or stage by stage over the third quarter.
+    When condensing, C−1 stages share the first half. The other ways train a dense network for half of the
+    time, then prune it at once, or stage by stage over the third quarter.
+
+    >>> [stage_of(progress, 4) for progress in (0, 0.2, 0.4, 0.5, 0.9)]
+    [0, 1, 2, 3, 3]
+    >>> [stage_of(progress, 4, "gradual") for progress in (0, 0.4, 0.5, 0.6, 0.7, 0.9)]
+    [0, 0, 1, 2, 3, 3]
     """
     last = condense_factor - 1
     if pruning == "condensing":
@@ -28,5 +39,43 @@ def stage_of(progress: float | Fraction, condense_factor: int, pruning: Pruning 
 
 
 def layer_stage(stage: int, last_stage: int, condense_factor: int) -> int:
-    """Stage of a layer with its own condense factor where the network (0 … `last_stage`) enters `stage`."""
+    """Return the stage of a layer with its own condense factor when the network enters `stage`.
+
+    The network has the stages 0 … `last_stage`; both reach their last stage at the same time.
+
+    >>> [layer_stage(stage, 3, condense_factor=2) for stage in range(4)]
+    [0, 0, 0, 1]
+    """
     return stage_of(Fraction(stage, 2 * max(last_stage, 1)), condense_factor)
+
+
+def kept_in_stage(in_channels: int, condense_factor: int, stage: int, last_stage: int, learned: bool) -> int:
+    """Return how many inputs each group of a layer keeps in `stage` of the network's 0 … `last_stage`.
+
+    Groups that are not learned keep the last stage's share from the start.
+
+    >>> kept_in_stage(16, 4, 1, 3, learned=True), kept_in_stage(16, 4, 1, 3, learned=False)
+    (12, 4)
+    """
+    reached = layer_stage(stage, last_stage, condense_factor) if learned else condense_factor - 1
+    return kept_inputs(in_channels, condense_factor, reached)
+
+
+def learning_rate(recipe: RecipeConfig, step: int, steps: int, prunes: bool = True) -> float:
+    """Return the learning rate of a step of 0 … `steps` − 1: a cosine from the initial rate to 0.
+
+    A network that is pruned after it was trained (`prunes`, and another pruning than 'condensing') starts a
+    second cosine halfway.
+
+    >>> [round(learning_rate(RecipeConfig(learning_rate=0.1), step, 4), 3) for step in range(4)]
+    [0.1, 0.085, 0.05, 0.015]
+    """
+    initial = recipe.learning_rate
+    if prunes and recipe.pruning != "condensing":
+        trained = -(-steps // 2)
+        if step < trained:
+            steps = trained
+        else:
+            step, steps = step - trained, steps - trained
+            initial = initial if recipe.retraining_rate is None else recipe.retraining_rate
+    return 0.5 * initial * (1 + math.cos(math.pi * step / max(steps, 1)))

@@ -16,7 +16,7 @@ import seaborn as sns
 from matplotlib.colors import to_hex, to_rgb
 
 from analysis import plots
-from analysis.frames.sources import Target
+from analysis.frames.sources import ReadingLayer
 from analysis.plots import COLOURS, FAINT, GREY, OPERATORS, cost_parts, heat, place_name, thinned
 
 from .svg import Box, Look, label, legend, names_at, numbers_at, picture
@@ -50,7 +50,7 @@ def _block_ends(labels: list[str], blocks: dict[str, int]) -> list[float]:
     return [place + 0.5 for place, (a, b) in pairs if a != "stem" and blocks.get(a) != blocks.get(b)]
 
 
-def draw_mask(layer: Target, died: np.ndarray) -> str:
+def draw_mask(layer: ReadingLayer, died: np.ndarray) -> str:
     """Draw groups down, input channels across, alive or the stage of death: `plots.layer_connections` as SVG.
 
     `died` is (groups, in_channels), −1 if a connection is alive.
@@ -74,14 +74,14 @@ def draw_mask(layer: Target, died: np.ndarray) -> str:
     return picture(1040, 2 * high + 114, drawn, said)
 
 
-def _by_source(layer: Target, alive: np.ndarray) -> np.ndarray:
+def _by_source(layer: ReadingLayer, alive: np.ndarray) -> np.ndarray:
     """Colour live connections by their source, later layers lighter: (groups, in_channels, 3)."""
     widths = [last - first for _, first, last in layer.sources]
     colours = np.repeat(sns.color_palette("viridis", len(widths)), widths, axis=0)
     return np.where(alive[:, :, None], colours, to_rgb(FAINT))
 
 
-def _source_names(layer: Target, box: Box) -> str:
+def _source_names(layer: ReadingLayer, box: Box) -> str:
     shown = (layer.sources[place] for place in thinned([name for name, _, _ in layer.sources], 30)[0])
     return "".join(label(box.x((first + last - 1) / 2), box.top - 5, name) for name, first, last in shown)
 

@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import frames, plots
-from analysis.frames.sources import targets
+from analysis.frames.sources import reading_layers
 from analysis.plots import stage_title
 from condense_core.store import Run, RunStore
 
@@ -215,7 +215,7 @@ def _seed_label(seed: int, run: Run) -> str:
 
 
 def _layers(run: Run | None) -> list[str]:
-    return [layer.label for layer in targets(config_of(run).model)] if run and run.started else []
+    return [layer.label for layer in reading_layers(config_of(run).model)] if run and run.started else []
 
 
 def _about(store: RunStore, runs: Runs, run: Run | None) -> str:

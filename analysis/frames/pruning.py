@@ -10,7 +10,7 @@ import pandas as pd
 
 from condense_core.store import Run
 
-from .sources import Target, targets
+from .sources import ReadingLayer, reading_layers
 from .training import Source, runs_in, stage_name, tidy_frame
 
 
@@ -24,16 +24,16 @@ def connections(source: Source, stage: str | None = None) -> pd.DataFrame:
 
 
 def _connection_rows(run: Run, stage: str | None) -> Iterator[dict[str, Any]]:
-    layers = list(targets(run.config.model))
+    layers = list(reading_layers(run.config.model))
     for record in run.stages():
         if stage not in (None, stage_name(record)):
             continue
         arrays = run.stage_arrays(record)
         for layer in layers:
-            if f"mask.{layer.mask}" not in arrays:
+            if f"mask.{layer.module}" not in arrays:
                 continue
-            mask = arrays[f"mask.{layer.mask}"]
-            weights = (arrays[f"importance.{layer.mask}"] * mask).sum(0, dtype=float)
+            mask = arrays[f"mask.{layer.module}"]
+            weights = (arrays[f"importance.{layer.module}"] * mask).sum(0, dtype=float)
             firsts = [first for _, first, _ in layer.sources]
             alive = np.add.reduceat(mask.sum(0), firsts).tolist()
             strength = np.add.reduceat(weights, firsts).tolist()
@@ -62,7 +62,7 @@ def channels(source: Source, target: str | None = None) -> pd.DataFrame:
 
 
 def _channel_rows(run: Run, target: str | None) -> Iterator[dict[str, Any]]:
-    known = [layer.label for layer in targets(run.config.model)]
+    known = [layer.label for layer in reading_layers(run.config.model)]
     if target not in (None, *known):
         raise ValueError(f"target {target!r}: run {run.name} has {', '.join(known)}")
     for layer, died, importance in deaths(run, target):
@@ -79,7 +79,7 @@ def _channel_rows(run: Run, target: str | None) -> Iterator[dict[str, Any]]:
             }
 
 
-def deaths(run: Run, target: str | None = None) -> Iterator[tuple[Target, np.ndarray, np.ndarray]]:
+def deaths(run: Run, target: str | None = None) -> Iterator[tuple[ReadingLayer, np.ndarray, np.ndarray]]:
     """Yield each target with the stage in which its connections died (−1: alive) and their importance then.
 
     Both arrays are (groups, in_channels); a connection that never existed died in stage 0. `target` restricts
@@ -88,10 +88,10 @@ def deaths(run: Run, target: str | None = None) -> Iterator[tuple[Target, np.nda
     records = run.stages()
     arrays = [run.stage_arrays(record) for record in records]
     stages = np.array([-1 if record["stage"] is None else record["stage"] for record in records])
-    for layer in targets(run.config.model):
-        if target in (None, layer.label) and arrays and f"mask.{layer.mask}" in arrays[0]:
-            alive = np.stack([stage[f"mask.{layer.mask}"] for stage in arrays])
-            importance = np.stack([stage[f"importance.{layer.mask}"] for stage in arrays])
+    for layer in reading_layers(run.config.model):
+        if target in (None, layer.label) and arrays and f"mask.{layer.module}" in arrays[0]:
+            alive = np.stack([stage[f"mask.{layer.module}"] for stage in arrays])
+            importance = np.stack([stage[f"importance.{layer.module}"] for stage in arrays])
             first_dead = np.where(alive[-1], len(records) - 1, alive.argmin(0))
             died = np.where(alive[-1], -1, stages[first_dead]).astype(np.int8)
             yield layer, died, np.take_along_axis(importance, first_dead[None], 0)[0]

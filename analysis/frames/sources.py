@@ -1,40 +1,61 @@
-"""Which layers a 1×1 convolution reads, and which of its inputs are whose."""
+"""The 1×1 convolutions as the maps of connections show them: which inputs come from which layer."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from itertools import accumulate
+from dataclasses import dataclass
+from typing import Any
 
 from condense_core.config import ModelConfig
+from condense_core.topology import layers
+
+TRANSITION = re.compile(r"blocks\.transition(\d+)\.conv")
+DENSE_LAYER = re.compile(r"blocks\.block(\d+)\.(\d+)\.conv\d")
 
 
-class Target:
-    """A 1×1 convolution: its mask's name, its label, and which of its inputs come from which source layer."""
+@dataclass(frozen=True)
+class ReadingLayer:
+    """A 1×1 convolution: its module, which names its mask, its label, and what it reads.
 
-    def __init__(
-        self, mask: str, label: str, position: int, block: int, outputs: int, read: list[tuple[str, int]]
-    ):
-        self.mask, self.label, self.outputs = mask, label, outputs
-        self.columns = {"target": label, "target_position": position, "block": block}
-        ends = accumulate(width for _, width in read)
-        self.sources = [(name, end - width, end) for (name, width), end in zip(read, ends, strict=True)]
+    `sources` are the labels of the layers that it reads, each with the range of its input channels.
+    """
+
+    module: str
+    label: str
+    position: int
+    block: int
+    outputs: int
+    sources: tuple[tuple[str, int, int], ...]
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of a frame that name the layer."""
+        return {"target": self.label, "target_position": self.position, "block": self.block}
 
 
-def targets(model: ModelConfig) -> Iterator[Target]:
-    """Every 1×1 convolution of a network in order, with the layers whose outputs it reads.
+def reading_layers(model: ModelConfig) -> Iterator[ReadingLayer]:
+    """Yield every 1×1 convolution of a network, in order, with the layers whose outputs it reads.
 
     Labels are block.layer ('2.3'), 'stem' and 't1' for the first transition's 1×1 convolution.
     """
-    read, position = [("stem", 2 * model.growth[0])], 0
-    for block, (layers, rate) in enumerate(zip(model.stages, model.growth, strict=True), start=1):
-        if block > 1 and model.connectivity == "block":
-            label = f"t{block - 1}"
-            width = model.transition_channels(sum(width for _, width in read))
-            yield Target(f"blocks.transition{block - 1}.conv", label, position, block - 1, width, list(read))
-            read, position = [(label, width)], position + 1
-        for layer in range(layers):
-            label = f"{block}.{layer + 1}"
-            outputs = model.bottleneck * rate
-            yield Target(f"blocks.block{block}.{layer}.conv1", label, position, block, outputs, list(read))
-            read.append((label, rate))
-            position += 1
+    convolutions = [layer for layer in layers(model) if layer.kind == "conv1x1"]
+    for position, layer in enumerate(convolutions):
+        sources = tuple((_label(source.layer), source.start, source.stop) for source in layer.sources)
+        label, block = _label(layer.name), _block(layer.name)
+        yield ReadingLayer(layer.name, label, position, block, layer.out_channels, sources)
+
+
+def _label(module: str) -> str:
+    if found := TRANSITION.fullmatch(module):
+        return f"t{found[1]}"
+    if found := DENSE_LAYER.fullmatch(module):
+        return f"{found[1]}.{int(found[2]) + 1}"
+    return module
+
+
+def _block(module: str) -> int:
+    """Return the number of a layer's block, or of the block before its transition."""
+    found = TRANSITION.fullmatch(module) or DENSE_LAYER.fullmatch(module)
+    assert found, module
+    return int(found[1])

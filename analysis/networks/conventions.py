@@ -7,16 +7,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from condense_core.condensation import learned_layers, prune
+from condense_core.condensation import prune_to_stage
 from condense_core.config import ModelConfig
 from condense_core.cost import CostTable, cost_table
 from condense_core.deploy import condense
+from condense_core.evaluation import blank_image, evaluating
 from condense_core.model import CondenseNet
-from condense_core.stages import layer_stage
 
 EXACT = ("conv", "linear")  # the operators that `macs` counts too
 
@@ -121,28 +120,23 @@ def count_conventions(
 def pruned_to(config: ModelConfig, stage: int | None = None) -> CondenseNet:
     """An untrained network with the masks of a stage (default: the last one)."""
     model, last = CondenseNet(config, seed=0), config.last_stage
-    for layer in learned_layers(model).values():
-        prune(layer, layer_stage(last if stage is None else stage, last, layer.condense_factor))
+    prune_to_stage(model, last if stage is None else stage, last)
     return model
 
 
-@torch.no_grad()
 def count(model: nn.Module, image_size: int) -> Count:
     """Run one image through `model` and let fvcore and torch count."""
-    training, parameter = model.training, next(model.parameters())
-    image = torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
-    try:
+    image = blank_image(model, image_size)
+    with evaluating(model):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch.jit, which fvcore uses, and of its tracer
             from fvcore.nn import FlopCountAnalysis
 
-            analysis = FlopCountAnalysis(model.eval(), image)
+            analysis = FlopCountAnalysis(model, image)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             operators, uncounted = analysis.by_operator(), analysis.unsupported_ops()
         with FlopCounterMode(display=False) as counter:
             model(image)
-    finally:
-        model.train(training)
     return Count(_plain(operators), _plain(uncounted), counter.get_total_flops())
 
 

@@ -19,16 +19,14 @@ def subject_named(name: str, store: Any) -> Subject:
     """The network of a name, to be timed. Raises ValueError if there is none."""
     from analysis.networks import find_network
     from condense_core import CondenseNet, ModelConfig
-    from condense_core.condensation import learned_layers, prune
-    from condense_core.stages import layer_stage
+    from condense_core.condensation import prune_to_stage
 
     from .runtimes import subject
 
     network, image_size = find_network(name, store)
     if isinstance(network, ModelConfig):
         config, network = network, CondenseNet(network, seed=0)
-        for layer in learned_layers(network).values():
-            prune(layer, layer_stage(config.last_stage, config.last_stage, layer.condense_factor))
+        prune_to_stage(network, config.last_stage, config.last_stage)
     return subject(Path(name).name, network, image_size)
 
 

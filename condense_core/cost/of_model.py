@@ -1,74 +1,64 @@
-"""What a live model costs, as its masks are: every layer that an image passes is counted."""
+"""The cost of a live model with its present masks: every layer that an image passes is counted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from condense_core.evaluation import blank_image, evaluating
 from condense_core.grouping import LearnedGroupLinear, MaskedConv1x1
 from condense_core.model import CondenseNet
 
 from .table import CostTable, LayerCost
 
 
-@torch.no_grad()
 def measure(model: nn.Module, image_size: int) -> CostTable:
-    """The cost of a model for an image of `image_size` pixels; a CondenseNet knows its own size."""
+    """Measure the cost of a model for an image of `image_size` pixels; a CondenseNet knows its own size."""
     if isinstance(model, CondenseNet):
         image_size = model.config.image_size
-    layers: list[LayerCost] = []
-
-    def hook(name: str, count: Count) -> Callable[..., None]:
-        def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            layers.append(count(name, module, inputs[0], output))
-
-        return record
-
-    calls = _FunctionCalls(layers)
-    handles: list[RemovableHandle] = []
-    for name, module in model.named_modules():
-        if count := _handle(module):
-            handles.append(module.register_forward_pre_hook(calls.enter))
-            handles.append(module.register_forward_hook(hook(name, count)))
-            handles.append(module.register_forward_hook(calls.leave))
-    training, parameter = model.training, next(model.parameters())
-    image = torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
-    try:
-        with calls:
-            model.eval()(image)
-    finally:
-        model.train(training)
-        for handle in handles:
-            handle.remove()
-    return CostTable(tuple(layers))
+    counter = _Counter()
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            if count := _count_of(module):
+                for hook in counter.register(name, module, count):
+                    stack.enter_context(hook)
+        stack.enter_context(evaluating(model))
+        stack.enter_context(counter)
+        model(blank_image(model, image_size))
+    return CostTable(tuple(counter.layers))
 
 
-class _FunctionCalls(TorchFunctionMode):
-    """Counts ReLUs and average pools that a network calls as functions, outside of the layers counted."""
+class _Counter(TorchFunctionMode):
+    """Counts layers, and the ReLUs and average pools that a network calls as functions outside of them."""
 
-    def __init__(self, layers: list[LayerCost]):
+    def __init__(self) -> None:
         super().__init__()
-        self.layers, self.inside = layers, 0
+        self.layers: list[LayerCost] = []
+        self.depth = 0  # of the counted layers that are running: what they call is theirs
 
-    def enter(self, *_: Any) -> None:
-        """A layer that is counted begins."""
-        self.inside += 1
+    def register(self, name: str, module: nn.Module, count: Count) -> list[RemovableHandle]:
+        """Let a layer report that it runs, and what it costs."""
 
-    def leave(self, *_: Any) -> None:
-        """A layer that was counted ends."""
-        self.inside -= 1
+        def enter(*_: Any) -> None:
+            self.depth += 1
+
+        def leave(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            self.layers.append(count(name, module, inputs[0], output))
+            self.depth -= 1
+
+        return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
 
     def __torch_function__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
         output = function(*arguments, **(named or {}))
         name = getattr(function, "__name__", "").rstrip("_")
-        if not self.inside and name in FUNCTIONS:
+        if not self.depth and name in FUNCTIONS:
             self.layers.append(FUNCTIONS[name](f"{name}()", None, arguments[0], output))
-        elif not self.inside and name == "mean" and arguments[0].dim() == 4 and output.dim() >= 2:
+        elif not self.depth and name == "mean" and arguments[0].dim() == 4 and output.dim() >= 2:
             self.layers.append(_average_pool("mean()", None, arguments[0], output))  # type: ignore[arg-type]
         return output
 
@@ -108,7 +98,7 @@ def _average_pool(name: str, module: nn.Module, x: Tensor, y: Tensor) -> LayerCo
 
 
 def _numbers(y: Tensor) -> int:
-    """Numbers of an image in a tensor (N, …)."""
+    """Return how many numbers an image has in a tensor (N, …)."""
     return y.shape[1:].numel()
 
 
@@ -135,8 +125,7 @@ HANDLES: dict[type[nn.Module], Count] = {
     nn.AvgPool2d: _average_pool,
     nn.AdaptiveAvgPool2d: _average_pool,
 }
-"""How each kind of layer is counted; what is not here costs nothing."""
-
+"""How each kind of layer is counted; others cost nothing."""
 
 FUNCTIONS: dict[str, Count] = {
     "relu": _relu,
@@ -145,8 +134,8 @@ FUNCTIONS: dict[str, Count] = {
     "avg_pool2d": _average_pool,
     "adaptive_avg_pool2d": _average_pool,
 }
-"""The same for what is called as a function; a mean over the pixels is an average pool too."""
+"""How calls of functions are counted; a mean over the pixels is an average pool too."""
 
 
-def _handle(module: nn.Module) -> Count | None:
+def _count_of(module: nn.Module) -> Count | None:
     return next((count for kind, count in HANDLES.items() if isinstance(module, kind)), None)

@@ -1,24 +1,26 @@
-"""The certificate of a condensed network: what it keeps, and how its outputs compare with the masked one's."""
+"""The certificate of a condensed network: the inputs it keeps, and its difference from the masked one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from condense_core.condensation import kept_in_stage
+from condense_core.condensation import Learned
 from condense_core.cost import cost_table
+from condense_core.evaluation import evaluating
 from condense_core.grouping import Masked, masked_layers
 from condense_core.model import CondenseNet, Transition
+from condense_core.stages import kept_in_stage
 
 TOLERANCE = 1e-5  # of outputs in float32, relative to the largest
 
 
 def relative_difference(outputs: Tensor, reference: Tensor) -> float:
-    """Largest difference: max |Δ| / max |reference|; not finite where either is not."""
+    """Return the largest difference, max |Δ| / max |reference|; not finite if either tensor is not."""
     return ((outputs - reference).abs().max() / reference.abs().max().clamp(min=1e-30)).item()
 
 
@@ -58,11 +60,11 @@ class Certificate:
 
     @property
     def passes(self) -> bool:
-        """Whether every group keeps exactly its stage's share and no difference is above the tolerance."""
+        """True if every group keeps exactly its stage's share and no difference is above the tolerance."""
         return self.stage is not None and self.worst <= self.tolerance
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, with the verdict."""
+        """Return plain values, with the verdict."""
         return {"holds": self.passes, "worst_difference": self.worst, **asdict(self)}
 
 
@@ -78,7 +80,7 @@ def certify(model: CondenseNet, small: CondenseNet, images: Tensor, images_from:
             layer.mask.shape[1],
             layer.groups,
             kept(layer),
-            kept_in_stage(layer, last if stage is None else stage, last),
+            _share(layer, last if stage is None else stage, last),
             difference[_output_of(name)],
         )
         for name, layer in masked_layers(model).items()
@@ -97,30 +99,30 @@ def certify(model: CondenseNet, small: CondenseNet, images: Tensor, images_from:
 
 
 def kept(layer: Masked) -> int:
-    """Inputs that every group of a layer still reads."""
+    """Return how many inputs every group of a layer still reads."""
     return int(layer.mask.sum(1).max())
 
 
+def _share(layer: Masked, stage: int, last_stage: int) -> int:
+    """Return how many inputs every group of a layer keeps in a stage."""
+    learned = isinstance(layer, Learned)
+    return kept_in_stage(layer.mask.shape[1], layer.condense_factor, stage, last_stage, learned)
+
+
 def stage_by_shares(model: CondenseNet) -> int | None:
-    """The latest stage whose shares all layers keep; None where there is none."""
-    last = model.config.last_stage
-    layers = masked_layers(model).values()
-    return next(
-        (
-            stage
-            for stage in range(last, -1, -1)
-            if all(kept(layer) == kept_in_stage(layer, stage, last) for layer in layers)
-        ),
-        None,
-    )
+    """Return the latest stage whose shares all layers keep, or None."""
+    last, layers = model.config.last_stage, masked_layers(model).values()
+    for stage in range(last, -1, -1):
+        if all(kept(layer) == _share(layer, stage, last) for layer in layers):
+            return stage
+    return None
 
 
 def _output_of(name: str) -> str:
-    """Where the output of a masked layer is compared: behind what its batch norm may be folded into."""
+    """Return the module after which a masked layer is compared: its own batch norm may be folded away."""
     return name.replace(".conv1", ".conv2") if name.endswith(".conv1") else name.removesuffix(".conv")
 
 
-@torch.no_grad()
 def _layer_outputs(model: CondenseNet, images: Tensor) -> dict[str, Tensor]:
     outputs: dict[str, Tensor] = {}
 
@@ -130,16 +132,10 @@ def _layer_outputs(model: CondenseNet, images: Tensor) -> dict[str, Tensor]:
 
         return record
 
-    handles = [
-        module.register_forward_hook(hook(name))
-        for name, module in model.named_modules()
-        if name.endswith(".conv2") or name == "classifier" or isinstance(module, Transition)
-    ]
-    training = model.training
-    try:
-        model.eval()(images)
-    finally:
-        model.train(training)
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            if name.endswith(".conv2") or name == "classifier" or isinstance(module, Transition):
+                stack.enter_context(module.register_forward_hook(hook(name)))
+        stack.enter_context(evaluating(model))
+        model(images)
     return outputs

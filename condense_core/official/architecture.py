@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from condense_core.config import ModelConfig
 from condense_core.stages import kept_inputs
+from condense_core.topology import TransitionShape, parts
 
 from .checkpoint import Checkpoint
 
@@ -153,13 +153,7 @@ def _with_reduction(checkpoint: Checkpoint, config: ModelConfig, given: dict[str
     )
     for reduction in tried:
         block = replace(config, connectivity="block", reduction=reduction)
-        if list(_transition_widths(block)) == widths:
+        transitions = (part for part in parts(block) if isinstance(part, TransitionShape))
+        if [transition.out_channels for transition in transitions] == widths:
             return block
     raise checkpoint.error(names[0], f"and its like have {widths} outputs, which no reduction of {tried} gives")
-
-
-def _transition_widths(config: ModelConfig) -> Iterator[int]:
-    channels = 2 * config.growth[0]
-    for layers, growth_rate in zip(config.stages[:-1], config.growth[:-1], strict=True):
-        channels = config.transition_channels(channels + layers * growth_rate)
-        yield channels

@@ -11,7 +11,7 @@ from helpers.runs import small_model, small_run
 from hypothesis import given, strategies as st
 
 from condense_core import CondenseNet, RecipeConfig, RunConfig, Trainer, cost_table
-from condense_core.condensation import importance, learned_layers, norms_in_front, prune, scores
+from condense_core.condensation import importance, input_norms, learned_layers, prune, scores
 from condense_core.config import PRUNINGS
 from condense_core.events import StageRecord
 from condense_core.grouping import UnstructuredConv
@@ -102,7 +102,7 @@ def test_one_shot_at_once_is_what_stage_by_stage_without_training_gives():
 
 def test_criteria_rank_by_what_they_say():
     model = CondenseNet(small_model(), seed=0)
-    layer, norms = model.blocks.block2[1].conv1, norms_in_front(model)
+    layer, norms = model.blocks.block2[1].conv1, input_norms(model)
     norm = norms["blocks.block2.1.conv1"]
     assert norm is model.blocks.block2[1].norm1
     torch.nn.init.normal_(norm.weight)

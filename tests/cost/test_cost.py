@@ -13,8 +13,7 @@ from helpers.strategies import model_configs
 from hypothesis import given, settings
 
 from condense_core import PRESETS, CondenseNet, cost_table
-from condense_core.condensation import learned_layers, prune
-from condense_core.stages import layer_stage
+from condense_core.condensation import prune_to_stage
 
 PUBLISHED = {  # FLOPs and parameters in millions, as the official code computes them
     "condensenet-50": (28.64, 0.217),
@@ -55,8 +54,7 @@ def test_a_pruned_classifier_costs_half_only_from_the_last_stage_on():
 def test_a_live_model_costs_in_each_stage_what_its_configuration_says(config):
     model = CondenseNet(config, seed=0)
     for stage in range(config.last_stage + 1):
-        for layer in learned_layers(model).values():
-            prune(layer, layer_stage(stage, config.last_stage, layer.condense_factor))
+        prune_to_stage(model, stage, config.last_stage)
         assert cost_table(model) == cost_table(config, stage)
 
 

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from condense_core import CondenseNet
-from condense_core.condensation import learned_layers, prune
-from condense_core.stages import layer_stage
+from condense_core.condensation import prune_to_stage
 
 
 def lived_in(config, stage: int | None = None, seed: int = 0) -> CondenseNet:
@@ -21,6 +20,5 @@ def lived_in(config, stage: int | None = None, seed: int = 0) -> CondenseNet:
             module.weight.data.normal_(1, 0.3, generator=draws)
             module.bias.data.normal_(0, 0.3, generator=draws)
     last = config.last_stage
-    for layer in learned_layers(model).values():
-        prune(layer, layer_stage(last if stage is None else min(stage, last), last, layer.condense_factor))
+    prune_to_stage(model, last if stage is None else min(stage, last), last)
     return model
