@@ -1,10 +1,12 @@
-"""What the training loop yields: entries and records of stages, epochs, the result."""
+"""The records that the training loop yields: entries and records of stages, epochs, the result, snapshots."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .evaluation import Evaluation
@@ -12,7 +14,7 @@ from .evaluation import Evaluation
 
 @dataclass(frozen=True)
 class StageEntry:
-    """A stage is about to begin; nothing is pruned yet, so the trainer's state here can be forked."""
+    """A stage is about to start; nothing is pruned yet, so the trainer's state here can be forked."""
 
     stage: int
 
@@ -21,7 +23,7 @@ class StageEntry:
 class StageRecord:
     """The network at a stage's entry after pruning (or at the end: stage None), on the curves' split.
 
-    `importance` is Σ|W| (groups, in_channels) before the pruning, `masks` what survived it.
+    `importance` is Σ|W| (groups, in_channels) before the pruning, `masks` are the connections after it.
     """
 
     stage: int | None
@@ -54,7 +56,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Result:
-    """The last weights on the test images, used here for the first and only time."""
+    """The last weights on the test images, which are used here for the first and only time."""
 
     test: Evaluation
     test_images: int
@@ -65,7 +67,7 @@ class Result:
 
 
 class Diverged(Exception):
-    """The loss is not finite; says in which epoch."""
+    """The loss is not finite; the message names the epoch."""
 
 
 Record = StageEntry | StageRecord | EpochRecord | Result
@@ -73,7 +75,20 @@ Record = StageEntry | StageRecord | EpochRecord | Result
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that is needed to go on: tensors by name, and plain numbers."""
+    """All that is needed to resume training: tensors by name, and plain numbers."""
 
     tensors: dict[str, Tensor]
     numbers: dict[str, Any]
+
+    @torch.no_grad()
+    def copy_into(self, state: Mapping[str, Tensor]) -> None:
+        """Copy the tensors into those of `state`. Raises ValueError if they are of another configuration."""
+        for name, own in state.items():
+            expected, found = tuple(own.shape), None
+            if name in self.tensors:
+                found = tuple(self.tensors[name].shape)
+            if found != expected:
+                fault = "has none" if found is None else f"has shape {found}"
+                raise ValueError(f"checkpoint: {name} must have shape {expected}, but it {fault}")
+        for name, own in state.items():
+            own.copy_(self.tensors[name])

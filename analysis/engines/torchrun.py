@@ -52,7 +52,7 @@ class TorchrunEngine(Engine):
 
     def check(self, config: RunConfig) -> None:
         """Raise ValueError if the ranks cannot train a run of this configuration."""
-        from condense_core.training import check_ranks
+        from condense_core.distributed import check_ranks
 
         check_ranks(config, launched_ranks())
 

@@ -11,3 +11,4 @@ from .ranks import (
     shard as shard,
     world_size as world_size,
 )
+from .shares import Shares as Shares, check_ranks as check_ranks
