@@ -16,7 +16,7 @@ import seaborn as sns
 from matplotlib.colors import to_hex, to_rgb
 
 from analysis import plots
-from analysis.frames.sources import ReadingLayer
+from analysis.frames import ReadingLayer
 from analysis.plots import COLOURS, FAINT, GREY, OPERATORS, cost_parts, heat, place_name, thinned
 
 from .svg import Box, Look, label, legend, names_at, numbers_at, picture

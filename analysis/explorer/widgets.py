@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import frames, plots
-from analysis.frames.sources import reading_layers
+from analysis.frames import reading_layers
 from analysis.plots import stage_title
 from condense_core.store import Run, RunStore
 

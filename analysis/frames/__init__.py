@@ -6,11 +6,13 @@ Every function takes a run store (its folder or a RunStore), a run, or a list of
 from .columns import COLUMNS
 from .costs import FAMILIES, layer_costs, layers, parts, published, times
 from .pruning import channels, connections, deaths
+from .sources import ReadingLayer, reading_layers
 from .training import Source, epochs, runs, runs_in, stage_name, stages, steps, study_runs, variant_columns
 
 __all__ = [
     "COLUMNS",
     "FAMILIES",
+    "ReadingLayer",
     "Source",
     "channels",
     "connections",
@@ -20,6 +22,7 @@ __all__ = [
     "layers",
     "parts",
     "published",
+    "reading_layers",
     "runs",
     "runs_in",
     "stage_name",
