@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.optim import SGD
 
-from . import fast
+from . import distributed, fast
 from .condensation import group_lasso, importances, input_norms, learned_layers, prune_to_stage, scores
 from .config import ModelConfig, RecipeConfig, RunConfig
 from .cost import cost_table
 from .data import Dataset, Images
-from .distributed import Shares, check_ranks, ranks
+from .distributed import Shares, check_ranks
 from .evaluation import Evaluation, evaluate
 from .events import Diverged, EpochRecord, Record, Result, Snapshot, StageEntry, StageRecord
 from .grouping import masked_layers
@@ -49,14 +49,14 @@ class Trainer:
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset):
-        self.shard = ranks.shard()
+        self.shard = distributed.shard()
         check_ranks(config, self.shard.ranks)
         check_data(config.model, dataset)
         self.config, self.dataset = config, dataset.to(config.device)
         model = CondenseNet(config.model, config.seed).to(config.device)
         self.model: CondenseNet = model.to(memory_format=torch.channels_last)
         fast.use(self.model, config.execution)
-        self._network = ranks.parallel(self.model)
+        self._network = distributed.parallel(self.model)
         self.optimizer = momentum_descent(self.model, config.recipe)
         batch_size = config.recipe.batch_size
         self.steps_per_epoch = self.dataset.steps_per_epoch(batch_size)
@@ -114,7 +114,7 @@ class Trainer:
         criterion, layers = self.config.recipe.criterion, learned_layers(self.model)
         momenta = {name: self._momentum(layer.weight) for name, layer in layers.items()}
         ranked = {
-            name: ranks.of_first_rank(scores(layer, criterion, norms[name], draws))
+            name: distributed.of_first_rank(scores(layer, criterion, norms[name], draws))
             for name, layer in layers.items()
         }
         prune_to_stage(self.model, stage, self.last_stage, momenta, ranked)
@@ -154,7 +154,7 @@ class Trainer:
         with torch.no_grad():
             wrong = (logits.argmax(1) != labels).sum()
             sums = torch.stack([loss * whole, wrong, lasso * count, torch.full_like(loss, count)])
-            self._sums += ranks.add_up(sums)
+            self._sums += distributed.add_up(sums)
         return (loss + lasso).detach()
 
     def _lasso(self) -> Tensor:
@@ -187,7 +187,7 @@ class Trainer:
 
     def _evaluate(self, images: Images) -> Evaluation:
         """Evaluate the network on all images, of which each rank takes its share."""
-        return evaluate(self.model, self._shares.evaluated(images).evaluation_batches(), ranks.add_up)
+        return evaluate(self.model, self._shares.evaluated(images).evaluation_batches(), distributed.add_up)
 
     def _result(self) -> Result:
         test, cost = self.dataset.test, cost_table(self.model)

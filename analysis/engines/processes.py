@@ -21,8 +21,13 @@ from .stopping import StopSwitch
 PROCESSES = multiprocessing.get_context("forkserver")  # a worker has torch loaded when it starts
 PRELOADED = [
     "analysis.engines.single_run",
-    "condense_core.data.datasets",
+    "condense_core.cost.of_model",
+    "condense_core.data.loaders",
+    "condense_core.data.streaming",
     "condense_core.training",
+    "condense_core.distributed.ranks",
+    "condense_core.fast.engines",
+    "condense_core.fast.lasso",
     "condense_core.fast.training_block",
 ]
 ATTEMPTS = 2  # of a run whose process is killed
