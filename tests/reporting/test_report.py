@@ -25,7 +25,7 @@ from helpers.runs import SMALL_STUDY
 
 from analysis import frames, plots, stats
 from analysis.ablate import ablate
-from analysis.frames.sources import targets
+from analysis.frames import reading_layers
 from analysis.report import report
 from analysis.reporting import StudyReport, render, study_report, write_report
 from analysis.reporting.comparison import Comparison
@@ -82,7 +82,7 @@ def test_sources_name_every_input_of_every_1x1(connectivity):
 
     config = small_model(connectivity=connectivity)
     layers = {name: m for name, m in CondenseNet(config, 0).named_modules() if isinstance(m, MaskedConv1x1)}
-    reading = list(targets(config))
+    reading = list(reading_layers(config))
     assert [target.mask for target in reading] == list(layers)
     for target in reading:
         layer = layers[target.mask]
