@@ -17,14 +17,24 @@ from .tables import GROUPINGS, implementation
 
 
 def sequential_mask(in_channels: int, groups: int, kept: int, *_: object) -> Tensor:
-    """Group g reads `kept` consecutive inputs from floor(g·I/G), wrapping round: bool (groups, in_channels)."""
+    """Group g reads `kept` consecutive inputs from floor(g·I/G), wrapping round: bool (groups, in_channels).
+
+    >>> sequential_mask(in_channels=4, groups=2, kept=2).int()
+    tensor([[1, 1, 0, 0],
+            [0, 0, 1, 1]], dtype=torch.int32)
+    """
     start = torch.arange(groups) * in_channels // groups
     index = (start[:, None] + torch.arange(kept)) % in_channels
     return torch.zeros(groups, in_channels, dtype=torch.bool).scatter_(1, index, True)
 
 
 def random_mask(in_channels: int, groups: int, kept: int, generator: torch.Generator) -> Tensor:
-    """`sequential_mask` on a random permutation of the inputs: bool (groups, in_channels)."""
+    """`sequential_mask` on a random permutation of the inputs: bool (groups, in_channels).
+
+    >>> mask = random_mask(4, groups=2, kept=2, generator=torch.Generator().manual_seed(0))
+    >>> mask.sum(1)  # each group reads two inputs
+    tensor([2, 2])
+    """
     order = torch.randperm(in_channels, generator=generator)
     return sequential_mask(in_channels, groups, kept)[:, order]
 

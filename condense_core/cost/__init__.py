@@ -29,6 +29,10 @@ def cost_table(network: ModelConfig | nn.Module, stage: int | None = None, image
 
     A model other than a CondenseNet is measured at `image_size` pixels. Raises ValueError for a stage
     that the configuration does not have.
+
+    >>> config = ModelConfig(stages=(2, 2), growth=(8, 16))
+    >>> [cost_table(config, stage).macs for stage in (0, config.last_stage)]  # dense, then condensed
+    [5423744, 3457664]
     """
     if isinstance(network, ModelConfig):
         stage = network.last_stage if stage is None else stage

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from condense_core import CondenseNet, DataConfig, RecipeConfig, RunConfig, Trainer, cost_table, fast
 from condense_core.condensation import group_lasso
-from condense_core.data import load
+from condense_core.data import Shard, load
+from condense_core.distributed import Shares
 from condense_core.evaluation import evaluate
 from condense_core.events import Diverged, EpochRecord, Result, StageEntry, StageRecord
 from condense_core.grouping import LearnedGroupConv
@@ -182,3 +183,11 @@ def test_a_checkpoint_of_another_network_is_refused_by_the_tensor_that_differs(d
     message = r"checkpoint: model.classifier.weight must have shape \(20, 44\), but it has shape \(10, 44\)"
     with pytest.raises(ValueError, match=message):
         other.restore(snapshot)
+
+
+def test_a_batch_on_several_ranks_counts_the_images_of_all_of_them():
+    shares = Shares(Shard(1, 2), images=193, batch_size=64, steps_per_epoch=3)  # one image is left out
+    assert [shares.whole_batch(32, step) for step in range(6)] == [64] * 6
+    shares = Shares(Shard(1, 2), images=150, batch_size=64, steps_per_epoch=3)
+    assert [shares.whole_batch(11, step) for step in range(4)] == [64, 64, 22, 64]
+    assert Shares(Shard(), images=150, batch_size=64, steps_per_epoch=3).whole_batch(7, 0) == 7
