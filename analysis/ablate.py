@@ -97,8 +97,8 @@ def ablate(
     """Train the variants of a study × seeds, print the table, write the report.
 
     Without options: the ablation of grouping × growth × connectivity on digits, which needs no download.
-    TOML is a file with the same settings as the options; an option wins. Run again, it skips what is done
-    and resumes what is not.
+    TOML is a file with the same settings as the options; an option overrides the file. Run again, it skips
+    what is done and resumes what is not.
     """
     if list_studies:
         return _print_studies(as_json)

@@ -132,7 +132,7 @@ class RecipeConfig(Checked):
     """How a network is trained; the defaults are the paper's for CIFAR (Sec. 4)."""
 
     epochs: Annotated[PositiveInt, Meta(description="passes over the training images")] = 300
-    batch_size: Annotated[Several, Meta(description="images of a step")] = 64
+    batch_size: Annotated[Several, Meta(description="images per step")] = 64
     learning_rate: Annotated[
         NonNegative, Meta(description="initial learning rate, then down a cosine to 0")
     ] = 0.1
@@ -168,9 +168,9 @@ class DataConfig(Checked):
     train_images: Annotated[Several | None, Meta(description="a class-balanced subset of that many images")] = (
         None
     )
-    data_image_size: Annotated[Pixels | None, Meta(description="resize and crop to it (folder, imagenet)")] = (
-        None
-    )
+    data_image_size: Annotated[
+        Pixels | None, Meta(description="resize and crop images to this size (folder, imagenet)")
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -91,7 +91,7 @@ class LearnedGroupConv(MaskedConv1x1):
 
 
 class UnstructuredConv(LearnedGroupConv):
-    """1×1 convolution of which single weights are pruned, wherever in the layer they are the least."""
+    """1×1 convolution of which single weights are pruned, the smallest in the whole layer."""
 
     def __init__(self, in_channels: int, out_channels: int, condense_factor: int):
         super().__init__(in_channels, out_channels, out_channels, condense_factor)
@@ -137,13 +137,26 @@ def conv1x1(
     """Make the 1×1 convolution of a variant; `generator` draws what the grouping chooses at random."""
     entry = GROUPINGS[grouping]
     if entry.layer is not None:
-        return implementation(entry.layer)(in_channels, out_channels, groups, condense_factor, permute)
+        layer = implementation(entry.layer)(in_channels, out_channels, groups, condense_factor, permute)
+        if isinstance(layer, LearnedGroupConv) != entry.is_learned:
+            kind = type(layer).__name__
+            raise ValueError(
+                f"grouping {grouping!r}: is_learned is {entry.is_learned}, but its layer is a {kind}"
+            )
+        return layer
     kept = kept_inputs(in_channels, condense_factor, condense_factor - 1)
     mask = implementation(entry.mask)(in_channels, groups, kept, generator)
-    if mask.dtype != torch.bool or mask.shape != (groups, in_channels) or not (mask.sum(1) == kept).all():
+    if not is_mask(mask, groups, in_channels, kept):
         shape = f"({groups}, {in_channels})"
         raise ValueError(f"grouping {grouping!r}: mask must be bool {shape} with {kept} True in each row")
     return MaskedConv1x1(in_channels, out_channels, condense_factor, mask, permute)
+
+
+def is_mask(mask: object, groups: int, in_channels: int, kept: int) -> bool:
+    """Return whether `mask` is bool (groups, in_channels) with `kept` inputs in each group."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (groups, in_channels):
+        return False
+    return bool((mask.sum(1) == kept).all())
 
 
 def dense(in_channels: int, out_channels: int, *_: object) -> nn.Module:

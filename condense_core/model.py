@@ -28,7 +28,10 @@ class Engine(Protocol):
 
 
 class DenseLayer(nn.Sequential):
-    """BN → ReLU → 1×1 in learned groups → BN → ReLU → 3×3 in groups; its result joins the input."""
+    """BN → ReLU → 1×1 in learned groups → BN → ReLU → 3×3 in groups (Figure 1); its result joins the input.
+
+    The permute layer of the figure is the order of the 1×1 convolution's outputs, see `grouping`.
+    """
 
     def __init__(self, in_channels: int, block: BlockShape, config: ModelConfig, draws: torch.Generator):
         width, growth_rate = block.width, block.growth_rate

@@ -1,4 +1,4 @@
-"""The topology of a CondenseNet (paper Figure 1): one walk over its parts and layers, counted without torch.
+"""The topology of a CondenseNet (paper Sec. 3.3): one walk over its parts and layers, counted without torch.
 
 The network is built from `parts`. Its cost, the maps of its connections and the reader of official checkpoints
 follow the same walk, so that names and channels are decided here and nowhere else.

@@ -62,7 +62,7 @@ def _compare(
 
 
 def agreement(figure: float, printed: float | None) -> str:
-    """'yes' where a figure rounds to what is printed, else the difference in percent; '–' where none is."""
+    """'yes' if a figure rounds to what is printed, else the difference in percent; '–' where none is."""
     if printed is None:
         return "–"
     text = f"{printed:g}"

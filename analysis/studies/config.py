@@ -55,7 +55,7 @@ class StudyConfig(Checked):
     were added later have a default here: a study stored before them is still read as what it was.
     """
 
-    study: Annotated[str, name_in(NAMED_STUDIES, "what is asked: a study by name")]
+    study: Annotated[str, name_in(NAMED_STUDIES, "the study to run, by name")]
     name: Annotated[Text, Meta(description="name in the run store and of the report")]
     preset: Annotated[str, name_in(PRESETS, "start from a published model and its recipe")] | None
     grouping: Many[Annotated[str, name_in(GROUPINGS, "groupings to cross")]]

@@ -45,7 +45,7 @@ def cost_table(network: ModelConfig | nn.Module, stage: int | None = None, image
 
 
 def check_fits(config: ModelConfig, length: int, where: str) -> None:
-    """Raise ValueError where a network is far larger than a file of `length` bytes can be of.
+    """Raise ValueError if a network is far larger than a file of `length` bytes can hold.
 
     A file holds its weights, or of a condensed network at least a part of them. Asked before it is built.
     """

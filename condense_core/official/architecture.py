@@ -21,7 +21,7 @@ LAYER = re.compile(r"features\.denseblock_(\d{1,4})\.denselayer_(\d{1,4})\.conv_
 
 
 def read_config(checkpoint: Checkpoint, given: dict[str, Any]) -> ModelConfig:
-    """The configuration that a checkpoint's tensors show; `given` settings stand. Raises ValueError."""
+    """Read the configuration off a checkpoint's tensors; settings in `given` take precedence. Raises ValueError."""
     stages = _stages(checkpoint)
     first = "features.denseblock_1.denselayer_1"
     width = checkpoint[f"{first}.conv_1.conv.weight"].shape[0]
@@ -52,7 +52,7 @@ def read_config(checkpoint: Checkpoint, given: dict[str, Any]) -> ModelConfig:
 
 
 def _stages(checkpoint: Checkpoint) -> tuple[int, ...]:
-    """Dense layers of each block; raises ValueError where one is missing in between."""
+    """Dense layers of each block; raises ValueError if one is missing in between."""
     layers: dict[int, set[int]] = {}
     for name in checkpoint.tensors:
         if found := LAYER.fullmatch(name):

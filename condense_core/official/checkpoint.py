@@ -1,4 +1,4 @@
-"""A checkpoint file as tensors by name: nothing in it is run, and what is wrong with it is told in a line."""
+"""A checkpoint file as tensors by name: nothing in it is run, and errors are one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .pickle_guard import Refused, checked_file
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of an official file by name, and what stands beside them (epoch, optimizer)."""
+    """The tensors of an official file by name, and what is stored with them (epoch, optimizer)."""
 
     path: Path
     tensors: dict[str, Tensor]

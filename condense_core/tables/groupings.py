@@ -27,6 +27,12 @@ class Grouping:
     is_learned: bool = False  # it starts dense and is pruned in stages
     single_weights: bool = False  # each output has its own inputs
 
+    def __post_init__(self) -> None:
+        if bool(self.mask) == bool(self.layer):
+            raise ValueError("grouping: needs exactly one of mask and layer")
+        if self.mask and self.is_learned:
+            raise ValueError("grouping: a mask is given once; is_learned needs a layer")
+
 
 HOME = "condense_core.grouping"
 

@@ -15,12 +15,14 @@ from condense_core.grouping import (
     LearnedGroupConv,
     LearnedGroupLinear,
     conv1x1,
+    dense,
     random_mask,
     sequential_mask,
     weight_mask,
 )
 from condense_core.randomness import generator
 from condense_core.stages import kept_inputs, stage_of
+from condense_core.tables import GROUPINGS, Grouping
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 6), st.integers(1, 7))  # in_channels, G, C
 
@@ -172,3 +174,35 @@ def test_a_pruned_classifier_keeps_the_half_with_the_largest_columns():
     assert layer.mask.sum() == 3
     assert score[layer.mask[0]].min() > 0
     assert not layer.weight[:, ~layer.mask[0]].any()
+
+
+@pytest.mark.parametrize(
+    ("functions", "words"),
+    [
+        ({}, "exactly one of mask and layer"),
+        ({"mask": random_mask, "layer": LearnedGroupConv}, "exactly one of mask and layer"),
+        ({"mask": random_mask, "is_learned": True}, "is_learned needs a layer"),
+    ],
+)
+def test_a_grouping_is_one_function(functions, words):
+    with pytest.raises(ValueError, match=words):
+        Grouping("toy", **functions)
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (Grouping("toy", layer=LearnedGroupConv), "is_learned is False, but its layer is a LearnedGroupConv"),
+        (Grouping("toy", layer=dense, is_learned=True), "is_learned is True, but its layer is a Conv2d"),
+        (Grouping("toy", mask=lambda *_: [[True]]), "mask must be bool"),
+        (Grouping("toy", mask=lambda *_: torch.ones(4, 8)), "mask must be bool"),
+        (Grouping("toy", mask=lambda *_: torch.ones(4, 8, dtype=torch.bool)), "2 True in each row"),
+    ],
+)
+def test_a_grouping_that_does_not_do_what_its_entry_says_is_refused(entry, words):
+    GROUPINGS.add("toy", entry)
+    try:
+        with pytest.raises(ValueError, match=f"grouping 'toy'.*{words}"):
+            conv1x1(8, 16, "toy", 4, 4, torch.Generator())
+    finally:
+        GROUPINGS.remove("toy")

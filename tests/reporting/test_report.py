@@ -83,9 +83,9 @@ def test_sources_name_every_input_of_every_1x1(connectivity):
     config = small_model(connectivity=connectivity)
     layers = {name: m for name, m in CondenseNet(config, 0).named_modules() if isinstance(m, MaskedConv1x1)}
     reading = list(reading_layers(config))
-    assert [target.mask for target in reading] == list(layers)
+    assert [target.module for target in reading] == list(layers)
     for target in reading:
-        layer = layers[target.mask]
+        layer = layers[target.module]
         assert target.outputs == layer.out_channels
         assert target.sources[0][1] == 0
         assert target.sources[-1][2] == layer.in_channels
