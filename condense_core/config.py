@@ -142,9 +142,7 @@ class RecipeConfig(Checked):
     pruning: Annotated[Pruning, Meta(description="stage by stage from the start, or of a trained network")] = (
         "condensing"
     )
-    criterion: Annotated[
-        str, name_in(CRITERIA, "what is pruned first: the least weights, batch norm scales …")
-    ] = "l1"
+    criterion: Annotated[str, name_in(CRITERIA, "scores that decide which connections are pruned first")] = "l1"
     retraining_rate: Annotated[
         NonNegative | None, Meta(description="initial learning rate once pruned (default: as before)")
     ] = None
@@ -226,7 +224,7 @@ class RunConfig(Checked):
 
 
 def known_only_here(config: RunConfig) -> list[str]:
-    """Name what a run uses that was registered (`Table.add`) in this process: others do not know it."""
+    """Return the names that a run uses and that only this process knows (`Table.add`)."""
     model, recipe, data = config.model, config.recipe, config.data
     used = ((GROUPINGS, model.grouping), (CRITERIA, recipe.criterion), (DATASETS, data.kind))
     return [f"{table.kind} {name!r}" for table, name in used if name not in table.built_in]

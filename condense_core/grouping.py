@@ -1,6 +1,6 @@
 """The 1×1 convolutions: which input channels each group of outputs reads (paper Sec. 3.1).
 
-Output channel o belongs to group o mod G, so that the grouped 3×3 convolution behind, whose groups are
+Output channel o belongs to group o mod G, so that the grouped 3×3 convolution after it, whose groups are
 contiguous, reads outputs of every group: the paper's permute layer (Sec. 4.1) then costs nothing. Without
 `permute` the groups of outputs are contiguous too.
 """
@@ -91,7 +91,7 @@ class LearnedGroupConv(MaskedConv1x1):
 
 
 class UnstructuredConv(LearnedGroupConv):
-    """1×1 convolution of which single weights are pruned, the smallest in the whole layer."""
+    """1×1 convolution that loses single weights, the smallest in the whole layer."""
 
     def __init__(self, in_channels: int, out_channels: int, condense_factor: int):
         super().__init__(in_channels, out_channels, out_channels, condense_factor)
@@ -134,7 +134,7 @@ def conv1x1(
     generator: torch.Generator,
     permute: bool = True,
 ) -> nn.Module:
-    """Make the 1×1 convolution of a variant; `generator` draws what the grouping chooses at random."""
+    """Make the 1×1 convolution of a variant; `generator` makes the random choices of the grouping."""
     entry = GROUPINGS[grouping]
     if entry.layer is not None:
         layer = implementation(entry.layer)(in_channels, out_channels, groups, condense_factor, permute)
@@ -165,5 +165,5 @@ def dense(in_channels: int, out_channels: int, *_: object) -> nn.Module:
 
 
 def unstructured(inputs: int, outputs: int, _groups: int, condense_factor: int, _permute: bool) -> nn.Module:
-    """Make a 1×1 convolution of which single weights are pruned."""
+    """Make a 1×1 convolution that loses single weights."""
     return UnstructuredConv(inputs, outputs, condense_factor)

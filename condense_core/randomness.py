@@ -1,7 +1,7 @@
 """Random streams of a run: each purpose draws from a generator of its own, a pure function of the seed.
 
 Nothing but the seed and the step has to be kept to resume a run, and the variants of one seed see the
-same batches, which is what makes pairing by seed honest.
+same batches, which makes pairing by seed honest.
 """
 
 from __future__ import annotations

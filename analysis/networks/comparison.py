@@ -21,7 +21,7 @@ def published_rows(name: str) -> list[Published]:
 
 
 def compare_published() -> list[dict[str, Any]]:
-    """Every preset and baseline beside what is printed of it; CIFAR-100 costs what its 100 classes cost."""
+    """Compare every preset and baseline with its printed figures; for CIFAR-100, with 100 classes."""
     import torch
 
     from condense_core.presets import PRESETS
@@ -62,7 +62,7 @@ def _compare(
 
 
 def agreement(figure: float, printed: float | None) -> str:
-    """'yes' if a figure rounds to what is printed, else the difference in percent; '–' where none is."""
+    """Return 'yes' if a figure rounds to the printed one, else the difference in percent; '–' without one."""
     if printed is None:
         return "–"
     text = f"{printed:g}"

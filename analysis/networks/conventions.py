@@ -1,4 +1,4 @@
-"""What "FLOPs" may mean: one network under every convention in use, and what each leaves out."""
+"""The meanings of "FLOPs": one network under every convention in use, and the parts that each leaves out."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Conventions:
     condensed: Count | None
 
     def rows(self) -> list[tuple[str, int, str]]:
-        """Name, figure and what it counts."""
+        """Return rows of name, figure and meaning."""
         executed = "masked-dense" if self.condensed else "executed"
         rows = [
             (
@@ -60,7 +60,7 @@ class Conventions:
             (
                 f"{executed} macs",
                 self.masked.macs,
-                "the same as executed, where zeros under a mask are multiplied too",
+                "the same as executed: zeros under a mask are multiplied too",
             ),
             (
                 f"{executed} fvcore",
@@ -79,7 +79,7 @@ class Conventions:
                 (
                     "condensed fvcore",
                     self.condensed.total,
-                    "fvcore's total of that: norms behind a 1x1 are folded into it",
+                    "fvcore's total of that: norms after a 1x1 are folded into it",
                 ),
             ]
         return [

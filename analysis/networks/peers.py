@@ -1,4 +1,4 @@
-"""The networks that CondenseNet is compared with on cost, by name; `published` has what was printed of them."""
+"""The networks that CondenseNet is compared with on cost, by name; `published` has their printed figures."""
 
 from __future__ import annotations
 

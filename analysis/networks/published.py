@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Published:
-    """What a source prints for a model, to the digits printed; what it does not print is None.
+    """The figures that a source prints for a model, with its digits; None if it prints none.
 
-    `model` is the name of a preset or a baseline where there is one, `flops` and `params` are in millions;
-    errors are of top-1 and top-5, 100 less what is printed where a source prints accuracies.
+    `model` is the name of a preset or a baseline if there is one, `flops` and `params` are in millions;
+    errors are top-1 and top-5, 100 minus the printed figure if a source prints accuracies.
     """
 
     model: str

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CostTable", "LayerCost", "check_fits", "cost_table"]
 
-MOST_TIMES = 64  # larger than its file: beyond any condense factor that is in use
+MAX_RATIO = 64  # larger than its file: beyond any condense factor that is in use
 
 
 def cost_table(network: ModelConfig | nn.Module, stage: int | None = None, image_size: int = 32) -> CostTable:
@@ -51,7 +51,7 @@ def check_fits(config: ModelConfig, length: int, where: str) -> None:
     """
     dense = replace(config, grouping="learned") if config.grouping != "none" else config
     needed = 4 * cost_table(dense, 0).params
-    if needed > MOST_TIMES * length + (1 << 20):
+    if needed > MAX_RATIO * length + (1 << 20):
         raise ValueError(
-            f"{where}: has {length:,} bytes, but the network that it tells of would have {needed:,}"
+            f"{where}: has {length:,} bytes, but the network that it describes would have {needed:,}"
         )

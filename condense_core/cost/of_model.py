@@ -39,7 +39,7 @@ class _Counter(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.layers: list[LayerCost] = []
-        self.depth = 0  # of the counted layers that are running: what they call is theirs
+        self.depth = 0  # of the counted layers that are running: their calls belong to them
 
     def register(self, name: str, module: nn.Module, count: Count) -> list[RemovableHandle]:
         """Let a layer report that it runs, and what it costs."""

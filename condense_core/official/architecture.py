@@ -21,7 +21,7 @@ LAYER = re.compile(r"features\.denseblock_(\d{1,4})\.denselayer_(\d{1,4})\.conv_
 
 
 def read_config(checkpoint: Checkpoint, given: dict[str, Any]) -> ModelConfig:
-    """Read the configuration off a checkpoint's tensors; settings in `given` take precedence. Raises ValueError."""
+    """Read a checkpoint's configuration off its tensors; `given` settings come first. Raises ValueError."""
     stages = _stages(checkpoint)
     first = "features.denseblock_1.denselayer_1"
     width = checkpoint[f"{first}.conv_1.conv.weight"].shape[0]
@@ -110,7 +110,7 @@ def _learned(checkpoint: Checkpoint, given: dict[str, Any]) -> dict[str, int]:
     missing = [name for name in ("groups", "condense_factor") if name not in found]
     if missing:
         raise ValueError(
-            f"{checkpoint.path}: what its masks have pruned does not show {' and '.join(missing)}; "
+            f"{checkpoint.path}: its masks do not show {' and '.join(missing)}; "
             f"give {' and '.join(f'{name}=…' for name in missing)}"
         )
     return found
@@ -134,14 +134,14 @@ def mask_rows(checkpoint: Checkpoint, name: str) -> Tensor:
 
 
 def _period(rows: Tensor) -> int:
-    """The smallest number of groups g of which row o belongs to group o mod g."""
+    """Return the smallest number of groups g such that row o belongs to group o mod g."""
     outputs = len(rows)
     divisors = (groups for groups in range(1, outputs + 1) if outputs % groups == 0)
     return next(groups for groups in divisors if rows.equal(rows[:groups].repeat(outputs // groups, 1)))
 
 
 def _with_reduction(checkpoint: Checkpoint, config: ModelConfig, given: dict[str, Any]) -> ModelConfig:
-    """Block connectivity and the reduction that gives the transitions their widths, where there are any."""
+    """Return block connectivity and the reduction that gives the transitions' widths, if there are any."""
     names = [f"features.transition_{block}.conv.conv.weight" for block in range(1, len(config.stages))]
     if not names or not any(map(checkpoint.has, names)):
         return config

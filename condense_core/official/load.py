@@ -19,7 +19,7 @@ SETTINGS = ("groups", "condense_factor", "reduction", "stem_stride", "image_size
 def load_official(path: str | Path, **settings: Any) -> CondenseNet:
     """The network of an official checkpoint (condensenet, densenet_LGC or densenet; masked or converted).
 
-    What no tensor shows can be given: groups and condense_factor where nothing is pruned yet, stem_stride
+    Settings that no tensor shows can be given: groups and condense_factor if nothing is pruned yet, stem_stride
     (default: 2 for 1000 classes, else 1), image_size, dropout, reduction. A converted network that was trained
     further, so that the copies of a batch norm differ between groups, comes in condensed form. Raises
     FileNotFoundError or ValueError, naming file and tensor.

@@ -16,10 +16,10 @@ from typing import IO, Any
 
 from condense_core.files import read_bytes
 
-LARGEST_FILE = 2 << 30  # bytes
-LARGEST_PICKLE = 2 << 20  # the names and shapes of some 10,000 tensors
+MAX_FILE_BYTES = 2 << 30  # bytes
+MAX_PICKLE_BYTES = 2 << 20  # the names and shapes of some 10,000 tensors
 LEGACY = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # the first pickle of torch.save before 1.6
-LEGACY_PICKLES = 5  # magic number, protocol, machine, what was saved, keys of the storages
+LEGACY_PICKLES = 5  # magic number, protocol, machine, the saved object, keys of the storages
 BYTES_PER_ITEM = {
     **{f"{name}Storage": 8 for name in ("Double", "Long")},
     **{f"{name}Storage": 4 for name in ("Float", "Int")},
@@ -36,12 +36,12 @@ class Refused(ValueError):
 
 
 def checked_file(path: Path) -> IO[bytes]:
-    """The file as torch.load shall read it. Raises Refused , what zipfile and pickletools do, or OSError."""
-    content = read_bytes(path, LARGEST_FILE)
+    """Return the file for torch.load. Raises Refused, OSError, or the errors of zipfile and pickletools."""
+    content = read_bytes(path, MAX_FILE_BYTES)
     if content.startswith(b"PK\x03\x04"):
         return _checked_zip(content)
     if content.startswith(LEGACY):
-        pickles = io.BytesIO(content[:LARGEST_PICKLE])
+        pickles = io.BytesIO(content[:MAX_PICKLE_BYTES])
         for _ in range(LEGACY_PICKLES):
             for key, length in storages_of(pickles).items():
                 _check_length(key, length, len(content))
@@ -60,7 +60,7 @@ def _checked_zip(content: bytes) -> IO[bytes]:
         if sum(entry.file_size for entry in entries) > len(content):
             raise Refused("has records that overlap")
         records = dict(zip(names, entries, strict=True))
-        if records["data.pkl"].file_size > LARGEST_PICKLE:
+        if records["data.pkl"].file_size > MAX_PICKLE_BYTES:
             raise Refused(f"describes its tensors with {records['data.pkl'].file_size:,} bytes")
         for key, length in storages_of(io.BytesIO(archive.read(records["data.pkl"]))).items():
             record = records.get(f"data/{key}")

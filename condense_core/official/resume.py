@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def official_snapshot(path: str | Path, trainer: Trainer) -> Snapshot:
     """The state of an official masked checkpoint for `trainer.restore`: weights, masks, momentum, epoch, stage.
 
-    Raises ValueError where the network is another one than the trainer's, or nothing is left to go on from.
+    Raises ValueError if the network is not the trainer's, or if no training is left to resume.
     """
     from condense_core.events import Snapshot
 

@@ -118,7 +118,7 @@ Where = tuple[Tensor, Tensor] | Tensor | None
 
 
 def _tensors(name: str, part: nn.Module, indices: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor, Where]]:
-    """Official name, our tensor and, where the file holds only some of it, which places it fills."""
+    """Yield the official name, our tensor and, if the file holds only a part, the places that it fills."""
     if isinstance(part, nn.BatchNorm2d):
         index = indices.get(f"{name.removesuffix('.norm')}.conv")
         for kind in NORM:

@@ -121,7 +121,7 @@ def test_a_network_that_jumped_over_stages_is_asked_for_its_factor(tmp_path):
     official = official_model(stage=0).eval()
     official(torch.zeros(1, 3, 32, 32), 0.9)  # the stage is 3 then, but one slice of four was dropped
     path = save(official, tmp_path / "m.pth.tar")
-    with pytest.raises(ValueError, match="does not show condense_factor; give condense_factor=…"):
+    with pytest.raises(ValueError, match="do not show condense_factor; give condense_factor=…"):
         load_official(path)
     assert_same_logits(load_official(path, condense_factor=4), official)
 

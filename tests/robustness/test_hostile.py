@@ -177,7 +177,7 @@ def test_weights_of_another_network_are_refused(run):
     record = json.loads((run.folder / "config.json").read_text())
     record["config"]["model"]["growth"] = [8, 16, 32]
     write_json(run.folder / "config.json", record)
-    message = "its weights are of another network|the network that it tells of"
+    message = "its weights are of another network|the network that it describes"
     refused(lambda _: load_run(run), run.folder, message)
 
 

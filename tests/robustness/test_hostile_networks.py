@@ -150,7 +150,7 @@ def test_a_checkpoint_of_a_network_far_larger_than_itself_is_refused(tmp_path, s
     for name in [name for name in wide if "conv_1._" in name]:
         del wide[name]
     torch.save({"state_dict": wide}, tmp_path / "c.pth.tar")
-    message = "but the network that it tells of would have|is not a network"
+    message = "but the network that it describes would have|is not a network"
     refused(load_official, tmp_path / "c.pth.tar", message)
 
 
