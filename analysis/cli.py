@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
+from condense_core.machine import allowed_cores, usable_cores
+
 from .engines import is_first_rank
 from .text import one_line, say
 
@@ -69,6 +71,12 @@ def check_writable(*folders: Path) -> None:
             raise PermissionError(f"{folder}: cannot be written ({existing} is read-only or not a folder)")
 
 
+def _limit_threads() -> None:
+    """Let libraries that see cores, but no quota, start no more threads than there is time for."""
+    if (cores := usable_cores()) < allowed_cores():
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+
+
 def main(command: click.Command) -> None:
     """Run a command and exit: with 2 on bad input, 1 if the system fails (a full disk), 130 on Ctrl-C."""
 
@@ -76,6 +84,7 @@ def main(command: click.Command) -> None:
         say(f"{command.name}: {one_line(message)}", err=True)
 
     warnings.showwarning = show
+    _limit_threads()
     try:
         sys.exit(command.main(standalone_mode=False) or 0)
     except click.ClickException as error:

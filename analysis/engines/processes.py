@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from condense_core.config import DataConfig, RunConfig
+from condense_core.machine import usable_cores
 from condense_core.store import Run, RunStore
 
 from .engine import Engine
@@ -59,7 +60,7 @@ class ProcessEngine(Engine):
 
     def slots(self, config: RunConfig, jobs: int | None = None) -> int:
         """Return `jobs`, by default one for every `threads` cores, but one alone on a GPU."""
-        cores = 1 if config.device == "cuda" else max(1, (os.cpu_count() or 1) // config.threads)
+        cores = 1 if config.device == "cuda" else max(1, usable_cores() // config.threads)
         return jobs or cores
 
     def load_data(self, data: DataConfig, data_dir: Path) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condense_core.config import RunConfig
+from condense_core.machine import usable_cores
 from condense_core.store import RunStore
 
 from .engine import Engine
@@ -119,7 +120,8 @@ def _start_ray(address: str) -> None:
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+        cores = usable_cores() if address == "local" else None  # Ray knows quotas, but not affinity
+        ray.init(address, num_cpus=cores, log_to_driver=False, logging_level=logging.ERROR)
     except (ValueError, OSError, RuntimeError, SystemExit) as error:  # it exits after trying for minutes
         why = "cannot be reached" if isinstance(error, SystemExit) else first_sentence(error)
         raise ValueError(f"address {address!r}: {why}; valid: HOST:PORT of a cluster, or auto") from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from condense_core.files import write_atomically
+from condense_core.machine import read_ahead
 
 from .folders import Folder, ImageFiles
 from .image_file import centre_crop, open_image, random_resized_crop
@@ -27,11 +26,11 @@ Progress = Callable[[int, int], None]  # images decoded so far, images in total
 Task = tuple[int, int | None]  # index of an image, and the seed of its augmentation
 Value = TypeVar("Value")
 
-IMAGES_AT_A_TIME = 1024  # that threads work on: decoded images wait in memory until they are taken
+IMAGES_AHEAD = 1024  # decoded images wait in memory until they are taken
 
 
 @dataclass(frozen=True)
-class FileReader(Dataset[tuple[np.ndarray, int]]):
+class FileReader:
     """A reader of a split: (index, seed) → uint8 (3, size, size) and label; without a seed a centre crop."""
 
     files: ImageFiles
@@ -108,14 +107,10 @@ def _read_all(
     folder: Folder, read: Callable[[FileReader, int], Value], progress: Progress | None
 ) -> Iterator[Value]:
     """Yield the result of `read` for all images of both splits in order, using all cores; report progress."""
-    done, total = 0, sum(len(files.paths) for files in folder.splits)
-    with ThreadPoolExecutor() as threads:
-        for files in folder.splits:
-            read_one = partial(read, FileReader(files, folder.image_size))
-            for first in range(0, len(files.paths), IMAGES_AT_A_TIME):
-                indices = range(first, min(first + IMAGES_AT_A_TIME, len(files.paths)))
-                for value in threads.map(read_one, indices):
-                    done += 1
-                    if progress:
-                        progress(done, total)
-                    yield value
+    total = sum(len(files.paths) for files in folder.splits)
+    readers = (FileReader(files, folder.image_size) for files in folder.splits)
+    calls = (partial(read, reader, index) for reader in readers for index in range(len(reader.files.paths)))
+    for done, value in enumerate(read_ahead(lambda call: call(), calls, IMAGES_AHEAD), start=1):
+        if progress:
+            progress(done, total)
+        yield value

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
+
+if TYPE_CHECKING:
+    from torch import Generator
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # for others, Pillow may start other programs
 MAX_PIXELS = 89_478_485  # of an image, as decoded or resized: Pillow's own limit
 EVALUATION_RESIZE = 256 / 224  # the shorter side, before the centre crop of 224 (paper Sec. 4.2)
+LOG_RATIO = math.log(4 / 3)  # of width to height, at most, in a random crop
 LARGE_IMAGE_PIXELS = 64  # images with longer sides stream from their files
 
 
@@ -42,15 +48,35 @@ def centre_crop(image: Image.Image, size: int) -> Image.Image:
 def random_resized_crop(image: Image.Image, size: int, seed: int) -> Image.Image:
     """Crop at random, resize, and flip half the time (Szegedy et al. 2015): a function of the seed alone."""
     import torch
+    from torchvision.transforms.v2.functional import horizontal_flip, resized_crop
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return _random_resized_crop(size)(image)
+    draws = torch.Generator().manual_seed(seed)  # not torch's own: other threads draw from that
+    top, left, height, width = _random_box(*image.size, draws)
+    cropped = resized_crop(image, top, left, height, width, [size, size])
+    return horizontal_flip(cropped) if torch.rand(1, generator=draws) < 0.5 else cropped
+
+
+def _random_box(width: int, height: int, draws: Generator) -> tuple[int, int, int, int]:
+    """Draw a box of 8 to 100 % of the area as torchvision does: top, left, height, width."""
+    import torch
+
+    def draw(low: float, high: float) -> float:
+        return torch.empty(1).uniform_(low, high, generator=draws).item()
+
+    for _ in range(10):
+        area, ratio = width * height * draw(0.08, 1), math.exp(draw(-LOG_RATIO, LOG_RATIO))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            places = (torch.randint(0, free + 1, (1,), generator=draws) for free in (height - h, width - w))
+            top, left = (int(place) for place in places)
+            return top, left, h, w
+    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+    return (height - h) // 2, (width - w) // 2, h, w
 
 
 def load_crops() -> None:
-    """Load the modules that crops need. Before processes are forked, it spares each of them a second."""
-    import torchvision.transforms.v2  # noqa: F401
+    """Load the modules that crops need, before threads need them at the same time."""
+    import torchvision.transforms.v2.functional  # noqa: F401
 
 
 Crop = Callable[[Image.Image], Image.Image]
@@ -63,11 +89,3 @@ def _centre_crop(size: int) -> Crop:
 
     side = size if size <= LARGE_IMAGE_PIXELS else round(size * EVALUATION_RESIZE)
     return v2.Compose([v2.Resize(side, antialias=True), v2.CenterCrop(size)])
-
-
-@lru_cache
-def _random_resized_crop(size: int) -> Crop:
-    """Build the paper's training crop for ImageNet."""
-    from torchvision.transforms import v2
-
-    return v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()])

@@ -1,21 +1,18 @@
-"""Large images, read from their files in every epoch by worker processes that leave signals to the trainer."""
+"""Large images, read from their files in every epoch by threads, ahead of the training."""
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from multiprocessing import get_all_start_methods
-from typing import Any
+from functools import cached_property
+from itertools import chain, islice
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
+from condense_core.machine import read_ahead, usable_cores
 from condense_core.randomness import derived_seed
 
 from .augmentation import IMAGENET_NORMALISATION
@@ -25,7 +22,8 @@ from .image_file import load_crops
 from .images import EVALUATION_BATCH, Batch
 from .shard import ALONE, Shard
 
-STREAM_WORKERS = 2
+BATCHES_AHEAD = 2  # that are read while one trains
+MAX_READERS = 4  # threads; beside a run others may train
 
 
 @dataclass(frozen=True)
@@ -68,27 +66,18 @@ class StreamedImages:
         tasks: list[Task] = [(image, None) for image in range(len(self))]
         return self._stream([tasks[i : i + EVALUATION_BATCH] for i in range(0, len(tasks), EVALUATION_BATCH)])
 
-    def _stream(self, tasks: list[list[Task]]) -> Iterator[Batch]:
+    def _stream(self, batches: list[list[Task]]) -> Iterator[Batch]:
         load_crops()
-        loader: DataLoader[Any] = DataLoader(
-            FileReader(self.files, self.image_size),
-            batch_sampler=tasks,
-            collate_fn=partial(_collate, self.image_size),
-            num_workers=STREAM_WORKERS,
-            worker_init_fn=_leave_stopping_to_the_trainer,
-            # spawned processes spawn by default, and every worker would import torch again
-            multiprocessing_context="fork" if "fork" in get_all_start_methods() else None,
-            pin_memory=self.device != "cpu",
-        )
-        with _stops_held():
-            batches = iter(loader)
-        try:
-            for pixels, labels in batches:
-                images = pixels.to(self.device, non_blocking=True)
-                yield IMAGENET_NORMALISATION(images), labels.to(self.device, non_blocking=True)
-        except Exception as error:
-            del batches
-            raise error.with_traceback(None) from None  # its frames would keep idle workers alive
+        reader = FileReader(self.files, self.image_size)
+        readers, ahead = min(usable_cores(), MAX_READERS), BATCHES_AHEAD * max(map(len, batches), default=0)
+        images = read_ahead(reader.__getitem__, chain.from_iterable(batches), ahead + 1, readers)
+        with closing(images):
+            for tasks in batches:
+                pixels, labels = _collate(self.image_size, list(islice(images, len(tasks))))
+                if self.device != "cpu":
+                    pixels, labels = pixels.pin_memory(), labels.pin_memory()
+                on_device = pixels.to(self.device, non_blocking=True)
+                yield IMAGENET_NORMALISATION(on_device), labels.to(self.device, non_blocking=True)
 
 
 def _tasks(index: list[int], seed: int, shard: Shard) -> list[Task]:
@@ -101,25 +90,3 @@ def _collate(size: int, images: list[tuple[np.ndarray, int]]) -> Batch:
     """Stack images: uint8 (N, 3, size, size), int64 (N,). A rank with no part of the last batch has N = 0."""
     pixels = np.stack([pixels for pixels, _ in images]) if images else np.empty((0, 3, size, size), np.uint8)
     return torch.from_numpy(pixels), torch.tensor([label for _, label in images], dtype=torch.int64)
-
-
-STOPS = (signal.SIGINT, signal.SIGTERM)
-
-
-@contextmanager
-def _stops_held() -> Iterator[None]:
-    """Hold signals back while workers are forked: one to the trainer's process group would end them too."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _leave_stopping_to_the_trainer(worker: int) -> None:
-    """Leave the trainer's process group, so that a stop ends the step in progress before it ends workers."""
-    os.setpgrp()
-    for number in STOPS:
-        signal.signal(number, signal.SIG_IGN)  # drops signals that came meanwhile
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
