@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +99,18 @@ class ProcessEngine(Engine):
 
 
 def start_forkserver() -> None:
-    """Start the process that workers are forked from: it loads torch while this one does other things."""
+    """Start the process that workers are forked from: it loads torch while this one does other things.
+
+    It blocks SIGTERM, as do workers until they can obey it. A scheduler sends one to all processes: without
+    their parent, workers that save their runs would be taken for dead.
+    """
     PROCESSES.set_forkserver_preload(PRELOADED)
-    forkserver.ensure_running()
+    resource_tracker.ensure_running()  # the forkserver starts it too, which would unblock SIGTERM
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _collect(
@@ -152,6 +161,7 @@ def _start_worker(stop: StopSwitch) -> None:
             os._exit(128 + signum)
 
     signal.signal(signal.SIGTERM, handle)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
 def _execute_in_worker(config: RunConfig, store: RunStore, data_dir: Path, force: bool) -> Outcome:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from itertools import count
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from helpers.runs import small_run
 
 from analysis.cli import check_writable
 from analysis.engines import processes
-from analysis.engines.processes import ProcessEngine
+from analysis.engines.processes import PROCESSES, ProcessEngine, start_forkserver
 from analysis.engines.single_run import execute
 from analysis.engines.stopping import StopSwitch
 from condense_core.store import RunStore
@@ -72,6 +73,25 @@ def test_at_sigterm_as_at_ctrl_c_a_run_saves_its_state_and_ends_cleanly(tmp_path
     (run,) = RunStore(tmp_path / "runs").runs()
     assert run.status["state"] == "stopped"
     assert run.load_checkpoint()[0][1]["epoch"] == len(run.epochs()) > 0
+
+
+def blocked_signals(process: int) -> int:
+    """The signals that a process does not take at present, as a mask."""
+    _, _, rest = Path(f"/proc/{process}/status").read_text().partition("SigBlk:")
+    return int(rest.split()[0], 16)
+
+
+def test_sigterm_to_all_does_not_end_the_process_that_waits_for_the_workers():
+    """A worker may take long to save its run: if its parent were gone by then, it would be taken for dead."""
+    sigterm = 1 << (signal.SIGTERM - 1)
+    start_forkserver()
+    with ProcessPoolExecutor(
+        1, PROCESSES, initializer=processes._start_worker, initargs=[StopSwitch()]
+    ) as pool:
+        worker, parent = pool.submit(os.getpid).result(), pool.submit(os.getppid).result()
+        assert blocked_signals(parent) & sigterm
+        assert not blocked_signals(worker) & sigterm
+    assert not blocked_signals(os.getpid()) & sigterm
 
 
 def test_a_study_that_is_killed_alone_leaves_no_worker_that_trains_on(tmp_path):
