@@ -23,6 +23,7 @@ Connectivity = Literal["full", "block"]
 GrowthSchedule = Literal["exponential", "constant"]
 Execution = Literal["reference", "fast"]
 Precision = Literal["float32", "tf32", "bf16"]
+Split = Literal["seed", "fixed"]
 
 PRUNINGS: tuple[Pruning, ...] = get_args(Pruning)
 CONNECTIVITIES: tuple[Connectivity, ...] = get_args(Connectivity)
@@ -169,6 +170,7 @@ class DataConfig(Checked):
     data_image_size: Annotated[
         Pixels | None, Meta(description="resize and crop images to this size (folder, imagenet)")
     ] = None
+    split: Annotated[Split, Meta(description="splits drawn anew by each seed, or the same for all")] = "fixed"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -184,7 +186,14 @@ class DataConfig(Checked):
 
 
 HOW_COMPUTED = ("threads", "device", "execution")  # settings of a run that are not in its name
-ADDED_LATER = ("permute", "pruning", "criterion", "retraining_rate", "precision")  # in it if not the default
+ADDED_LATER = (
+    "permute",
+    "pruning",
+    "criterion",
+    "retraining_rate",
+    "precision",
+    "split",
+)  # in it if not the default
 
 
 @dataclass(frozen=True)

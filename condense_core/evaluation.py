@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+See = Callable[[Tensor, Tensor], object]
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -46,10 +48,12 @@ def evaluate(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     add_up: Callable[[Tensor], object] = lambda sums: None,
+    see: See = lambda logits, labels: None,
 ) -> Evaluation:
     """Return loss and errors of `model` in evaluation mode over batches of images and labels.
 
-    If the batches are a rank's share, `add_up` adds the sums of all ranks in place.
+    If the batches are a rank's share, `add_up` adds the sums of all ranks in place. `see` gets the logits and
+    labels of each batch.
     """
     sums, classes = torch.zeros(4, dtype=torch.float64), 0
     with evaluating(model):
@@ -57,9 +61,25 @@ def evaluate(
             logits = model(images)
             classes = logits.shape[1]
             sums += _sums(logits, labels)
+            see(logits, labels)
     add_up(sums)
     loss, error, top5 = (sums[:3] / sums[3]).tolist()
     return Evaluation(loss, 100 * error, 100 * top5 if classes > 5 else None)
+
+
+def answers(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return predicted class, right class and the probability of the right one: float64 (N, 3), on the CPU."""
+    probability = logits.float().softmax(1).gather(1, labels[:, None])
+    return torch.cat([logits.topk(1).indices, labels[:, None], probability], 1).double().cpu()
+
+
+def outcomes(split: str, places: Tensor, answers: Tensor) -> dict[str, Tensor]:
+    """Name and pack the `answers` on a split's images (N, 3), whose places in the data are int64 (N,)."""
+    predicted, label, probability = answers.unbind(1)
+    whole = {"image": places, "predicted": predicted, "label": label}
+    packed = {name: values.to(torch.int32) for name, values in whole.items()}
+    packed["probability"] = probability.to(torch.float16)
+    return {f"{split}.{name}": values for name, values in packed.items()}
 
 
 def _sums(logits: Tensor, labels: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -64,6 +64,8 @@ class Result:
     flops_paper: int
     params: int
     training_macs: int
+    outcomes: dict[str, Tensor] = field(compare=False, repr=False)
+    """(N,) of each split: '<split>.image', '.predicted', '.label', '.probability'."""
 
 
 class Diverged(Exception):

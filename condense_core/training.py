@@ -16,7 +16,7 @@ from .config import ModelConfig, RecipeConfig, RunConfig
 from .cost import cost_table
 from .data import Dataset, Images
 from .distributed import Shares, check_ranks
-from .evaluation import Evaluation, evaluate
+from .evaluation import Evaluation, See, answers, evaluate, outcomes
 from .events import Diverged, EpochRecord, Record, Result, Snapshot, StageEntry, StageRecord
 from .grouping import masked_layers
 from .model import CondenseNet
@@ -185,14 +185,23 @@ class Trainer:
         costs = cost.macs, cost.flops_paper, cost.params
         return StageRecord(*place, *costs, before, after, masks, importance_before)
 
-    def _evaluate(self, images: Images) -> Evaluation:
+    def _evaluate(self, images: Images, see: See = lambda logits, labels: None) -> Evaluation:
         """Evaluate the network on all images, of which each rank takes its share."""
-        return evaluate(self.model, self._shares.evaluated(images).evaluation_batches(), distributed.add_up)
+        batches = self._shares.evaluated(images).evaluation_batches()
+        return evaluate(self.model, batches, distributed.add_up, see)
+
+    def _outcomes(self, split: str, images: Images) -> tuple[Evaluation, dict[str, Tensor]]:
+        parts = [torch.empty(0, 3, dtype=torch.float64)]
+        evaluation = self._evaluate(images, lambda *batch: parts.append(answers(*batch)))
+        table = self._shares.of_all_ranks(torch.cat(parts), len(images))
+        return evaluation, outcomes(split, self.dataset.places_of(split, len(images)), table)
 
     def _result(self) -> Result:
-        test, cost = self.dataset.test, cost_table(self.model)
+        (test, said), cost = self._outcomes("test", self.dataset.test), cost_table(self.model)
+        if self.dataset.validation:
+            said |= self._outcomes("validation", self.dataset.validation)[1]
         costs = cost.macs, cost.flops_paper, cost.params
-        return Result(self._evaluate(test), len(test), *costs, self.training_macs)
+        return Result(test, len(self.dataset.test), *costs, self.training_macs, said)
 
     def _momentum(self, parameter: Tensor) -> Tensor:
         return self.optimizer.state[parameter]["momentum_buffer"]

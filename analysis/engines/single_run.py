@@ -14,7 +14,7 @@ from condense_core.config import DataConfig, RunConfig
 from condense_core.store import FINISHED, Run, RunHeld, RunStore, record_failure
 
 if TYPE_CHECKING:
-    from condense_core.data import Dataset
+    from condense_core.data import Dataset, Source
     from condense_core.events import EpochRecord, Result, StageRecord
     from condense_core.store import RunWriter
     from condense_core.training import Trainer
@@ -135,7 +135,7 @@ def _train(
     torch.backends.cudnn.deterministic = True
     tf32 = config.recipe.precision == "tf32"  # torch's default is tf32 in convolutions
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
-    dataset = load_data(config.data, data_dir)
+    dataset = load_data(config.data, data_dir, config.seed)
     writer.start(config, dataset.fingerprint, world_size(), force)
     if run.is_trained:
         writer.tidy()  # its process was killed in its last steps
@@ -174,7 +174,7 @@ def _write_records(writer: RunWriter, trainer: Trainer, should_stop: Callable[[]
                     saved = now
                 epoch_began = now
             case Result():
-                writer.finish(_result_row(record), trainer.model.state_dict())
+                writer.finish(_result_row(record), trainer.model.state_dict(), record.outcomes)
                 return True
     writer.check()
     save()
@@ -188,9 +188,8 @@ def _epoch_row(record: EpochRecord) -> dict[str, Any]:
 
 
 def _result_row(record: Result) -> dict[str, Any]:
-    row = asdict(record)
-    test = row.pop("test")
-    return row | {f"test_{name}": value for name, value in test.items()}
+    row = {name: value for name, value in vars(record).items() if name not in ("test", "outcomes")}
+    return row | {f"test_{name}": value for name, value in asdict(record.test).items()}
 
 
 def _stage_row(record: StageRecord) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -204,11 +203,19 @@ def _stage_row(record: StageRecord) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @lru_cache(maxsize=1)
-def load_data(config: DataConfig, data_dir: Path) -> Dataset:
-    """Load the data set, decoded once for all runs of a process."""
-    from condense_core.data import load
+def load_data(config: DataConfig, data_dir: Path, seed: int = 0) -> Dataset:
+    """Load the data set as runs with this seed see it."""
+    from condense_core.data import split
 
-    return load(config, data_dir)
+    return split(_all_images(config, data_dir), config, seed)
+
+
+@lru_cache(maxsize=1)
+def _all_images(config: DataConfig, data_dir: Path) -> Source:
+    """Load the images, decoded once for all runs of a process."""
+    from condense_core.data import read
+
+    return read(config, data_dir)
 
 
 def failed(run: Run, reason: str) -> Outcome:

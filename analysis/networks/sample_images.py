@@ -24,10 +24,13 @@ def real_images(
     size = model.config.image_size
     if data is None and is_file_name(name):
         return photographs(count, size), "crops of scikit-learn's two photographs"
-    config = DataConfig(data) if data else find_run(name, store).config.data
+    seed, config = 0, DataConfig(data) if data else None
+    if config is None:
+        run = find_run(name, store).config
+        seed, config = run.seed, run.data
     if data and config.kind in ("folder", "imagenet"):
         config = dataclasses.replace(config, data_image_size=size)
-    test = load(config, data_dir).test
+    test = load(config, data_dir, seed=seed).test
     images = next(test.evaluation_batches())[0][:count]
     if images.shape[2] != size:
         raise ValueError(

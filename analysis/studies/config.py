@@ -24,6 +24,7 @@ from condense_core.config import (
     Precision,
     RecipeConfig,
     RunConfig,
+    Split,
 )
 from condense_core.files import Text, nearest
 from condense_core.presets import CIFAR_RECIPE, PRESETS, preset_recipe
@@ -83,6 +84,7 @@ class StudyConfig(Checked):
     validation_fraction: float
     train_images: int | None
     data_image_size: int | None
+    split: Split = "fixed"
     epochs: int
     batch_size: int
     learning_rate: float
@@ -144,6 +146,7 @@ DEFAULTS: dict[str, Any] = {
     "validation_fraction": 0.1,
     "train_images": None,
     "data_image_size": None,
+    "split": "seed",
     **to_dict(dataclasses.replace(CIFAR_RECIPE, epochs=15)),
     "group_lasso": (1e-5,),
     "pruning": ("condensing",),

@@ -1,26 +1,19 @@
-"""Load data sets, and split them for training, validation and test."""
+"""A data set that is split: its training, validation and test images, and the batches of an epoch."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from condense_core.config import DataConfig
 from condense_core.randomness import derived_seed, generator
-from condense_core.tables import DATASETS, implementation
 
-from .decoding import Progress
 from .images import Batch, Images
 from .shard import ALONE, Shard
-from .summary import held_out, summarise
-
-SPLIT_SEED = 0  # for validation splits and subsets: the same for all seeds of a study
 
 
 @dataclass(frozen=True)
@@ -35,6 +28,12 @@ class Dataset:
     train: Images
     validation: Images | None
     test: Images
+    places: Mapping[str, Tensor] = field(default_factory=dict)  # in the whole data, of 'validation' and 'test'
+    whole: str | None = None  # fingerprint of the whole data, if it is split by seed
+
+    def places_of(self, split: str, count: int) -> Tensor:
+        """Return the place of each image of 'validation' or 'test' in the whole data: int64 (count,)."""
+        return self.places.get(split, torch.arange(count))
 
     @property
     def image_size(self) -> int:
@@ -48,10 +47,10 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything that a run sees of this data set."""
+        """Hash of everything that a run sees, or of the whole data if it is split by seed."""
         splits = (self.train, self.validation, self.test)
-        text = "\n".join([*self.classes, *(split.fingerprint() if split else "" for split in splits)])
-        return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+        parts = (split.fingerprint() if split else "" for split in splits)
+        return self.whole or hash_of(self.classes, parts)
 
     def to(self, device: str) -> Dataset:
         """Move the images to `device`."""
@@ -84,42 +83,7 @@ class Dataset:
         return self.curve_images.evaluation_batches()
 
 
-def load(config: DataConfig, data_dir: Path = Path("data"), progress: Progress | None = None) -> Dataset:
-    """Load and split a data set, and take a subset if configured; keep downloads and caches in `data_dir`.
-
-    Raise FileNotFoundError or ValueError, naming the file or the setting, before anything is trained.
-    """
-    summarise(config)
-    classes, train, test = implementation(DATASETS[config.kind].load)(config, data_dir, progress)
-    rest, validation = _cut_validation(train, config.validation_fraction)
-    if config.train_images is not None:
-        rest = rest.subset(balanced_subset(rest.labels.cpu(), config.train_images))
-    if len(rest) < 2:
-        raise ValueError(f"data {config.name!r}: needs at least 2 training images, has {len(rest)}")
-    return Dataset(config.name, classes, rest, validation, test)
-
-
-def balanced_subset(labels: Tensor, count: int) -> Tensor:
-    """Choose `count` images, equally many of every class if possible; return their indices, int64 (count,)."""
-    order = torch.randperm(len(labels), generator=generator(SPLIT_SEED, "subset"))
-    rank = torch.empty_like(order)  # of an image among those of its class
-    for label in labels.unique():
-        members = order[labels[order] == label]
-        rank[members] = torch.arange(len(members))
-    return order[rank[order].argsort(stable=True)[:count]].sort().values
-
-
-def _cut_validation(train: Images, fraction: float) -> tuple[Images, Images | None]:
-    """Split off the same share of every class of the training images, using a fixed seed."""
-    labels = train.labels.cpu()
-    order = torch.randperm(len(labels), generator=generator(SPLIT_SEED, "validation"))
-    parts = [
-        members[: held_out(len(members), fraction)]
-        for members in (order[labels[order] == label] for label in labels.unique())
-    ]
-    index = torch.cat(parts).sort().values
-    if not len(index):
-        return train, None
-    rest = torch.ones(len(labels), dtype=torch.bool)
-    rest[index] = False
-    return train.subset(rest.nonzero().flatten()), train.subset(index)
+def hash_of(classes: tuple[str, ...], parts: Iterable[str]) -> str:
+    """Hash the names of classes and the hashes of their images."""
+    text = "\n".join([*classes, *parts])
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=16).hexdigest()

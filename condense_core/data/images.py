@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .augmentation import Augmentation, Normalisation, augment
+from .augmentation import Augmentation, Normalisation, augment, measure_normalisation
 from .shard import ALONE, Shard
 
 Batch = tuple[Tensor, Tensor]  # images float (N, 3, H, W), labels int64 (N,)
@@ -40,6 +40,9 @@ class Images(Protocol):
 
     def to(self, device: str) -> Images:
         """Move the images to another device."""
+
+    def normalised_on(self, index: Tensor) -> Images:
+        """Measure the normalisation on some of the images, if it is measured at all."""
 
     def fingerprint(self) -> str:
         """Hash everything that a run sees of the images."""
@@ -77,6 +80,10 @@ class DecodedImages:
     def to(self, device: str) -> DecodedImages:
         """Move the images to another device."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def normalised_on(self, index: Tensor) -> DecodedImages:
+        """Measure the normalisation on some of the images."""
+        return replace(self, normalise=measure_normalisation(self.images[index]))
 
     def fingerprint(self) -> str:
         """Hash all pixels and labels."""

@@ -1,4 +1,4 @@
-"""Read the images of each kind of data set: scikit-learn's digits, torchvision's data sets and image folders.
+"""Load data sets: scikit-learn's digits, torchvision's data sets and image folders.
 
 A new kind is a function like these and an entry in `condense_core.tables.DATASETS`.
 """
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from condense_core.config import DataConfig
+from condense_core.tables import DATASETS, implementation
 
 from .augmentation import (
     CIFAR10_NORMALISATION,
@@ -20,29 +21,54 @@ from .augmentation import (
     Normalisation,
     measure_normalisation,
 )
+from .datasets import Dataset
 from .decoding import Progress, check_readable, decode_folder
 from .folders import list_folder
 from .image_file import LARGE_IMAGE_PIXELS
 from .images import DecodedImages, Images
+from .splits import Source, split
 from .streaming import StreamedImages
+from .summary import summarise
 
-Loaded = tuple[tuple[str, ...], Images, Images]  # classes, training images, test images
+Loaded = tuple[tuple[str, ...], Images, Images | None]  # classes, training images, test images of its own
+
+
+def load(
+    config: DataConfig, data_dir: Path = Path("data"), progress: Progress | None = None, seed: int = 0
+) -> Dataset:
+    """Load a data set as a run with this seed sees it; keep downloads and caches in `data_dir`.
+
+    Raise FileNotFoundError or ValueError, naming the file or the setting, before anything is trained.
+    """
+    return split(read(config, data_dir, progress), config, seed)
+
+
+def read(config: DataConfig, data_dir: Path = Path("data"), progress: Progress | None = None) -> Source:
+    """Load all images of a data set. Raises what `load` does."""
+    summarise(config)
+    return Source(config.name, *implementation(DATASETS[config.kind].load)(config, data_dir, progress))
+
+
+DIGITS = tuple("0123456789")
 
 
 def load_digits(config: DataConfig, data_dir: Path, progress: Progress | None) -> Loaded:
     """Load scikit-learn's 1,797 handwritten digits, 8×8; a flipped digit would be another one, or none.
 
-    They are in `digits.npz`, with a stratified split: importing scikit-learn would take each process a second.
+    They are in `digits.npz`, because importing scikit-learn would take each process a second, with a stratified
+    split. It is not an official one: by seed, all images may be test images.
     """
     with np.load(Path(__file__).with_name("digits.npz")) as file:
         levels, labels, in_test = (file[name] for name in ("levels", "labels", "test"))
     images = _three_channels(np.round(levels * (255 / 16)).astype(np.uint8))
     labels, normalise = torch.from_numpy(labels).long(), measure_normalisation(images[~in_test])
+    if config.split == "seed":
+        return DIGITS, DecodedImages(images, labels, normalise, Augmentation(1, flip=False)), None
     train, test = (
         DecodedImages(images[part], labels[part], normalise, Augmentation(1, flip=False))
         for part in (~in_test, in_test)
     )
-    return tuple("0123456789"), train, test
+    return DIGITS, train, test
 
 
 def load_torchvision(config: DataConfig, data_dir: Path, progress: Progress | None) -> Loaded:

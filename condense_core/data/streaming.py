@@ -50,6 +50,10 @@ class StreamedImages:
         """Deliver the images to another device."""
         return replace(self, device=device)
 
+    def normalised_on(self, index: Tensor) -> StreamedImages:
+        """Return these images: their normalisation is ImageNet's."""
+        return self
+
     def fingerprint(self) -> str:
         """Hash names, sizes and labels of the files."""
         return self.files.fingerprint()

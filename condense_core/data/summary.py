@@ -8,10 +8,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 from condense_core.config import DataConfig
 from condense_core.tables import DATASETS, implementation
+
+TEST_SHARE = 1 / 3  # of images that are split by seed and have no test images of their own
+DIGITS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)  # images of each class
+DIGITS_FOR_TRAINING = (119, 121, 118, 122, 120, 121, 121, 119, 116, 120)  # of the fixed split
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,9 @@ def summarise(config: DataConfig) -> DatasetSummary:
     the splits.
     """
     known = DATASETS[config.kind].summary
-    found = _known(config, known) if isinstance(known, tuple) else implementation(known)(config)
+    if config.data_image_size and not DATASETS[config.kind].at_path:
+        raise ValueError(f"data_image_size {config.data_image_size}: only for a folder or imagenet")
+    found = DatasetSummary(*known) if isinstance(known, tuple) else implementation(known)(config)
     validation = sum(held_out(count, config.validation_fraction) for count in found.class_images)
     fraction, left = config.validation_fraction, found.train_images - validation
     if fraction and not validation:
@@ -48,15 +53,23 @@ def summarise(config: DataConfig) -> DatasetSummary:
     return found
 
 
+def summarise_digits(config: DataConfig) -> DatasetSummary:
+    """Count the digits of the fixed split, or of one by seed."""
+    if config.split == "seed":
+        return _without_test(DIGITS, 8)
+    return DatasetSummary(10, 8, DIGITS_FOR_TRAINING, sum(DIGITS) - sum(DIGITS_FOR_TRAINING))
+
+
+def _without_test(class_images: tuple[int, ...], image_size: int) -> DatasetSummary:
+    """Count the images of a data set whose test images are drawn from all of them."""
+    test = [held_out(count, TEST_SHARE) for count in class_images]
+    train = tuple(count - drawn for count, drawn in zip(class_images, test, strict=True))
+    return DatasetSummary(len(class_images), image_size, train, sum(test))
+
+
 def held_out(count: int, fraction: float) -> int:
     """Return how many of a class's images are for validation."""
     return math.floor(fraction * count + 0.5)
-
-
-def _known(config: DataConfig, numbers: tuple[Any, ...]) -> DatasetSummary:
-    if config.data_image_size:
-        raise ValueError(f"data_image_size {config.data_image_size}: only for a folder or imagenet")
-    return DatasetSummary(*numbers)
 
 
 def summarise_folder(config: DataConfig) -> DatasetSummary:

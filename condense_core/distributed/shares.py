@@ -11,6 +11,8 @@ from torch import Tensor
 from condense_core.config import RunConfig
 from condense_core.data import Images, Shard
 
+from .ranks import add_up
+
 
 def check_ranks(config: RunConfig, ranks: int) -> None:
     """Raise ValueError if a configuration cannot be trained by that many ranks."""
@@ -49,3 +51,11 @@ class Shares:
         """Return those of `images` that this rank evaluates."""
         rank, ranks = self.shard.rank, self.shard.ranks
         return images if ranks == 1 else images.subset(torch.arange(rank, len(images), ranks))
+
+    def of_all_ranks(self, rows: Tensor, images: int) -> Tensor:
+        """Return the rows (images, K) of all ranks' images from this rank's: those that `evaluated` gave it."""
+        if self.shard.ranks == 1:
+            return rows
+        whole = rows.new_zeros(images, rows.shape[1])
+        whole[self.shard.rank :: self.shard.ranks] = rows
+        return add_up(whole)

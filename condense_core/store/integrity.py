@@ -30,6 +30,8 @@ def check_run(run: Run) -> None:
         raise ValueError(f"{run.folder / name}: is missing or empty, though the run is done")
     if len(set(names)) < len(names) or any(name is not None and name > config.last_stage for name in names):
         raise ValueError(f"{run.folder / 'stages'}: {names} must be 0 to {config.last_stage} and the end")
+    if done:
+        run.outcomes()
     for record in stages if done else ():
         check_masks(run.stage_arrays(record), config, run.folder / "stages" / record["tensors"])
 

@@ -11,6 +11,7 @@ benchmarks/<moment>.json        measured times
     stages/stage-<s>.json       the network at a stage's entry, and end.json; each with its masks and importance
     checkpoints/                the state at each stage's entry, before anything is pruned; the newest ones
     weights.safetensors         the final weights; result.json: their figures
+    outcomes.safetensors        what they say of each image: test.predicted, test.probability, ...
 superseded/<run>.<n>/           runs that were restarted because code, torch or data changed
 locks/                          who trains which run
 """
@@ -149,6 +150,19 @@ class Run:
         """The final weights of a run that is done, checked against their checksum."""
         path = self.folder / "weights.safetensors"
         return load_arrays(read_checked(path, self.folder, self.result["weights_sha256"]), path)
+
+    def outcomes(self) -> dict[str, np.ndarray]:
+        """What the weights said of each image: 'test.image', '.predicted', '.label', '.probability', (N,).
+
+        'image' is its place in the whole data. 'validation' has the same. Runs of earlier versions have none.
+        Raises ValueError if the file is damaged or is not that of the run's result.
+        """
+        result = self.result
+        if "outcomes_sha256" not in result:
+            return {}
+        path = self.folder / "outcomes.safetensors"
+        content = read_checked(path, self.folder, result["outcomes_sha256"])
+        return schemas.check_outcomes(load_arrays(content, path, "numpy"), result, path)
 
     @property
     def is_trained(self) -> bool:

@@ -59,6 +59,7 @@ class Result(Cost):
     test_loss: Annotated[Number | None, Meta(description="null if it was not finite")]
     test_error_percent: Percent
     weights_sha256: str
+    outcomes_sha256: NotRequired[Annotated[str, Meta(description="runs of earlier versions have no outcomes")]]
 
 
 class Epoch(TypedDict):
@@ -211,6 +212,29 @@ def check_benchmark(record: Any, path: Path) -> dict[str, Any]:
         if not row["low"] <= row["milliseconds"] <= row["high"]:
             raise ValueError(f"{path}: times[{place}]: low, milliseconds and high must rise")
     return record
+
+
+OUTCOMES = {"image": "i", "predicted": "i", "label": "i", "probability": "f"}  # the kind of each number
+
+
+def check_outcomes(arrays: dict[str, Any], result: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return a run's outcomes. Raise ValueError, naming the file, if they are not those of its result."""
+    for split in {name.partition(".")[0] for name in arrays} | {"test"}:
+        parts = {name: arrays.get(f"{split}.{name}") for name in OUTCOMES}
+        columns: list[Any] = [part for name, part in parts.items() if _is_column(part, OUTCOMES[name])]
+        if len(columns) < len(OUTCOMES) or len({len(column) for column in columns}) > 1:
+            raise ValueError(f"{path}: {split} must have {', '.join(OUTCOMES)}, one number for each image")
+    wrong = arrays["test.predicted"] != arrays["test.label"]
+    if len(wrong) != result["test_images"] or abs(100 * wrong.mean() - result["test_error_percent"]) > 1e-6:
+        raise ValueError(
+            f"{path}: {wrong.sum()} of {len(wrong)} test images are wrong, but result.json says "
+            f"{result['test_error_percent']} % of {result['test_images']}"
+        )
+    return arrays
+
+
+def _is_column(array: Any, kind: str) -> bool:
+    return array is not None and array.ndim == 1 and array.dtype.kind == kind
 
 
 def check_stage(record: Any, path: Path) -> dict[str, Any]:

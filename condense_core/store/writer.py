@@ -159,11 +159,17 @@ class RunWriter:
             self.note(f"{fault}; {instead}")
         return state
 
-    def finish(self, result: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-        """Write the final weights and their figures. Only checkpoints that a run can be forked from stay."""
-        sha256 = write_tensors(self.folder / "weights.safetensors", weights)
+    def finish(
+        self, result: Mapping[str, Any], weights: Mapping[str, Tensor], outcomes: Mapping[str, Tensor]
+    ) -> None:
+        """Write final weights, outcomes and figures. Only checkpoints that a run can be forked from stay."""
+        files = {"weights": weights, "outcomes": outcomes}
+        sums = {
+            f"{name}_sha256": write_tensors(self.folder / f"{name}.safetensors", tensors)
+            for name, tensors in files.items()
+        }
         flush(self.folder / "metrics.jsonl")
-        write_json(self.folder / "result.json", finite({**result, "weights_sha256": sha256}))
+        write_json(self.folder / "result.json", finite({**result, **sums}))
         self.tidy()
         self.set_state("done")
 

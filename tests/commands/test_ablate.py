@@ -202,7 +202,7 @@ def bad_folders(tmp_path):
             ["--data", "folder:small", "--validation-fraction", "0"],
             "image_size 3: must be at least 4 pixels for 3 blocks",
         ),
-        (["--train-images", "5000"], "train_images 5000: at most 1077"),
+        (["--train-images", "5000"], "train_images 5000: at most 1078"),
         (["--validation-fraction", "1"], "validation_fraction 1.0: must be a number at least 0 and below 1"),
         (["--runs", "thesis"], "is not a run store"),
         (["--runs", "bad.toml"], "cannot be written"),

@@ -53,6 +53,7 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_end(settings, digits):
         resumed = list(second.run())
         assert_same_state(state(second), state(whole))
         assert resumed[-1] == records[-1]
+        assert_same_state(resumed[-1].outcomes, records[-1].outcomes)
 
 
 def test_a_run_goes_on_from_each_stages_entry_to_the_same_end(digits):

@@ -16,7 +16,7 @@ from sklearn.model_selection import train_test_split
 from condense_core import DataConfig
 from condense_core.data import Augmentation, load, summarise
 from condense_core.data.augmentation import augment
-from condense_core.data.datasets import balanced_subset
+from condense_core.data.splits import balanced
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_subset_is_balanced_and_leaves_validation_and_test_as_they_are():
 
 def test_a_subset_takes_from_small_classes_what_they_have():
     labels = torch.tensor([0] * 10 + [1] * 2)
-    assert labels[balanced_subset(labels, 8)].bincount().tolist() == [6, 2]
+    assert labels[balanced(labels, 8, torch.Generator())].bincount().tolist() == [6, 2]
 
 
 def test_what_a_step_sees_depends_on_seed_and_epoch_alone(digits):

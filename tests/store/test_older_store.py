@@ -47,7 +47,7 @@ def runs_of_small(store: RunStore) -> dict[str, Run]:
 def small_study(store: RunStore) -> Study:
     """The study 'small', from the settings in its record."""
     settings = store.read_study("small")["settings"]
-    return Study.named(**settings, device="cpu")
+    return Study.named(**settings, split="fixed", device="cpu")
 
 
 def call(command, *arguments: object) -> Result:
@@ -56,7 +56,7 @@ def call(command, *arguments: object) -> Result:
 
 def written_as_toml(store: RunStore) -> Path:
     """A TOML file with the settings of the study 'small'."""
-    settings = store.read_study("small")["settings"]
+    settings = store.read_study("small")["settings"] | {"split": "fixed"}
     path = store.root.parent / "small.toml"
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items() if value is not None]
     path.write_text("\n".join(lines))
@@ -71,6 +71,7 @@ def test_every_run_has_the_name_of_its_configuration(older):
 
 def test_a_study_gives_the_runs_of_its_record(older):
     study, record = small_study(older), older.read_study("small")
+    record["settings"]["split"] = "fixed"
     assert study.record() == record
 
 
@@ -83,7 +84,7 @@ def test_presets_keep_their_names(preset):
 
 @pytest.mark.parametrize("study", NAMED_STUDIES)
 def test_named_studies_keep_the_names_of_their_runs(study):
-    configs = Study.named(study, device="cpu", seeds=1).run_configs()
+    configs = Study.named(study, device="cpu", seeds=1, split="fixed").run_configs()
     assert [config.name for _, config in configs] == NAMES["studies"][study]
 
 

@@ -13,8 +13,11 @@ from helpers.runs import small_run
 from analysis.engines import single_run
 from analysis.engines.single_run import execute
 from condense_core import CondenseNet
+from condense_core.data import load
 from condense_core.files import write_json
-from condense_core.store import RunStore
+from condense_core.store import RunStore, find_damage
+
+DATA = Path("data")
 
 
 def test_a_run_leaves_all_that_the_design_says_in_plain_formats(store):
@@ -113,3 +116,46 @@ def test_json_is_strict_and_a_failed_write_leaves_the_old_file(tmp_path):
         write_json(path, {"value": math.nan})
     assert json.loads(path.read_text()) == {"value": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_run_keeps_what_its_weights_said_of_every_image(store):
+    config = small_run()
+    execute(config, store, DATA)
+    run = store.run(config)
+    said, data = run.outcomes(), load(config.data)
+    for split in ("test", "validation"):
+        images = getattr(data, split)
+        assert said[f"{split}.image"].tolist() == data.places[split].tolist()
+        assert said[f"{split}.label"].tolist() == images.labels.tolist()
+    wrong = said["test.predicted"] != said["test.label"]
+    assert 100 * wrong.mean() == pytest.approx(run.result["test_error_percent"], abs=1e-9)
+    curve = said["validation.predicted"] != said["validation.label"]
+    assert 100 * curve.mean() == pytest.approx(run.epochs()[-1]["curve_error_percent"], abs=1e-9)
+    network = CondenseNet(config.model)
+    network.load_state_dict(run.weights())
+    with torch.no_grad():
+        logits = torch.cat([network.eval()(images) for images, _ in data.test.evaluation_batches()])
+    probability = logits.softmax(1)[torch.arange(600), data.test.labels].numpy()
+    assert said["test.probability"] == pytest.approx(probability, abs=2e-3)  # float16
+
+
+def test_outcomes_that_are_not_those_of_the_result_are_refused(store):
+    config = small_run()
+    execute(config, store, DATA)
+    run = store.run(config)
+    path = run.folder / "result.json"
+    path.write_text(json.dumps(run.result | {"test_error_percent": 1.0}))
+    with pytest.raises(ValueError, match=r"outcomes\.safetensors: \d+ of 600 test images are wrong"):
+        run.outcomes()
+    assert "outcomes.safetensors" in find_damage(store, run.name)
+
+
+def test_a_run_of_an_earlier_version_has_no_outcomes(store):
+    config = small_run()
+    execute(config, store, DATA)
+    run = store.run(config)
+    (run.folder / "outcomes.safetensors").unlink()
+    record = {name: value for name, value in run.result.items() if name != "outcomes_sha256"}
+    (run.folder / "result.json").write_text(json.dumps(record))
+    assert run.outcomes() == {}
+    assert find_damage(store, run.name) is None

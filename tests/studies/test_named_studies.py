@@ -137,7 +137,7 @@ RUNS = {
 
 def test_the_runs_of_every_named_study_have_the_names_of_the_first_stores():
     for study, (count, digest) in RUNS.items():
-        names = [run.name for _, run in Study.named(study, device="cpu").run_configs()]
+        names = [run.name for _, run in Study.named(study, device="cpu", split="fixed").run_configs()]
         assert len(names) == count
         assert hashlib.sha256("\n".join(names).encode()).hexdigest()[:16] == digest, study
     assert RUNS.keys() == NAMED_STUDIES.keys()
