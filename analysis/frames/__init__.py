@@ -5,6 +5,7 @@ Every function takes a run store (its folder or a RunStore), a run, or a list of
 
 from .columns import COLUMNS
 from .costs import FAMILIES, layer_costs, layers, parts, published, times
+from .outcomes import outcomes
 from .pruning import channels, connections, deaths
 from .sources import ReadingLayer, reading_layers
 from .training import Source, epochs, runs, runs_in, stage_name, stages, steps, study_runs, variant_columns
@@ -20,6 +21,7 @@ __all__ = [
     "epochs",
     "layer_costs",
     "layers",
+    "outcomes",
     "parts",
     "published",
     "reading_layers",

@@ -55,6 +55,15 @@ COLUMNS: dict[str, dict[str, str]] = {
         "curves_on": "images of the curves: validation or test",
         "macs": "multiply-adds of one image with the present masks",
     },
+    "outcomes": _RUN
+    | {
+        "split": "test or validation",
+        "image": "place of the image in the whole data, from 0",
+        "label": "right class, from 0",
+        "predicted": "class that the final weights give the highest logit",
+        "correct": "whether that is the right one",
+        "probability": "probability of the right class, 0 to 1, in half precision",
+    },
     "stages": _RUN
     | _STAGE
     | {

@@ -39,12 +39,21 @@ def offsets(axes) -> np.ndarray:
 
 
 def test_every_frame_has_the_columns_that_are_documented(small_store, base):
-    for name in ("runs", "epochs", "stages", "steps", "connections", "channels", "layers"):
+    for name in ("runs", "epochs", "outcomes", "stages", "steps", "connections", "channels", "layers"):
         frame = getattr(frames, name)(small_store if name == "runs" else base)
         assert len(frame), name
         assert list(frame.columns) == list(frames.COLUMNS[name]), name
-    for name in ("epochs", "connections"):
+    for name in ("epochs", "outcomes", "connections"):
         assert list(getattr(frames, name)([]).columns) == list(frames.COLUMNS[name])
+
+
+def test_the_outcomes_of_every_run_give_its_error_again(small_store):
+    outcomes, runs = frames.outcomes(small_store), frames.runs(small_store).set_index("run")
+    done = runs[runs.state == "done"].test_error_percent
+    again = 100 * (1 - outcomes.groupby("run").correct.mean())
+    assert again.to_dict() == pytest.approx(done.to_dict())
+    assert (outcomes.groupby("run").image.nunique() == runs.test_images[done.index]).all()
+    assert set(frames.outcomes(small_store, "validation").split) == {"validation"}
 
 
 def test_frames_take_a_folder_a_store_or_runs(small_store, base):

@@ -1,0 +1,30 @@
+"""Frame of what the runs said of each image."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from condense_core.store import Run, skip_damaged
+
+from .columns import COLUMNS
+from .training import Source, runs_in, tidy_frame
+
+
+def outcomes(source: Source, split: str = "test") -> pd.DataFrame:
+    """Return one row per run and image of a split: what the final weights said of it.
+
+    Runs that are not finished, and runs of earlier versions, have no rows. `split` is 'test' or 'validation'.
+    """
+    parts = [part for run in runs_in(source) for part in skip_damaged(lambda run: _of_run(run, split), run)]
+    found = [part for part in parts if len(part)]
+    return pd.concat(found, ignore_index=True) if found else tidy_frame("outcomes", [])
+
+
+def _of_run(run: Run, split: str) -> pd.DataFrame:
+    said = {name: array for name, array in run.outcomes().items() if name.startswith(f"{split}.")}
+    if not said:
+        return pd.DataFrame()
+    columns = {name.removeprefix(f"{split}."): array for name, array in said.items()}
+    frame = pd.DataFrame(columns).assign(run=run.name, split=split)
+    frame["correct"] = frame.predicted == frame.label
+    return frame[list(COLUMNS["outcomes"])]
