@@ -1,6 +1,13 @@
 # `make ablate` and `make test` need only Python 3.11 or newer: both set up the environment if it is missing.
-PYTHON ?= python3
+# With PYTHON=python3.13 they use one for that version, .venv-3.13.
+ifdef PYTHON
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+$(if $(VERSION),,$(error PYTHON=$(PYTHON): is no Python))
+VENV := .venv-$(VERSION)
+else
+PYTHON := python3
 VENV := .venv
+endif
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 AXE := .browser/node_modules/axe-core/axe.min.js
@@ -50,5 +57,5 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-clean:  ## remove the virtual environment and the caches of tools
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean:  ## remove the virtual environments and the caches of tools
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -29,6 +29,7 @@ from .text import duration, one_line, print_table, say
 if TYPE_CHECKING:
     import pandas as pd
 
+    from condense_core.config import RunConfig
     from condense_core.store import RunStore
 
 
@@ -113,8 +114,12 @@ def ablate(
             configs = [config for _, config in study.run_configs()]
             launch = engines.Launch(connected, configs, store, data_dir, force)
             if dry_run:
-                return _print_plan(study, launch, jobs, as_json)
-            training = resources.enter_context(launch.prepared(study.enter))
+                rows, left = _plan(study, launch)
+            else:
+                training = resources.enter_context(launch.prepared(study.enter))
+        if dry_run:
+            at_once = min(connected.slots(left[0], jobs), len(left)) if left else 0
+            return _print_plan(study.config.name, rows, len(left), at_once, as_json)
         outcomes = training.on_terminal(study.config.name, jobs)
     if not engines.is_first_rank():
         return 0  # whatever the outcome, so that torchrun lets rank 0 report it
@@ -145,25 +150,28 @@ def _study_config(
     return config
 
 
-def _print_plan(study: studies.Study, launch: engines.Launch, jobs: int | None, as_json: bool) -> int:
-    """Print every run with its cost and state, and the time that is left."""
+def _plan(study: studies.Study, launch: engines.Launch) -> tuple[list[dict[str, Any]], list[RunConfig]]:
+    """Return every run with its cost and state, and the runs that are left to train."""
     launch.check()
-    finished, left = launch.split(thoroughly=False)
+    _, left = launch.split(thoroughly=False)
     launch.refuse_changed()
+    return studies.plan(study, launch.store), left
+
+
+def _print_plan(name: str, rows: list[dict[str, Any]], left: int, at_once: int, as_json: bool) -> int:
+    """Print every run with its cost and state, and the time that is left."""
     if not engines.is_first_rank():
         return 0
-    rows = studies.plan(study, launch.store)
     if as_json:
-        click.echo(json.dumps({"study": study.config.name, "runs": rows}, indent=1))
+        click.echo(json.dumps({"study": name, "runs": rows}, indent=1))
         return 0
-    print_table(f"{study.config.name}: {len(rows)} runs", studies.PLAN_COLUMNS, studies.plan_rows(rows))
+    print_table(f"{name}: {len(rows)} runs", studies.PLAN_COLUMNS, studies.plan_rows(rows))
     if not left:
-        say(f"All {len(finished)} runs are finished: nothing is left to train. Nothing was written.")
+        say(f"All {len(rows)} runs are finished: nothing is left to train. Nothing was written.")
         return 0
-    at_once = launch.engine.slots(left[0], jobs)
     seconds = sum(row["remaining_seconds"] for row in rows)
     about = f"about {duration(seconds / at_once)} with {at_once} at once"
-    say(f"{len(left)} of {len(rows)} runs are left to train, {about}. Nothing was written.")
+    say(f"{left} of {len(rows)} runs are left to train, {about}. Nothing was written.")
     return 0
 
 

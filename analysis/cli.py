@@ -15,6 +15,7 @@ import click
 from condense_core.machine import allowed_cores, usable_cores
 
 from .engines import is_first_rank
+from .streams import drop_unwritten, prepare_streams
 from .text import one_line, say
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -83,6 +84,7 @@ def main(command: click.Command) -> None:
     def show(message: Any, *_: Any, **__: Any) -> None:
         say(f"{command.name}: {one_line(message)}", err=True)
 
+    prepare_streams()
     warnings.showwarning = show
     _limit_threads()
     try:
@@ -93,6 +95,9 @@ def main(command: click.Command) -> None:
         sys.exit(2)
     except OSError as error:
         say(f"{command.name}: {one_line(error)}", err=True)
+        drop_unwritten(sys.stdout)
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    finally:
+        drop_unwritten(sys.stderr)

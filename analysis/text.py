@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import unicodedata
 from collections.abc import Sequence
 
 import click
+
+from .streams import write_progress
 
 LEFT_COLUMNS = frozenset(
     {"run", "variant", "role", "state", "factor", "level", "against"}
@@ -38,9 +41,16 @@ def one_line(message: object) -> str:
 
 
 def say(text: str, err: bool = False, bold: bool = False) -> None:
-    """Print text on stdout or stderr, inert except for its line breaks."""
+    """Print text on stdout, or on stderr if that can be written, inert except for its line breaks."""
     lines = "\n".join(map(inert, text.split("\n")))
-    click.echo(click.style(lines, bold=True) if bold else lines, err=err)
+    if err:
+        write_progress(lines)
+    else:
+        click.echo(click.style(lines, bold=True) if bold and _shows_bold() else lines)
+
+
+def _shows_bold() -> bool:
+    return os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
 
 
 def count(value: float) -> str:

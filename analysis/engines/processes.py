@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from multiprocessing import forkserver, resource_tracker
@@ -31,6 +32,7 @@ PRELOADED = [
     "condense_core.fast.lasso",
     "condense_core.fast.training_block",
 ]
+UNGUARDED = 84  # exit status of a process that would train the study again while it imports the script
 ATTEMPTS = 2  # of a run whose process is killed
 
 
@@ -64,9 +66,16 @@ class ProcessEngine(Engine):
         return jobs or cores
 
     def load_data(self, data: DataConfig, data_dir: Path) -> str:
-        """Load the data while the process starts that workers are forked from; return its fingerprint."""
+        """Load the data while the process starts that workers are forked from; return its fingerprint.
+
+        Raises ValueError also if workers cannot import the script that is running.
+        """
+        if getattr(multiprocessing.current_process(), "_inheriting", False):  # a worker imports the script
+            os._exit(UNGUARDED)
         start_forkserver()
-        return super().load_data(data, data_dir)
+        fingerprint = super().load_data(data, data_dir)
+        _check_script()
+        return fingerprint
 
     def execute_all(
         self,
@@ -111,6 +120,27 @@ def start_forkserver() -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _check_script() -> None:
+    """Let a process import the script that is running, as workers will. Raise ValueError if it cannot."""
+    main = sys.modules["__main__"]
+    script = getattr(main, "__file__", None)
+    if script is None or main.__package__ == "analysis":  # a notebook; one of our commands
+        return
+    if not Path(script).is_file():
+        main.__file__ = None  # it came through a pipe; workers do not need it
+        return
+    probe = PROCESSES.Process(target=keep_going)
+    probe.start()
+    probe.join()
+    if probe.exitcode == UNGUARDED:
+        guard = 'put the call below `if __name__ == "__main__":`, or use jobs 1'
+        raise ValueError(f"jobs: worker processes import {script}, which would train the study again; {guard}")
+    if probe.exitcode:
+        raise ValueError(
+            f"jobs: worker processes cannot import {script} (exit status {probe.exitcode}); use jobs 1"
+        )
 
 
 def _collect(

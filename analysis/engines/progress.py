@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
+from analysis.streams import ProgressStream, is_terminal
 from analysis.text import duration, inert, say
 from condense_core.store import FINISHED, RunStore
 
@@ -90,7 +90,7 @@ class Watch:
 def show(store: RunStore, configs: list[RunConfig]) -> Iterator[Callable[[Outcome], None]]:
     """Show the progress of runs on stderr; yields a function to call with each outcome."""
     watch = Watch(store, configs)
-    shown = _show_live(watch) if sys.stderr.isatty() else _show_lines(watch)
+    shown = _show_live(watch) if is_terminal() else _show_lines(watch)
     with shown as done:
         yield done
 
@@ -120,7 +120,7 @@ def _show_live(watch: Watch) -> Iterator[Callable[[Outcome], None]]:
             Text(LEGEND, style="dim"),
         )
 
-    console = Console(stderr=True)
+    console = Console(file=cast(IO[str], ProgressStream()))
     rate = 1 / REFRESH_SECONDS
     with LiveDisplay(get_renderable=render, console=console, refresh_per_second=rate, transient=True):
         yield lambda outcome: None
@@ -157,7 +157,7 @@ def decoding() -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    bar = Progress(console=Console(stderr=True), transient=True)
+    bar = Progress(console=Console(file=cast(IO[str], ProgressStream())), transient=True)
     task = bar.add_task("decoding images")
 
     def update(done: int, total: int) -> None:
@@ -165,7 +165,7 @@ def decoding() -> Iterator[Callable[[int, int], None]]:
         bar.update(task, completed=done, total=total)
 
     try:
-        yield update if sys.stderr.isatty() else lambda done, total: None
+        yield update if is_terminal() else lambda done, total: None
     finally:
         if bar.live.is_started:
             bar.stop()

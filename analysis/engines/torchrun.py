@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -149,7 +148,6 @@ def _leave(run: Run, ranks: Ranks, error: Exception) -> NoReturn:
     if rank == 0:
         record_failure(run, reason)
     say(one_line(f"rank {rank} ends: run {run.name}: {reason}. The same command resumes it."), err=True)
-    sys.stderr.flush()
     os._exit(1)  # an orderly end would wait for the others
 
 

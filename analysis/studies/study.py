@@ -143,7 +143,7 @@ class Study:
         """Train what is not yet trained, and return the study's runs as a tidy frame (`frames.study_runs`).
 
         If `jobs` (default 1) is above 1, runs train in processes, so a script then needs its
-        `if __name__ == "__main__"`. `engine` "ray" trains on the cluster at `address` or, without one, on a
+        `if __name__ == "__main__":`. `engine` "ray" trains on the cluster at `address` or, without one, on a
         local one, by default as many runs at once as there is room for (`analysis.engines.ray_cluster`).
         `progress` shows a bar; `force` restarts runs whose code, torch or data changed, and keeps the old ones.
         Warns of runs that failed, with their reasons, and of what was noted while they trained.

@@ -38,6 +38,9 @@ def check_links(root: Path) -> None:
 
 def _leads_below(path: Path, root: Path) -> bool:
     try:
-        return path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # a loop
+        target = os.path.realpath(path, strict=True)
+    except FileNotFoundError:
+        target = os.path.realpath(path)
+    except OSError:  # a loop
         return False
+    return Path(target).is_relative_to(os.path.realpath(root))
