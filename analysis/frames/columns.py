@@ -37,6 +37,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "seconds": "time spent training and evaluating, s",
         "code": "hash of condense_core when the run was started",
         "torch": "version of torch when the run was started",
+        "processor": "processor that the run was started on; rounding differs between processors",
         "data_fingerprint": "hash of all the data that the run used",
         "bit_identical": "whether it is bit-identical to an uninterrupted run: never resumed on other terms",
     },

@@ -92,7 +92,7 @@ def _run_row(run: Run) -> dict[str, Any]:
         "reason": status.get("reason"),
         **{name: result.get(name) for name in results},
         "seconds": run.seconds(),
-        **{name: environment.get(name) for name in ("code", "torch")},
+        **{name: environment.get(name) for name in ("code", "torch", "processor")},
         "data_fingerprint": record["data_fingerprint"],
         "bit_identical": all(note["bit_identical"] for note in run.notes()),
     }

@@ -107,15 +107,21 @@ def _runs(count: int) -> str:
     return "1 run" if count == 1 else f"{count} runs"
 
 
+def terms(runs: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Return on what the runs were trained: by name of the term the number of runs with each value."""
+    names = {"code": "condense_core", "torch": "torch", "data_fingerprint": "data", "processor": "processor"}
+    known = {name: runs[column].fillna("unknown") for column, name in names.items() if column in runs}
+    return {name: dict(sorted(values.value_counts().items())) for name, values in known.items()}
+
+
 def unequal_terms(runs: pd.DataFrame) -> list[str]:
     """Return a warning for each way in which a study's runs were trained on unequal terms."""
     if runs.empty:
         return []
     sentences = []
-    for column, name in (("code", "condense_core"), ("torch", "torch"), ("data_fingerprint", "data")):
-        counts = runs[column].fillna("unknown").value_counts()
+    for name, counts in terms(runs).items():
         if len(counts) > 1:
-            parts = ", ".join(f"{value} ({_runs(count)})" for value, count in sorted(counts.items()))
+            parts = ", ".join(f"{value} ({_runs(count)})" for value, count in counts.items())
             sentences.append(f"The runs were not all trained with the same {name}: {parts}.")
     resumed = runs.run[~runs.bit_identical.astype(bool)]
     if len(resumed):
