@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from multiprocessing import forkserver, resource_tracker
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from condense_core.config import DataConfig, RunConfig
+from condense_core.files import Unflushed
 from condense_core.machine import usable_cores
 from condense_core.store import Run, RunStore
 
@@ -191,6 +193,7 @@ def _start_worker(stop: StopSwitch) -> None:
             os._exit(128 + signum)
 
     signal.signal(signal.SIGTERM, handle)
+    warnings.simplefilter("ignore", Unflushed)  # the study has said it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 

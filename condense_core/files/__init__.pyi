@@ -1,5 +1,6 @@
 from .atomic import (
     UNFINISHED as UNFINISHED,
+    Unflushed as Unflushed,
     append_row as append_row,
     flush as flush,
     make_folder as make_folder,

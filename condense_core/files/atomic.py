@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 UNFINISHED = ".*.tmp"  # temporary files of a process that was killed while it wrote
+CANNOT_FLUSH = (
+    errno.EINVAL,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EBADF,
+    errno.EPERM,
+    errno.ENOTTY,
+)
+
+
+class Unflushed(UserWarning):
+    """A file system cannot flush to its disk: what was written last may be lost in a power cut."""
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
@@ -21,7 +37,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             with temporary.open("wb") as file:
                 write(file)
                 file.flush()
-                os.fsync(file.fileno())
+                _flush(file.fileno())
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -57,8 +73,25 @@ def _drop_torn_line(file: IO[bytes]) -> None:
 def flush(path: Path) -> None:
     """Flush a file and its name to the disk, so that appended lines survive a power cut."""
     with naming(path), path.open("rb") as file:
-        os.fsync(file.fileno())
+        _flush(file.fileno())
     _flush_folder(path.parent)
+
+
+def _flush(descriptor: int) -> None:
+    """Flush an open file or folder to the disk. Warn once if its file system cannot; raise other OSErrors."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in CANNOT_FLUSH:
+            raise
+        _warn_unflushed(error.strerror)
+
+
+@lru_cache
+def _warn_unflushed(reason: str) -> None:
+    """Warn, once for every reason: all files of a store are on the same disk."""
+    text = f"the file system cannot flush to its disk ({reason}): the last changes may be lost in a power cut"
+    warnings.warn(text, Unflushed, stacklevel=4)
 
 
 def make_folder(path: Path) -> None:
@@ -78,9 +111,13 @@ def move(path: Path, target: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)  # the names in it
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError as error:  # a folder in which one may only write, or a system that opens none
+        _warn_unflushed(error.strerror)
+        return
+    try:
+        _flush(descriptor)  # the names in it
     finally:
         os.close(descriptor)
 

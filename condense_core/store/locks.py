@@ -65,7 +65,7 @@ def hold(folder: Path, run: str) -> Iterator[Hold]:
     If another machine holds it, wait until its heartbeat has been silent for long enough.
     """
     make_folder(folder)
-    lock = FileLock(folder / f"{run}.lock")
+    lock = FileLock(folder / f"{run}.lock", fallback_to_soft=False)  # soft ones outlive those who are killed
     try:
         lock.acquire(timeout=0)
         seen_by_all = True
