@@ -43,6 +43,7 @@ SETTINGS = {
     "grouping": ("learned", "random", "unstructured"),
     "sizes": (),
     "reference": True,
+    "dense_equal": False,
     "seeds": 3,
     "epochs": 120,
     "train_images": 320,

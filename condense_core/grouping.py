@@ -39,6 +39,11 @@ def random_mask(in_channels: int, groups: int, kept: int, generator: torch.Gener
     return sequential_mask(in_channels, groups, kept)[:, order]
 
 
+def independent_mask(in_channels: int, groups: int, kept: int, generator: torch.Generator) -> Tensor:
+    """Each group draws its inputs alone, so that some may be read by no group: bool (groups, in_channels)."""
+    return torch.stack([torch.randperm(in_channels, generator=generator) < kept for _ in range(groups)])
+
+
 def weight_mask(mask: Tensor, out_channels: int, permute: bool = True) -> Tensor:
     """Spread a mask (groups, in_channels) over the weight: bool (out_channels, in_channels)."""
     outputs = out_channels // mask.shape[0]

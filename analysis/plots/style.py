@@ -20,10 +20,12 @@ from analysis.stats import CONFIDENCE
 from analysis.text import count
 from condense_core.tables import GROUPINGS
 
-COLOURS = sns.color_palette("colorblind", 5)
-PALETTE: dict[str, Any] = dict(zip(GROUPINGS, [*COLOURS[:3], COLOURS[4], "0.3"], strict=False))
+COLOURS = sns.color_palette("colorblind", 10)
+PALETTE: dict[str, Any] = dict(
+    zip(GROUPINGS, [*COLOURS[:2], COLOURS[9], COLOURS[2], COLOURS[4], "0.3"], strict=False)
+)
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), "-.", (2, (2, 5)), ":")
-MARKERS: dict[str, str] = dict(zip(GROUPINGS, "osDv^", strict=False))
+MARKERS: dict[str, str] = dict(zip(GROUPINGS, "osPDv^", strict=False))
 LABELS = {"none": "none (dense)"}
 TITLES = {
     "growth": "Growth",

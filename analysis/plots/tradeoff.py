@@ -18,6 +18,7 @@ from .style import (
     LABELS,
     LOG_RANGE,
     NARROW,
+    TEXT,
     TITLES,
     cost_axis,
     interval_arms,
@@ -148,7 +149,7 @@ def _rest_of_grid(axes: Axes, every: pd.DataFrame, cost: str) -> None:
     known = list(dict.fromkeys(rest.grouping))
     looks = series_looks(known)
     if len(rest):
-        axes.plot([], [], "o", mfc="none", mew=1, color=GREY, label="rest of the grid")
+        axes.plot([], [], "o", mfc="none", mew=1.4, ms=6, color=TEXT, label="rest of the grid")
     for place, (_, row) in enumerate(rest.iterrows()):
         part = pd.DataFrame([row])
         look = looks[row.grouping]

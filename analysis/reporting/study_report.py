@@ -18,6 +18,7 @@ from condense_core.store import LeftOut, Run, RunStore, find_damage, runs_of
 from condense_core.validation import from_dict, to_dict
 
 from .connection_maps import connection_maps
+from .controls import equal_cost_sentences
 from .figures import report_figures
 from .findings import findings, unequal_terms
 from .report_figure import ReportFigure, learned_runs, shown_run
@@ -78,7 +79,7 @@ class StudyReport:
     def findings(self) -> list[str]:
         """The findings as sentences."""
         found = findings(self.effects, self.summary, stats.interactions(self.runs))
-        return found + unequal_terms(self.runs)
+        return found + equal_cost_sentences(self.summary) + unequal_terms(self.runs)
 
     @cached_property
     def figures(self) -> list[ReportFigure]:

@@ -79,6 +79,7 @@ EXACT = {
     "params": "params",
     "training MACs": "training_macs",
 }
+MATCHED_ROLES = ("grid", "reference", "dense-equal")  # whose cost is compared with the base's
 FIRST = ("test error %", "n", "difference", "95 % interval")  # columns that readers of the report look for
 SHORT_NAMES = {"growth_rate": "k₀", "condense_factor": "C", "groups": "G", "group_lasso": "λ"}
 
@@ -130,7 +131,7 @@ def summary_rows(summary: pd.DataFrame) -> list[tuple[str, ...]]:
             row.variant,
             row.role,
             count(row.macs) if row.n else "–",
-            f"{100 * row.residual:+.1f} %" if row.role in ("grid", "reference") or matched_size(row) else "–",
+            f"{100 * row.residual:+.1f} %" if row.role in MATCHED_ROLES or matched_size(row) else "–",
             count(row.params) if row.n else "–",
             count(row.training_macs) if row.n else "–",
             f"{number(row.error_mean)} ± {number(row.error_sd)}",

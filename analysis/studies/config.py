@@ -63,6 +63,9 @@ class StudyConfig(Checked):
     growth: Many[Annotated[GrowthSchedule, Meta(description="growth schedules to cross")]]
     connectivity: Many[Annotated[Connectivity, Meta(description="connectivities to cross")]]
     reference: Annotated[bool, Meta(description="add the dense reference (grouping none) at its higher cost")]
+    dense_equal: Annotated[
+        bool, Meta(description="add a smaller dense network that costs what the base does")
+    ] = False
     growth_rate: Annotated[
         Channels, Meta(description="k0 of the base variant, the growth rate of its first block")
     ]
@@ -130,6 +133,7 @@ DEFAULTS: dict[str, Any] = {
     "growth": GROWTH_SCHEDULES,
     "connectivity": CONNECTIVITIES,
     "reference": True,
+    "dense_equal": True,
     "growth_rate": 4,
     "sizes": (2, 8),
     "match": "cost",
@@ -207,7 +211,7 @@ def _preset_settings(preset: Any) -> dict[str, Any]:
     settings |= {name: (getattr(model, name),) for name in ("groups", "condense_factor")}
     settings |= {name: DEFAULTS[name] for name in ("pruning", "criterion")}
     if model.grouping == "none":  # one group has nothing to learn
-        settings |= {"grouping": ("none",), "reference": False}
+        settings |= {"grouping": ("none",), "reference": False, "dense_equal": False}
     return settings
 
 

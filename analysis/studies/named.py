@@ -18,7 +18,13 @@ class NamedStudy:
     fixed: dict[str, Any] = field(default_factory=dict)
 
 
-KEPT_WITH_PRESETS = ("grouping", "reference", "match", "groups_3x3")  # a study's own value, not the preset's
+KEPT_WITH_PRESETS = (
+    "grouping",
+    "reference",
+    "dense_equal",
+    "match",
+    "groups_3x3",
+)  # a study's own value, not the preset's
 
 _CRITERIA = ("l1", "l2", "norm-scale", "random")
 
@@ -27,6 +33,7 @@ _LEARNED = {
     "growth": ("exponential",),
     "connectivity": ("full",),
     "reference": False,
+    "dense_equal": False,
     "sizes": (),
 }
 
@@ -42,7 +49,7 @@ NAMED_STUDIES: dict[str, NamedStudy] = {
     "grouping": NamedStudy(
         "Do groups that are learned beat groups that are drawn or given?",
         "Sec. 3.1 argues it",
-        {"grouping": ("learned", "random", "sequential")},
+        {"grouping": ("learned", "random", "independent", "sequential")},
         {"growth": ("exponential",), "connectivity": ("full",)},
     ),
     "growth": NamedStudy(
@@ -61,7 +68,7 @@ NAMED_STUDIES: dict[str, NamedStudy] = {
         "Does condensing while training beat pruning a trained network, at equal cost and equal epochs?",
         "Sec. 4.3, Figure 7 (left)",
         {"grouping": ("learned", "unstructured"), "pruning": PRUNINGS, "criterion": _CRITERIA},
-        _LEARNED,
+        _LEARNED | {"dense_equal": True},
     ),
     "groups": NamedStudy(
         "How many groups should a learned group convolution have?",

@@ -61,7 +61,7 @@ class Study:
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """The grid, the dense reference and the leading axis at further sizes, each network once."""
+        """The grid, the dense controls and the leading axis at further sizes, each network once."""
         return self.grid.variants
 
     @property

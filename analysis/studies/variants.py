@@ -1,4 +1,4 @@
-"""The variants of a study: the grid of its axes at equal cost, the dense reference and further sizes."""
+"""The variants of a study: the grid of its axes at equal cost, its dense controls and further sizes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from condense_core.data import DatasetSummary
 from condense_core.tables import LEARNED, SINGLE_WEIGHTS, WEIGHT_CRITERIA
 
 from .config import StudyConfig, part_of
-from .matching import match_cost
+from .matching import match_blocks, match_cost
 from .named import PATH
 
 Cell = dict[str, Any]  # a level of every axis
@@ -26,8 +26,8 @@ IN_MODEL_LABEL = ("grouping", "growth", "connectivity")  # axes whose levels a m
 class Variant:
     """A network of a study and how it is trained.
 
-    `role`: base, grid, reference or size; `residual`: final MACs / target's − 1; `curve`: the curve of the
-    trade-off that it is on, if any.
+    `role`: base, grid, reference (dense at the base's width), dense-equal (dense at its cost) or size;
+    `residual`: final MACs / target's − 1; `curve`: the curve of the trade-off that it is on, if any.
     """
 
     model: ModelConfig
@@ -53,7 +53,7 @@ class Grid:
 
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
-        """The grid, the dense reference and the leading axis at further sizes, each network once."""
+        """The grid, the dense controls and the leading axis at further sizes, each network once."""
         unique: dict[Any, Variant] = {}
         for variant in self._all_variants():
             unique.setdefault((variant.model, variant.recipe), variant)
@@ -86,7 +86,12 @@ class Grid:
         curves = {
             level_name(axis, cell[axis]): cell for cell in self.cells if cell == base | {axis: cell[axis]}
         }
-        return curves | ({"none": base | {"grouping": "none"}} if self.config.reference else {})
+        return curves | ({"none": self._dense} if self.config.reference or self.config.dense_equal else {})
+
+    @property
+    def _dense(self) -> Cell:
+        """The base without groups: the cell of the dense controls."""
+        return self.base_cell | {"grouping": "none"}
 
     def check_match(self) -> None:
         """Raise ValueError if a variant cannot be matched to the base's cost closely enough."""
@@ -106,10 +111,13 @@ class Grid:
         for cell in self.cells:
             yield self._variant(cell, size, "base" if cell == self.base_cell else "grid")
         if self.config.reference:
-            yield self._variant(self.base_cell | {"grouping": "none"}, size, "reference")
+            yield self._variant(self._dense, size, "reference")
+        if self.config.dense_equal:
+            yield self._variant(self._dense, size, "dense-equal")
         for size in self.config.sizes:
             for cell in self.curves.values():
-                yield self._variant(cell, size, "size")
+                if self.config.reference or cell != self._dense:
+                    yield self._variant(cell, size, "size")
 
     def _variant(self, cell: Cell, size: int, role: str) -> Variant:
         model = self._model(cell, size)
@@ -117,6 +125,8 @@ class Grid:
         is_solved = self.is_path or self._is_matched(cell["grouping"], role)
         if self.config.match == "cost" and cell != self.base_cell and is_solved:
             model = match_cost(model, target)
+        if role == "dense-equal":
+            model = match_blocks(model, target)
         curve = next((name for name, other in self.curves.items() if other == cell), None)
         residual = cost_table(model).macs / target - 1
         return Variant(model, self._recipe(cell), role, size, residual, self._label(model, cell), curve)

@@ -41,6 +41,10 @@ GROUPINGS: Table[Grouping] = Table(
     {
         "learned": Grouping("learned in training", layer=f"{HOME}:LearnedGroupConv", is_learned=True),
         "random": Grouping("drawn at random from the run's seed", mask=f"{HOME}:random_mask"),
+        "independent": Grouping(
+            "drawn at random for each group alone, so that some inputs may be read by none",
+            mask=f"{HOME}:independent_mask",
+        ),
         "sequential": Grouping("neighbouring inputs", mask=f"{HOME}:sequential_mask"),
         "unstructured": Grouping(
             "no groups: single weights are pruned",

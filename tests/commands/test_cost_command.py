@@ -81,7 +81,7 @@ def test_relus_and_pools_that_are_called_as_functions_are_counted():
     assert table.flops_paper == 3 * 4 * 64 + 2 * 4 * 64 + 4 * 64 + 4 * 16
 
 
-@pytest.mark.parametrize("grouping", ["learned", "random", "sequential"])
+@pytest.mark.parametrize("grouping", ["learned", "random", "independent", "sequential"])
 @pytest.mark.parametrize("factor", [3, 4, 8])
 def test_a_live_masked_network_costs_layer_by_layer_what_fvcore_counts_of_the_condensed_one(grouping, factor):
     from fvcore.nn import FlopCountAnalysis

@@ -16,6 +16,7 @@ from condense_core.grouping import (
     LearnedGroupLinear,
     conv1x1,
     dense,
+    independent_mask,
     random_mask,
     sequential_mask,
     weight_mask,
@@ -149,6 +150,23 @@ def test_fixed_groups_read_their_share_and_sequential_ones_in_a_row(size):
     assert sorted(map(tuple, drawn.T.tolist())) == sorted(map(tuple, mask.T.tolist()))
 
 
+@given(sizes, st.integers(0, 99))
+def test_independent_groups_each_read_their_share(size, seed):
+    in_channels, groups, factor = size
+    kept = kept_inputs(in_channels, factor, factor - 1)
+    mask = independent_mask(in_channels, groups, kept, generator(seed, "test"))
+    assert mask.sum(1).tolist() == [kept] * groups
+
+
+def test_independent_groups_read_an_input_as_often_as_chance_has_it():
+    masks = torch.stack([independent_mask(32, 4, 8, generator(seed, "test")) for seed in range(400)])
+    readers = masks.sum(1).flatten().bincount(minlength=5) / (400 * 32)
+    expected = [math.comb(4, k) * 0.25**k * 0.75 ** (4 - k) for k in range(5)]  # each group reads it or not
+    assert readers.tolist() == pytest.approx(expected, abs=0.02)
+    covering = torch.stack([random_mask(32, 4, 8, generator(seed, "test")) for seed in range(20)])
+    assert (covering.sum(1) == 1).all()
+
+
 def test_sequential_groups_are_the_standard_grouped_convolution():
     layer = conv1x1(12, 8, "sequential", 4, 4, generator(0, "test"))
     nn.init.normal_(layer.weight)
@@ -161,8 +179,9 @@ def test_sequential_groups_are_the_standard_grouped_convolution():
     torch.testing.assert_close(layer(x), expected)
 
 
-def test_random_groups_depend_on_the_seed_alone():
-    masks = [conv1x1(32, 8, "random", 4, 4, generator(seed, "grouping")).mask for seed in (0, 0, 1)]
+@pytest.mark.parametrize("grouping", ["random", "independent"])
+def test_random_groups_depend_on_the_seed_alone(grouping):
+    masks = [conv1x1(32, 8, grouping, 4, 4, generator(seed, "grouping")).mask for seed in (0, 0, 1)]
     assert torch.equal(masks[0], masks[1])
     assert not torch.equal(masks[0], masks[2])
 

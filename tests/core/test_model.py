@@ -49,7 +49,7 @@ def test_a_3x3_group_reads_outputs_of_every_1x1_group():
         assert {o % config.groups for o in range(first, first + per_group)} == set(range(config.groups))
 
 
-@pytest.mark.parametrize("grouping", ["learned", "random", "sequential"])
+@pytest.mark.parametrize("grouping", ["learned", "random", "independent", "sequential"])
 def test_the_seed_fixes_weights_and_groups(grouping):
     models = [CondenseNet(small_model(grouping=grouping), seed).state_dict() for seed in (3, 3, 4)]
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])

@@ -34,7 +34,7 @@ def test_condensed_outputs_equal_the_masked_ones_for_any_configuration(digits, c
     assert cost_table(small).macs == cost_table(model).macs == certificate.macs
 
 
-@pytest.mark.parametrize("grouping", ["learned", "random", "sequential"])
+@pytest.mark.parametrize("grouping", ["learned", "random", "independent", "sequential"])
 @pytest.mark.parametrize("connectivity", ["full", "block"])
 def test_the_weights_that_are_left_are_the_live_ones(grouping, connectivity):
     model = lived_in(small_model(grouping=grouping, connectivity=connectivity, classifier_pruning=True))

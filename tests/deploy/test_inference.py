@@ -49,7 +49,7 @@ def assert_same(small, model, batch, tolerance=1e-11):
 
 @settings(max_examples=12)
 @given(
-    grouping=st.sampled_from(["learned", "random", "sequential", "none"]),
+    grouping=st.sampled_from(["learned", "random", "independent", "sequential", "none"]),
     connectivity=st.sampled_from(["full", "block"]),
     stage=st.integers(0, 3),
     choice=st.sampled_from(list(CHOICES)),

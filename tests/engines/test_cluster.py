@@ -30,6 +30,7 @@ from condense_core.validation import to_dict
 
 TINY = ["--study", "grouping", "--grouping", "learned", "--sizes", "", "--stages", "1-1-1", "--seeds", "1"]
 TINY += ["--epochs", "2", "--train-images", "128", "--execution", "reference", "--engine", "ray"]
+TINY += ["--no-dense-equal"]
 CONFIGS = [small_run(seed) for seed in range(3)]
 DATA = Path("data")
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
@@ -130,7 +131,13 @@ def test_the_command_line_shows_a_study_on_a_cluster_as_any_other(cluster, call)
 
 
 def test_a_study_runs_on_a_cluster_from_python(cluster, tmp_path):
-    settings = {"grouping": ("learned",), "reference": False, "sizes": (), "stages": (1, 1, 1)}
+    settings = {
+        "grouping": ("learned",),
+        "reference": False,
+        "dense_equal": False,
+        "sizes": (),
+        "stages": (1, 1, 1),
+    }
     settings |= {"seeds": 1, "epochs": 2, "train_images": 128, "execution": "reference"}
     study = Study.named("grouping", "cpu", **settings)
     there = study.run(tmp_path / "there", engine="ray")

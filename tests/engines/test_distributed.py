@@ -244,7 +244,7 @@ def test_the_parts_of_all_ranks_make_the_batch_and_each_rank_reads_its_own_files
 
 RANK = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "GROUP_RANK": "0"}
 TINY = ["--stages", "1-1-1", "--growth", "exponential", "--connectivity", "full", "--sizes", "", "--seeds", "1"]
-TINY += ["--grouping", "learned", "--no-reference"]
+TINY += ["--grouping", "learned", "--no-reference", "--no-dense-equal"]
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def study() -> Study:
         connectivity=("full",),
         stages=(2, 1, 1),
         sizes=(),
+        dense_equal=False,
         seeds=2,
         epochs=4,
         train_images=128,

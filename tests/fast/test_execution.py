@@ -86,7 +86,7 @@ def test_outputs_gradients_and_running_statistics_are_the_references(stage, dtyp
 
 @settings(max_examples=10)
 @given(
-    grouping=st.sampled_from(["learned", "random", "sequential", "unstructured", "none"]),
+    grouping=st.sampled_from(["learned", "random", "independent", "sequential", "unstructured", "none"]),
     connectivity=st.sampled_from(["full", "block"]),
     groups=st.sampled_from([1, 2, 4]),
     condense_factor=st.sampled_from([1, 2, 3, 4]),

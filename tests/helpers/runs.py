@@ -45,6 +45,7 @@ SMALL_STUDY = {
     "device": "cpu",
     "stages": (2, 1, 1),
     "sizes": (2,),
+    "dense_equal": False,
     "seeds": 2,
     "epochs": 4,
     "train_images": 128,

@@ -9,7 +9,7 @@ from condense_core import ModelConfig
 
 @st.composite
 def model_configs(draw) -> ModelConfig:
-    grouping = draw(st.sampled_from(["learned", "random", "sequential", "unstructured", "none"]))
+    grouping = draw(st.sampled_from(["learned", "random", "independent", "sequential", "unstructured", "none"]))
     groups, factor = (1, 1) if grouping == "none" else (draw(st.integers(1, 5)), draw(st.integers(1, 6)))
     blocks = draw(st.integers(1, 4))
     rate = groups * draw(st.integers(1, 3))

@@ -17,10 +17,11 @@ from analysis.engines.single_run import execute
 from analysis.explorer import explore
 from analysis.networks.lookup import load_run
 from analysis.report import report
-from analysis.studies import NAMED_STUDIES, Study
+from analysis.studies import NAMED_STUDIES, Study, StudyConfig
 from condense_core import PRESETS, DataConfig, RunConfig
 from condense_core.presets import preset_recipe
 from condense_core.store import LeftOut, Run, RunStore, check_run
+from condense_core.validation import from_dict
 
 HERE = Path(__file__).parent
 WRITTEN, DATA = HERE / "written_by_40ebbf7", Path("data")
@@ -47,7 +48,7 @@ def runs_of_small(store: RunStore) -> dict[str, Run]:
 def small_study(store: RunStore) -> Study:
     """The study 'small', from the settings in its record."""
     settings = store.read_study("small")["settings"]
-    return Study.named(**settings, split="fixed", device="cpu")
+    return Study.of(from_dict(StudyConfig, settings), "cpu")
 
 
 def call(command, *arguments: object) -> Result:
@@ -70,9 +71,9 @@ def test_every_run_has_the_name_of_its_configuration(older):
 
 
 def test_a_study_gives_the_runs_of_its_record(older):
-    study, record = small_study(older), older.read_study("small")
-    record["settings"]["split"] = "fixed"
-    assert study.record() == record
+    now, record = small_study(older).record(), older.read_study("small")
+    assert now["settings"].items() >= record["settings"].items()
+    assert now | {"settings": record["settings"]} == record
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -85,7 +86,8 @@ def test_presets_keep_their_names(preset):
 @pytest.mark.parametrize("study", NAMED_STUDIES)
 def test_named_studies_keep_the_names_of_their_runs(study):
     configs = Study.named(study, device="cpu", seeds=1, split="fixed").run_configs()
-    assert [config.name for _, config in configs] == NAMES["studies"][study]
+    known = NAMES["studies"][study]
+    assert [config.name for _, config in configs if config.name in known] == known
 
 
 def test_its_runs_are_read_whole(older):
@@ -147,7 +149,8 @@ def test_the_command_refuses_what_it_cannot_resume_and_names_the_option_that_res
     result = call(ablate, *options, "--dry-run", "--force", "--json")
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)["runs"]
-    assert sorted(row["state"] for row in rows) == sorted(STATES.values())
+    states = [row["state"] for row in rows if row["role"] != "dense-equal"]  # added later
+    assert sorted(states) == sorted(STATES.values())
 
 
 def files_of(store: RunStore) -> dict[str, tuple[int, bytes | None]]:

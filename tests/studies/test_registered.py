@@ -108,7 +108,7 @@ def registered():
     ],
 )
 def test_what_is_registered_is_used_in_a_study_to_the_end(tmp_path, registered, settings):
-    study = Study.named("grouping", reference=False, **TOY | settings)
+    study = Study.named("grouping", reference=False, dense_equal=False, **TOY | settings)
     runs = study.run(tmp_path / "runs", tmp_path / "data")
     assert (runs.state == "done").all()
     assert len(runs) == 2
@@ -128,14 +128,18 @@ def test_other_processes_do_not_know_them(tmp_path, registered, monkeypatch, how
     if "engine" in how:  # a cluster is asked nothing before the check
         ray = SimpleNamespace(check=lambda config: None)
         monkeypatch.setattr(engines, "connect", lambda *_, **__: nullcontext(ray))
-    study = Study.named("grouping", reference=False, **TOY | {"grouping": ("learned", "strided")})
+    study = Study.named(
+        "grouping", reference=False, dense_equal=False, **TOY | {"grouping": ("learned", "strided")}
+    )
     with pytest.raises(ValueError, match=r"^grouping 'strided': only this process knows it"):
         study.run(tmp_path / "runs", **how)
     assert not list(tmp_path.glob("runs/*/config.json"))
 
 
 def test_a_report_shows_them(tmp_path, registered):
-    study = Study.named("grouping", reference=False, **TOY | {"grouping": ("learned", "strided")})
+    study = Study.named(
+        "grouping", reference=False, dense_equal=False, **TOY | {"grouping": ("learned", "strided")}
+    )
     study.run(tmp_path)
     assert "strided-exponential-full" in render([StudyReport(RunStore(tmp_path), study.config.name)])
 

@@ -13,6 +13,8 @@ from analysis.studies.matching import match_cost, width_step
 from condense_core import PRESETS, ModelConfig, cost_table
 from condense_core.config import growth_rates
 
+ROLES = ("base", "grid", "reference", "dense-equal", "size")
+
 
 @pytest.fixture(scope="module")
 def ablation() -> Study:
@@ -21,11 +23,11 @@ def ablation() -> Study:
 
 def test_the_ablation_is_the_grid_the_reference_and_two_more_sizes(ablation):
     roles = [variant.role for variant in ablation.variants]
-    assert [roles.count(role) for role in ("base", "grid", "reference", "size")] == [1, 11, 1, 8]
+    assert [roles.count(role) for role in ROLES] == [1, 11, 1, 1, 8]
     assert ablation.base.label.startswith("learned-exponential-full")
     assert {variant.model.groups for variant in ablation.variants if variant.model.grouping != "none"} == {4}
     assert len(ablation.base.model.stages) == 3
-    assert len({run.name for _, run in ablation.run_configs()}) == 63
+    assert len({run.name for _, run in ablation.run_configs()}) == 66
 
 
 def test_the_grid_costs_what_its_base_costs(ablation):
@@ -40,6 +42,34 @@ def test_the_reference_is_dense_at_the_bases_width(ablation):
     reference = next(variant for variant in ablation.variants if variant.role == "reference")
     assert reference.model.growth == ablation.base.model.growth
     assert reference.residual > 0.2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"study": "ablation"},
+        {"study": "pruning"},
+        {"study": "grouping", "growth_rate": 8},
+        {"study": "grouping", "growth_rate": 3, "groups_3x3": 1},
+        {"study": "grouping", "growth": ("constant",), "growth_rate": 8},
+        {"study": "grouping", "match": "width"},
+        {"study": "ablation", "preset": "condensenet-86", "data": "cifar10", "match": "width"},
+    ],
+)
+def test_a_smaller_dense_network_costs_what_the_base_does(settings):
+    study = Study.named(device="cpu", **settings)
+    (control,) = [variant for variant in study.variants if variant.role == "dense-equal"]
+    assert control.model.grouping == "none"
+    assert abs(cost_table(control.model).macs / cost_table(study.base.model).macs - 1) <= MATCH_TOLERANCE
+    assert all(rate <= own for rate, own in zip(control.model.growth, study.base.model.growth, strict=True))
+    rest = Study.named(device="cpu", dense_equal=False, **settings)
+    assert [v.label for v in rest.variants] == [v.label for v in study.variants if v != control]
+
+
+def test_without_the_reference_there_is_no_curve_of_wider_dense_networks():
+    study = Study.named("grouping", device="cpu", reference=False)
+    dense = [variant for variant in study.variants if variant.model.grouping == "none"]
+    assert [(variant.role, variant.curve) for variant in dense] == [("dense-equal", "none")]
 
 
 @settings(max_examples=25)
@@ -91,8 +121,8 @@ def test_the_base_is_learned_exponential_full_in_any_order_of_the_levels():
 
 
 def test_a_variant_that_is_asked_for_twice_is_trained_once():
-    study = Study.named("grouping", device="cpu", sizes=(4, 8))
-    assert len({variant.model for variant in study.variants}) == len(study.variants) == 8
+    study = Study.named("grouping", device="cpu", sizes=(4, 8), grouping=("learned", "random"))
+    assert len({variant.model for variant in study.variants}) == len(study.variants) == 7
     one_block = Study.named("growth", device="cpu", stages=(3,))
     assert len(one_block.variants) == 1
 
