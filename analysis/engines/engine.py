@@ -62,5 +62,5 @@ class Engine(Protocol):
             return load(data, data_dir, progress).fingerprint
 
     def stopping(self, stop: StopSwitch) -> AbstractContextManager[None]:
-        """Let SIGINT and SIGTERM set the switch meanwhile."""
+        """Let the signals that stop a study set the switch meanwhile."""
         return stopping(stop)

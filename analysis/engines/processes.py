@@ -20,7 +20,7 @@ from condense_core.store import Run, RunStore
 
 from .engine import Engine
 from .single_run import Outcome, execute, failed, keep_going
-from .stopping import StopSwitch
+from .stopping import StopSwitch, stop_signals
 
 PROCESSES = multiprocessing.get_context("forkserver")  # a worker has torch loaded when it starts
 PRELOADED = [
@@ -34,6 +34,7 @@ PRELOADED = [
     "condense_core.fast.lasso",
     "condense_core.fast.training_block",
 ]
+OBEYED = (signal.SIGTERM, signal.SIGHUP)  # by workers; a SIGINT is left to the study
 UNGUARDED = 84  # exit status of a process that would train the study again while it imports the script
 ATTEMPTS = 2  # of a run whose process is killed
 
@@ -112,13 +113,14 @@ class ProcessEngine(Engine):
 def start_forkserver() -> None:
     """Start the process that workers are forked from: it loads torch while this one does other things.
 
-    It blocks SIGTERM, as do workers until they can obey it. A scheduler sends one to all processes: without
-    their parent, workers that save their runs would be taken for dead.
+    It blocks SIGTERM and SIGHUP, as do workers until they can obey them. A scheduler or a closed terminal sends
+    one to all processes: without their parent, workers that save their runs would be taken for dead.
     """
     PROCESSES.set_forkserver_preload(PRELOADED)
-    resource_tracker.ensure_running()  # the forkserver starts it too, which would unblock SIGTERM
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, OBEYED)
     try:
+        resource_tracker.ensure_running()  # the forkserver starts it too, which would unblock SIGTERM
+        signal.pthread_sigmask(signal.SIG_BLOCK, OBEYED)
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -178,7 +180,7 @@ _should_stop: Callable[[], bool] = keep_going
 
 
 def _start_worker(stop: StopSwitch) -> None:
-    """Let a worker obey the switch, which a scheduler's SIGTERM to all processes sets as well."""
+    """Let a worker obey the switch, which a signal to all processes sets as well."""
     global _should_stop  # noqa: PLW0603 — set once, when a worker starts
     study = multiprocessing.parent_process()
 
@@ -192,9 +194,11 @@ def _start_worker(stop: StopSwitch) -> None:
         if stop.is_at_once():
             os._exit(128 + signum)
 
-    signal.signal(signal.SIGTERM, handle)
+    for number in OBEYED:
+        if number in stop_signals():
+            signal.signal(number, handle)
     warnings.simplefilter("ignore", Unflushed)  # the study has said it
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OBEYED)
 
 
 def _execute_in_worker(config: RunConfig, store: RunStore, data_dir: Path, force: bool) -> Outcome:

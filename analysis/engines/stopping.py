@@ -39,10 +39,16 @@ class StopSwitch:
         return self._now.value
 
 
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals that stop a study: Ctrl-C, a scheduler's, a closed terminal's (not under nohup)."""
+    hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGINT, signal.SIGTERM, *hangup]
+
+
 @contextmanager
 def signals_to(handle: Callable[[int, Any], None]) -> Iterator[None]:
-    """Let SIGINT and SIGTERM call `handle` meanwhile."""
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Let the signals that stop a study call `handle` meanwhile."""
+    before = {number: signal.signal(number, handle) for number in stop_signals()}
     try:
         yield
     finally:
@@ -52,7 +58,7 @@ def signals_to(handle: Callable[[int, Any], None]) -> Iterator[None]:
 
 @contextmanager
 def stopping(stop: StopSwitch) -> Iterator[None]:
-    """Let Ctrl-C or SIGTERM stop the runs meanwhile: the first saves their state, the second ends at once."""
+    """Let a stop signal end the runs meanwhile: the first saves their state, the second ends at once."""
     asked = False  # not the switch: a worker that got the signal too may have set it before
 
     def handle(signum: int, frame: Any) -> None:

@@ -98,7 +98,7 @@ class TorchrunEngine(Engine):
 
     @contextmanager
     def stopping(self, stop: StopSwitch) -> Iterator[None]:
-        """Let SIGINT or SIGTERM to any rank stop all of them after the same step.
+        """Let a stop signal to any rank stop all of them after the same step.
 
         A second signal does nothing more: torchrun passes on what a terminal has already sent to every rank.
         """

@@ -117,13 +117,15 @@ def _last_claim(folder: Path, run: str) -> Path | None:
 def _is_silent(claim: Path, run: str) -> bool:
     """Wait until a claim has been silent for long enough; return False if it is released meanwhile."""
     silent_since, seen = time.monotonic(), _read_claim(claim)
-    while time.monotonic() - silent_since < SILENCE_SECONDS:
+    while True:
+        silent = time.monotonic() - silent_since  # before it is read again: this process may have slept itself
         if not claim.exists():
             return False
         if _read_claim(claim) != seen:
             raise RunHeld(_held_by(run, claim))
+        if silent >= SILENCE_SECONDS:
+            return True
         time.sleep(BEAT_SECONDS / 10)
-    return True
 
 
 def _write_claim(claim: Path, how: int, beats: int) -> None:

@@ -257,12 +257,13 @@ def test_a_driver_that_is_killed_and_started_again_trains_nothing_twice(
 ):
     monkeypatch.setattr(ray_turns, "RETRY_SECONDS", 0.5)
     configs = [json.dumps(to_dict(config)) for config in CONFIGS]
-    driver = subprocess.Popen([sys.executable, "-c", DRIVER, machines.address, str(store.root), *configs])
-    while not (done := list(store.root.glob("*/result.json"))):
-        assert driver.poll() is None
-        time.sleep(0.02)
-    driver.kill()
-    driver.wait()
+    with store.run(CONFIGS[-1]).hold():  # however late this process sees the first result
+        driver = subprocess.Popen([sys.executable, "-c", DRIVER, machines.address, str(store.root), *configs])
+        while not (done := list(store.root.glob("*/result.json"))):
+            assert driver.poll() is None
+            time.sleep(0.02)
+        driver.kill()
+        driver.wait()
     assert len(done) < len(CONFIGS)
     before = {path: path.stat().st_mtime_ns for path in done}
     outcomes = list(cluster.execute_all(CONFIGS, store, DATA, None, StopSwitch()))

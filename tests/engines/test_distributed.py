@@ -40,7 +40,7 @@ def small_run() -> RunConfig:
 
 
 FORK = multiprocessing.get_context("fork")  # modules loaded here need not be loaded by every rank
-SECONDS = 120  # for a few seconds of work, on a machine that may be busy
+SECONDS = 300  # for a few seconds of work, on a machine that may be busy
 
 
 def free_port() -> int:
@@ -386,7 +386,7 @@ def test_sigterm_on_any_rank_stops_all_after_the_same_step_and_a_fault_of_one_is
     folder, tmp_path
 ):
     arguments = [*TINY, "--data", f"imagenet:{folder}", "--data-image-size", "72", "--validation-fraction", "0"]
-    arguments += ["--epochs", "200", "--batch-size", "12"]
+    arguments += ["--epochs", "20000", "--batch-size", "12"]
     launched = Launched(arguments, tmp_path)
     store = RunStore(tmp_path / "runs")
     wait_for(lambda: any(run.epochs() for run in store.runs()) or not launched.processes[0].is_alive())
@@ -398,7 +398,7 @@ def test_sigterm_on_any_rank_stops_all_after_the_same_step_and_a_fault_of_one_is
     (run,) = store.runs()
     assert run.status["state"] == "stopped"
     step = run.load_checkpoint()[0][1]["step"]
-    assert 0 < step < 600
+    assert 0 < step < 60_000
 
     bad = folder / "train" / "a" / "3.png"
     bad.write_bytes(bytes(bad.stat().st_size))

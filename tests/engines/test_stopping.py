@@ -23,11 +23,12 @@ from analysis.cli import check_writable
 from analysis.engines import processes
 from analysis.engines.processes import PROCESSES, ProcessEngine, start_forkserver
 from analysis.engines.single_run import execute
-from analysis.engines.stopping import StopSwitch
+from analysis.engines.stopping import StopSwitch, stopping
 from condense_core.store import RunStore
 from condense_core.store.checkpoints import checkpoints
 
 DATA = Path("data")
+SECONDS = 300  # for a few seconds of work, on a machine that may be busy
 LONG = """
 import json, sys
 from pathlib import Path
@@ -54,7 +55,7 @@ def interrupt(folder: Path, *signals: int) -> tuple[int, str, str]:
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    until = time.monotonic() + 120
+    until = time.monotonic() + SECONDS
     while (
         not any(path.stat().st_size for path in folder.glob("runs/*/metrics.jsonl"))
         and time.monotonic() < until
@@ -62,7 +63,7 @@ def interrupt(folder: Path, *signals: int) -> tuple[int, str, str]:
         time.sleep(0.05)
     for number in signals:
         os.killpg(process.pid, number)  # as a terminal or a scheduler does: the workers get it too
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=SECONDS)
     return process.returncode, out, err
 
 
@@ -81,23 +82,39 @@ def blocked_signals(process: int) -> int:
     return int(rest.split()[0], 16)
 
 
-def test_sigterm_to_all_does_not_end_the_process_that_waits_for_the_workers():
+def test_a_signal_to_all_does_not_end_the_process_that_waits_for_the_workers():
     """A worker may take long to save its run: if its parent were gone by then, it would be taken for dead."""
-    sigterm = 1 << (signal.SIGTERM - 1)
+    obeyed = 1 << (signal.SIGTERM - 1) | 1 << (signal.SIGHUP - 1)
     start_forkserver()
     with ProcessPoolExecutor(
         1, PROCESSES, initializer=processes._start_worker, initargs=[StopSwitch()]
     ) as pool:
         worker, parent = pool.submit(os.getpid).result(), pool.submit(os.getppid).result()
-        assert blocked_signals(parent) & sigterm
-        assert not blocked_signals(worker) & sigterm
-    assert not blocked_signals(os.getpid()) & sigterm
+        assert blocked_signals(parent) & obeyed == obeyed
+        assert not blocked_signals(worker) & obeyed
+    assert not blocked_signals(os.getpid()) & obeyed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_signal_sets_the_switch_and_a_closed_terminal_does_not_if_it_is_to_be_ignored(number):
+    before, stop = signal.getsignal(number), StopSwitch()
+    with stopping(stop):
+        signal.raise_signal(number)
+    assert stop.is_set()
+    assert signal.getsignal(number) is before
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with stopping(unset := StopSwitch()):
+            signal.raise_signal(signal.SIGHUP)
+        assert not unset.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, hangup)
 
 
 def test_a_study_that_is_killed_alone_leaves_no_worker_that_trains_on(tmp_path):
     (tmp_path / "long.py").write_text(LONG)
     process = subprocess.Popen([sys.executable, tmp_path / "long.py", tmp_path / "runs"])
-    until = time.monotonic() + 120
+    until = time.monotonic() + SECONDS
     while not any(path.stat().st_size for path in tmp_path.glob("runs/*/metrics.jsonl")):
         assert time.monotonic() < until
         time.sleep(0.05)

@@ -267,7 +267,7 @@ def test_following_ends_with_the_checkbox_and_with_the_widget(begun, trained, mo
 
     async def follow() -> None:
         explorer = explore(store.root)
-        assert await seen(rows[0], explorer, within=10)
+        assert await seen(rows[0], explorer, within=300)
         explorer.follow.value = False
         assert not await seen(rows[1], explorer, within=0.3)
         explorer.follow.value = True

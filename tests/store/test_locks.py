@@ -18,6 +18,7 @@ from analysis.engines.single_run import execute
 from condense_core.store import RunHeld, RunStore, locks
 from condense_core.store.locks import hold
 
+SECONDS = 300  # for a moment's work, on a machine that may be busy
 HOLDS = """
 import sys, time
 from pathlib import Path
@@ -110,13 +111,17 @@ def test_from_another_machine_a_run_whose_holder_was_killed_is_taken_over_once_i
 def test_of_two_that_wait_for_the_same_silent_holder_one_gets_the_run(tmp_path, other_machine):
     (tmp_path / "run.3").write_text('{"process": 1, "host": "elsewhere", "beats": 7}')
 
+    refused = tmp_path / "refused"
+
     def wait() -> None:
         try:
             with hold(tmp_path, "run"):
-                time.sleep(1.5)
+                until = time.monotonic() + SECONDS
+                while not refused.exists() and time.monotonic() < until:
+                    time.sleep(0.05)
                 os.kill(os.getpid(), signal.SIGUSR1)
         except RunHeld:
-            pass
+            refused.touch()
 
     if not (other := os.fork()):
         os._exit(in_a_process(wait))
@@ -128,7 +133,7 @@ def test_of_two_that_wait_for_the_same_silent_holder_one_gets_the_run(tmp_path, 
 def test_a_holder_that_was_silent_too_long_writes_no_more(tmp_path, other_machine):
     with hold(tmp_path, "run") as slept:
         slept.claim.rename(tmp_path / "run.2")  # as one does that took over
-        until = time.monotonic() + 5
+        until = time.monotonic() + SECONDS
         while not slept._lost and time.monotonic() < until:
             time.sleep(0.05)
         with pytest.raises(RunHeld, match="was taken over"):
