@@ -78,6 +78,14 @@ def _limit_threads() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(cores))
 
 
+def _check_folder() -> None:
+    """Raise UsageError if the current folder is gone: torch would end the process without a word of it."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise click.UsageError("the current folder was removed; change to another one") from error
+
+
 def main(command: click.Command) -> None:
     """Run a command and exit: with 2 on bad input, 1 if the system fails (a full disk), 130 on Ctrl-C."""
 
@@ -88,6 +96,7 @@ def main(command: click.Command) -> None:
     warnings.showwarning = show
     _limit_threads()
     try:
+        _check_folder()
         sys.exit(command.main(standalone_mode=False) or 0)
     except click.ClickException as error:
         if is_first_rank():

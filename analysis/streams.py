@@ -8,8 +8,6 @@ import sys
 from contextlib import suppress
 from typing import IO, Any
 
-import click
-
 
 def prepare_streams() -> None:
     """Let a command work whatever its streams are.
@@ -48,12 +46,6 @@ def is_terminal() -> bool:
         return sys.stderr.isatty()
     except (AttributeError, ValueError):  # none, closed, or an object of somebody's own
         return False
-
-
-def write_progress(text: str) -> None:
-    """Print a line on stderr. If nobody can read it, the work goes on all the same."""
-    with suppress(OSError, ValueError):
-        click.echo(text, err=True)
 
 
 class ProgressStream:

@@ -6,10 +6,9 @@ import math
 import os
 import unicodedata
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 
 import click
-
-from .streams import write_progress
 
 LEFT_COLUMNS = frozenset(
     {"run", "variant", "role", "state", "factor", "level", "against"}
@@ -43,10 +42,8 @@ def one_line(message: object) -> str:
 def say(text: str, err: bool = False, bold: bool = False) -> None:
     """Print text on stdout, or on stderr if that can be written, inert except for its line breaks."""
     lines = "\n".join(map(inert, text.split("\n")))
-    if err:
-        write_progress(lines)
-    else:
-        click.echo(click.style(lines, bold=True) if bold and _shows_bold() else lines)
+    with suppress(OSError, ValueError) if err else nullcontext():  # the work goes on without a reader
+        click.echo(click.style(lines, bold=True) if bold and _shows_bold() else lines, err=err)
 
 
 def _shows_bold() -> bool:

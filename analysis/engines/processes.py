@@ -6,10 +6,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, resource_tracker, util
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ PRELOADED = [
     "condense_core.fast.training_block",
 ]
 OBEYED = (signal.SIGTERM, signal.SIGHUP)  # by workers; a SIGINT is left to the study
+MAX_TMPDIR = 70  # bytes
 UNGUARDED = 84  # exit status of a process that would train the study again while it imports the script
 ATTEMPTS = 2  # of a run whose process is killed
 
@@ -116,6 +118,7 @@ def start_forkserver() -> None:
     It blocks SIGTERM and SIGHUP, as do workers until they can obey them. A scheduler or a closed terminal sends
     one to all processes: without their parent, workers that save their runs would be taken for dead.
     """
+    _keep_sockets_short()
     PROCESSES.set_forkserver_preload(PRELOADED)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, OBEYED)
     try:
@@ -124,6 +127,16 @@ def start_forkserver() -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _keep_sockets_short() -> None:
+    """Let processes meet below /tmp if TMPDIR is so long that a socket cannot be named there (108 bytes)."""
+    if len(os.fsencode(tempfile.gettempdir())) > MAX_TMPDIR and os.access("/tmp", os.W_OK):
+        before, tempfile.tempdir = tempfile.tempdir, "/tmp"
+        try:
+            util.get_temp_dir()  # is kept from then on
+        finally:
+            tempfile.tempdir = before
 
 
 def _check_script() -> None:

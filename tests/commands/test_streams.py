@@ -42,7 +42,6 @@ CASES = [
     ("list", "<&-", 0, ""),
     ("list", ">&-", 0, ""),
     ("list", "<&- >&- 2>&-", 0, ""),
-    ("list", "| head -1", 1, ""),
     ("list", "2>/dev/full", 0, ""),
     ("list", ">/dev/full", 1, FULL),
     ("help", ">/dev/full", 1, FULL),
@@ -69,8 +68,16 @@ def run(work: str, streams: str, folder, **environment: str) -> tuple[int, str, 
 def test_streams_may_be_closed_full_or_cut_off(tmp_path, work, streams, status, said):
     assert run(work, streams, tmp_path)[::2] == (status, said)
     if work == "train":
-        (done,) = RunStore(tmp_path / "runs").runs()
-        assert done.status["state"] == "done"
+        assert {run.status["state"] for run in RunStore(tmp_path / "runs").runs()} == {"done"}
+
+
+def test_a_reader_that_has_gone_ends_the_output_without_a_word():
+    reads, writes = os.pipe()
+    os.close(reads)
+    command, environment = WORK["list"].split(), os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, check=False, stdout=writes, stderr=subprocess.PIPE, env=environment)
+    os.close(writes)
+    assert (ended.returncode, ended.stderr) == (1, b"")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "cp1252:strict"])
@@ -125,3 +132,14 @@ def test_a_terminal_that_wants_no_escapes_gets_none(monkeypatch, capsys, name, v
     monkeypatch.setenv(name, value)
     print_table("title", ["a"], [["1"]])
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_folder_that_was_removed_is_named_before_torch_fails_on_it(tmp_path):
+    command = f"rmdir ../gone; {WORK['list']}"
+    (tmp_path / "gone").mkdir()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path / "gone", check=False, capture_output=True, env=environment
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == b"ablate: the current folder was removed; change to another one\n"
