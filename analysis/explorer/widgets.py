@@ -159,7 +159,7 @@ class Explorer(widgets.VBox):
         return True
 
     def _study_marks(self) -> dict[str, tuple[int, int]]:
-        return {path.stem: stamp(path) for path in sorted((self.store.root / "studies").glob("*.json"))}
+        return {path.stem: stamp(path) for path in self.store.study_files()}
 
     def _run_marks(self) -> Any:
         """Return a value that changes with a run of the shown variant or, if all are shown, with a new run."""

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condense_core.cost import check_fits
+from condense_core.files import LeftOut
 from condense_core.presets import PRESETS
-from condense_core.store import LeftOut, Run, RunStore
+from condense_core.store import Run, RunStore
 from condense_core.validation import nearest
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ import pandas as pd
 from analysis import frames, stats
 from analysis.studies import StudyConfig, command
 from condense_core.config import ModelConfig, RecipeConfig, RunConfig
-from condense_core.store import LeftOut, Run, RunStore, find_damage, runs_of
+from condense_core.files import LeftOut
+from condense_core.store import Run, RunStore, find_damage, runs_of
 from condense_core.validation import from_dict, to_dict
 
 from .connection_maps import connection_maps

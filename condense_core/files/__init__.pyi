@@ -30,6 +30,7 @@ from .schema import (
     find_fault as find_fault,
     nearest as nearest,
 )
+from .stray import LeftOut as LeftOut, is_stray as is_stray
 from .tensors import (
     load_arrays as load_arrays,
     notes_of as notes_of,

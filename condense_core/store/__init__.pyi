@@ -3,6 +3,6 @@ from .integrity import check_run as check_run, find_damage as find_damage
 from .locks import RunHeld as RunHeld
 from .provenance import changes as changes, environment as environment
 from .run import FINISHED as FINISHED, Run as Run
-from .schemas import LeftOut as LeftOut, runs_of as runs_of, skip_damaged as skip_damaged
+from .schemas import runs_of as runs_of, skip_damaged as skip_damaged
 from .store import RunStore as RunStore
 from .writer import Changed as Changed, RunWriter as RunWriter, record_failure as record_failure

@@ -29,6 +29,7 @@ from condense_core.files import (
     check_inside,
     check_links,
     check_record,
+    is_stray,
     load_arrays,
     plain_name,
     read_checked,
@@ -123,8 +124,9 @@ class Run:
 
     def stages(self) -> list[dict[str, Any]]:
         """Records of the stages' entries and of the end, in order."""
-        paths = (self.folder / "stages").glob("*.json")
-        found = [schemas.check_stage(read_json(check_inside(path, self.folder)), path) for path in paths]
+        paths = sorted((self.folder / "stages").glob("*.json"))
+        paths = [check_inside(path, self.folder) for path in paths if not is_stray(path.name)]
+        found = [schemas.check_stage(read_json(path), path) for path in paths]
         return sorted(found, key=lambda record: (record["stage"] is None, record["stage"]))
 
     def stage_arrays(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -174,8 +176,13 @@ class Run:
 
     def contents(self) -> dict[str, bytes]:
         """The files that two runs of one configuration agree on: all but times, notes and the environment."""
-        files = [path for path in self.folder.rglob("*") if path.is_file() and path.name not in NOT_COMPARED]
-        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in files}
+        own = [path for path in self.folder.rglob("*") if path.is_file() and not is_stray(path.name)]
+        files = [path for path in own if path.name not in NOT_COMPARED]
+        return {
+            path.relative_to(self.folder).as_posix(): path.read_bytes()
+            for path in files
+            if path.name not in NOT_COMPARED
+        }
 
     def check_links(self) -> None:
         """Raise ValueError if a link leads out of the run's folder, because writing would follow it."""

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from condense_core.files import (
     MAX_WHOLE,
+    LeftOut,
     NonNegative,
     NonNegativeInt,
     Number,
@@ -178,10 +179,6 @@ class Benchmark(TypedDict):
 
     times: list[MeasuredTime]
     parts: list[MeasuredPart]
-
-
-class LeftOut(UserWarning):
-    """A damaged part of a store was left out, so that one bad file does not hide the rest."""
 
 
 def skip_damaged(read: Callable[[Source], Found], source: Source) -> Iterator[Found]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from condense_core.config import RunConfig
-from condense_core.files import check_inside, make_folder, plain_name, read_json, write_json
+from condense_core.files import check_inside, is_stray, make_folder, plain_name, read_json, write_json
 
 from . import schemas
 from .run import Run
@@ -30,7 +30,8 @@ class RunStore:
     def __post_init__(self) -> None:
         if self.root.exists() and not self.root.is_dir():
             raise ValueError(f"runs {str(self.root)!r}: is not a folder")
-        if self.root.is_dir() and any(self.root.iterdir()) and not (self.root / "store.json").is_file():
+        files = [path for path in self.root.iterdir() if not is_stray(path.name)] if self.root.is_dir() else []
+        if files and not (self.root / "store.json").is_file():
             raise ValueError(f"runs {str(self.root)!r}: is not a run store (it has files, but no store.json)")
 
     def create(self) -> None:
@@ -52,7 +53,8 @@ class RunStore:
 
     def runs(self) -> list[Run]:
         """Return every run that was started, by name."""
-        return [Run(path.parent) for path in sorted(self.root.glob("*/config.json"))]
+        found = sorted(self.root.glob("*/config.json"))
+        return [Run(path.parent) for path in found if not is_stray(path.parent.name)]
 
     def write_study(self, name: str, study: Mapping[str, Any]) -> None:
         """Write a study's record: its settings and the names of its runs."""
@@ -89,9 +91,13 @@ class RunStore:
         """Return a study's record. Raise FileNotFoundError, naming the studies there are, or ValueError."""
         path = self._study_file(name)
         if not path.is_file():
-            known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json"))) or "none"
+            known = ", ".join(file.stem for file in self.study_files()) or "none"
             raise FileNotFoundError(f"study {name!r}: not in {self.root} (there: {known})")
         return dict(schemas.check_study(read_json(check_inside(path, self.root)), path))
+
+    def study_files(self) -> list[Path]:
+        """Return the file of every study, by name."""
+        return _records(self.root / "studies")
 
     def write_benchmark(self, record: Mapping[str, Any]) -> Path:
         """Keep measured times with the runs, in a file named after the present moment."""
@@ -103,8 +109,13 @@ class RunStore:
 
     def benchmarks(self) -> list[dict[str, Any]]:
         """Return every benchmark that can be read, the oldest first; warn of the others."""
-        paths = sorted((self.root / "benchmarks").glob("*.json"))
+        paths = _records(self.root / "benchmarks")
         return [record for path in paths for record in schemas.skip_damaged(self._benchmark, path)]
 
     def _benchmark(self, path: Path) -> dict[str, Any]:
         return schemas.check_benchmark(read_json(check_inside(path, self.root)), path)
+
+
+def _records(folder: Path) -> list[Path]:
+    """List the JSON files of a folder, without those that a system left there."""
+    return sorted(path for path in folder.glob("*.json") if not is_stray(path.name))

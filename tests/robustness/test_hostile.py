@@ -21,8 +21,8 @@ from analysis.engines.single_run import execute
 from analysis.networks import load_run
 from analysis.report import report
 from analysis.reporting import StudyReport
-from condense_core.files import write_json
-from condense_core.store import LeftOut, RunStore, check_run
+from condense_core.files import LeftOut, write_json
+from condense_core.store import RunStore, check_run
 
 pytestmark = pytest.mark.usefixtures("bounded")
 

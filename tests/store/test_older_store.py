@@ -19,8 +19,9 @@ from analysis.networks.lookup import load_run
 from analysis.report import report
 from analysis.studies import NAMED_STUDIES, Study, StudyConfig
 from condense_core import PRESETS, DataConfig, RunConfig
+from condense_core.files import LeftOut
 from condense_core.presets import preset_recipe
-from condense_core.store import LeftOut, Run, RunStore, check_run
+from condense_core.store import Run, RunStore, check_run
 from condense_core.validation import from_dict
 
 HERE = Path(__file__).parent
@@ -173,7 +174,7 @@ def read_all(store: RunStore, name: str, folder: Path) -> None:
     frames.runs(store)
 
 
-@pytest.mark.filterwarnings("ignore::condense_core.store.LeftOut")
+@pytest.mark.filterwarnings("ignore::condense_core.files.LeftOut")
 @pytest.mark.parametrize("damaged", [False, True])
 @pytest.mark.parametrize("name", ["learned-0", "learned-1"])
 def test_commands_that_only_read_write_nothing_to_a_store(older, tmp_path, name, damaged):
