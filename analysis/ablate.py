@@ -12,6 +12,7 @@ import click
 
 import condense_core.store
 from condense_core.files import plain_name
+from condense_core.store import FINISHED
 
 from . import engines, reporting, studies
 from .cli import (
@@ -29,7 +30,6 @@ from .text import duration, one_line, print_table, say
 if TYPE_CHECKING:
     import pandas as pd
 
-    from condense_core.config import RunConfig
     from condense_core.store import RunStore
 
 
@@ -111,20 +111,25 @@ def ablate(
             chosen = engines.connect(engine, address, gpus_per_run, rank_timeout=rank_timeout)
             connected = resources.enter_context(chosen)
             study = studies.Study.of(study_config, device, connected.has_gpu)
-            configs = [config for _, config in study.run_configs()]
-            launch = engines.Launch(connected, configs, store, data_dir, force)
             if dry_run:
-                rows, left = _plan(study, launch)
+                study = study.settled(store)
+            launch = engines.Launch(connected, study.next_runs(), store, data_dir, force)
+            if dry_run:
+                rows = _plan(study, launch)
             else:
                 training = resources.enter_context(launch.prepared(study.enter))
+        name = study.config.name
         if dry_run:
-            at_once = min(connected.slots(left[0], jobs), len(left)) if left else 0
-            return _print_plan(study.config.name, rows, len(left), at_once, as_json)
-        outcomes = training.on_terminal(study.config.name, jobs)
+            return _print_plan(name, rows, connected.slots(launch.configs[0], jobs), as_json)
+        outcomes = training.on_terminal(name if study.is_tuned else f"{name}, tuning", jobs)
+        if not study.is_tuned and engines.all_finished(outcomes):
+            with bad_input():
+                training = study.after_tuning(training)
+            outcomes = outcomes + training.on_terminal(name, jobs)
     if not engines.is_first_rank():
         return 0  # whatever the outcome, so that torchrun lets rank 0 report it
     if any(outcome.state in ("stopped", "held") for outcome in outcomes):
-        return _exit_status(outcomes, study.config.name, store)  # there is no report of unfinished runs
+        return _exit_status(outcomes, name, store)  # there is no report of unfinished runs
     return _conclude(study, store, reports, outcomes, sort, as_json)
 
 
@@ -150,15 +155,15 @@ def _study_config(
     return config
 
 
-def _plan(study: studies.Study, launch: engines.Launch) -> tuple[list[dict[str, Any]], list[RunConfig]]:
-    """Return every run with its cost and state, and the runs that are left to train."""
+def _plan(study: studies.Study, launch: engines.Launch) -> list[dict[str, Any]]:
+    """Return every run with its cost and state."""
     launch.check()
-    _, left = launch.split(thoroughly=False)
+    launch.split(thoroughly=False)
     launch.refuse_changed()
-    return studies.plan(study, launch.store), left
+    return studies.plan(study, launch.store)
 
 
-def _print_plan(name: str, rows: list[dict[str, Any]], left: int, at_once: int, as_json: bool) -> int:
+def _print_plan(name: str, rows: list[dict[str, Any]], slots: int, as_json: bool) -> int:
     """Print every run with its cost and state, and the time that is left."""
     if not engines.is_first_rank():
         return 0
@@ -166,12 +171,16 @@ def _print_plan(name: str, rows: list[dict[str, Any]], left: int, at_once: int, 
         click.echo(json.dumps({"study": name, "runs": rows}, indent=1))
         return 0
     print_table(f"{name}: {len(rows)} runs", studies.PLAN_COLUMNS, studies.plan_rows(rows))
+    left = [row for row in rows if row["state"] not in FINISHED]
     if not left:
         say(f"All {len(rows)} runs are finished: nothing is left to train. Nothing was written.")
         return 0
     seconds = sum(row["remaining_seconds"] for row in rows)
+    at_once = min(slots, len(left))
     about = f"about {duration(seconds / at_once)} with {at_once} at once"
-    say(f"{left} of {len(rows)} runs are left to train, {about}. Nothing was written.")
+    tuning = sum(row["role"] == "tuning" for row in left)
+    first = f" ({tuning} of them to tune the settings)" if tuning else ""
+    say(f"{len(left)} of {len(rows)} runs are left to train{first}, {about}. Nothing was written.")
     return 0
 
 
@@ -192,23 +201,24 @@ def _conclude(
         summary = summary.sort_values({"error": "error_mean"}.get(sort, sort), kind="stable")
     if as_json:
         states = Counter(outcome.state for outcome in outcomes)
-        result = {"study": name, "states": states, "findings": report.findings, "report": str(page)}
+        about = {"study": name, "states": states, "findings": report.findings, "report": str(page)}
         tables = {"summary": summary, "effects": report.effects, "runs": report.runs}
         plain = {key: json.loads(frame.to_json(orient="records")) for key, frame in tables.items()}
-        click.echo(json.dumps(result | plain, indent=1))
+        click.echo(json.dumps(about | {"tuning": report.trials} | plain, indent=1))
     else:
-        _print_results(name, summary, report.effects, report.findings, page)
+        _print_results(name, summary, report, page)
     return _exit_status(outcomes, name, store)
 
 
-def _print_results(
-    name: str, summary: pd.DataFrame, effects: pd.DataFrame, findings: list[str], page: Path
-) -> None:
+def _print_results(name: str, summary: pd.DataFrame, report: reporting.StudyReport, page: Path) -> None:
+    if tuning := report.tuning_table:
+        print_table(tuning.name, tuning.columns, [[cell.text for cell in row] for row in tuning.rows])
+        say(report.tuning[0])
     print_table(name, reporting.SUMMARY_COLUMNS, reporting.summary_rows(summary))
-    if len(effects):
+    if len(report.effects):
         title = "Main effects (difference in points of test error)"
-        print_table(title, reporting.EFFECT_COLUMNS, reporting.effect_rows(effects))
-    for sentence in findings:
+        print_table(title, reporting.EFFECT_COLUMNS, reporting.effect_rows(report.effects))
+    for sentence in report.findings:
         say(f"- {sentence}")
     say(f"Report: {page} (next to it: its tables as .csv and .parquet, its figures as .svg)")
 

@@ -1,5 +1,10 @@
 from .devices import gpu_is_here as gpu_is_here, resolve_device as resolve_device
-from .launch import Launch as Launch, connect as connect
+from .launch import (
+    Launch as Launch,
+    Training as Training,
+    all_finished as all_finished,
+    connect as connect,
+)
 from .ranks import is_first_rank as is_first_rank
 from .single_run import Outcome as Outcome
 from .torchrun import settings_for_ranks as settings_for_ranks

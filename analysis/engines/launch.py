@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from analysis.text import say
 from condense_core.config import RunConfig, known_only_here
@@ -22,6 +23,7 @@ from .stopping import StopSwitch
 from .torchrun import TorchrunEngine
 
 ENGINES = ("processes", "ray")
+Value = TypeVar("Value")
 
 
 @contextmanager
@@ -91,10 +93,14 @@ class Launch:
         """
         self.check()
         with self.engine.session(self.configs[0].device) as engine:
-            finished, left = engine.once(self.split)
-            fingerprint = engine.load_data(self.configs[0].data, self.data_dir) if left else None
-            note = engine.once(lambda: self._enter(fingerprint, enter))
-            yield Training(self, engine, finished, left, note)
+            yield self.ready(engine, enter)
+
+    def ready(self, engine: Engine, enter: Callable[[RunStore], str | None]) -> Training:
+        """Return what is left to train by an engine that is in its session; see `prepared`."""
+        finished, left = engine.once(self.split)
+        fingerprint = engine.load_data(self.configs[0].data, self.data_dir) if left else None
+        note = engine.once(lambda: self._enter(fingerprint, enter))
+        return Training(self, engine, finished, left, note)
 
     def _enter(self, fingerprint: str | None, enter: Callable[[RunStore], str | None]) -> str | None:
         self.refuse_changed(fingerprint)
@@ -111,6 +117,16 @@ class Training:
     finished: list[Outcome]
     left: list[RunConfig]
     note: str | None
+
+    def once(self, act: Callable[[RunStore], Value]) -> Value:
+        """Call `act` with the store in the process that keeps it; return its value in every process."""
+        return self.engine.once(lambda: act(self.launch.store))
+
+    def then(self, configs: Sequence[RunConfig], enter: Callable[[RunStore], str | None]) -> Training:
+        """Prepare further runs for the same engine in the same session; raise as `Launch.prepared` does."""
+        launch = replace(self.launch, configs=configs)
+        launch.check()
+        return launch.ready(self.engine, enter)
 
     def on_terminal(self, name: str, jobs: int | None) -> list[Outcome]:
         """Train, show the progress on stderr, and stop at Ctrl-C; return the outcome of every run."""
@@ -144,6 +160,11 @@ class Training:
     def _outcomes(self, jobs: int | None, stop: StopSwitch) -> Iterator[Outcome]:
         launch = self.launch
         return self.engine.execute_all(self.left, launch.store, launch.data_dir, jobs, stop, launch.force)
+
+
+def all_finished(outcomes: Sequence[Outcome]) -> bool:
+    """Return whether all runs are done or diverged."""
+    return all(outcome.state in FINISHED for outcome in outcomes)
 
 
 def split_finished(configs: Sequence[RunConfig], store: RunStore) -> tuple[list[Outcome], list[RunConfig]]:

@@ -24,6 +24,7 @@ from .figures import report_figures
 from .findings import findings, unequal_terms
 from .report_figure import ReportFigure, learned_runs, shown_run
 from .tables import Table, effect_table, frame_table, number, run_table, setting, summary_table
+from .tuning import edge_sentences, tuning_sentences, tuning_table
 
 TOP = ("tradeoff", "effects", "grid", "connections-alive", "life", "macs", "cost")  # figures that answer first
 MAX_POINTS = 150  # of a small curve
@@ -80,7 +81,23 @@ class StudyReport:
     def findings(self) -> list[str]:
         """The findings as sentences."""
         found = findings(self.effects, self.summary, stats.interactions(self.runs))
-        return found + equal_cost_sentences(self.summary) + unequal_terms(self.runs)
+        found += equal_cost_sentences(self.summary) + unequal_terms(self.runs)
+        return found + (edge_sentences(self.trials) if found else [])
+
+    @property
+    def trials(self) -> list[dict[str, Any]]:
+        """What was tried to tune the settings of each variant: the rows of the record."""
+        return list(self.record.get("tuning", ()))
+
+    @property
+    def tuning(self) -> list[str]:
+        """How the settings were tuned, as sentences."""
+        return tuning_sentences(self.trials)
+
+    @property
+    def tuning_table(self) -> Table | None:
+        """Every value that was tried, if any was."""
+        return tuning_table(self.trials) if self.trials else None
 
     @cached_property
     def figures(self) -> list[ReportFigure]:

@@ -159,7 +159,9 @@ def effect_rows(effects: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 def setting(value: Any) -> str:
-    """Format a setting: a list with commas, a dash for none."""
+    """Format a setting: a list with commas, a table with semicolons, a dash for none."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {setting(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "–"
     return "–" if value is None else str(value)

@@ -32,9 +32,15 @@ from condense_core.tables import GROUPINGS
 from condense_core.validation import Checked, Config, Many, from_dict, hints_of, name_in, to_dict
 
 from .named import KEPT_WITH_PRESETS, NAMED_STUDIES
+from .tunable import Tune, check_tune
 
+MAX_SEEDS = 10_000
 PARTS = hints_of(DataConfig) | hints_of(ModelConfig) | hints_of(RecipeConfig) | hints_of(RunConfig)
 PARTS["data"] = PARTS["name"]
+PARTS["tune"] = Annotated[
+    Tune | None,
+    Meta(description="a setting of the recipe and the values of which each variant's is chosen; repeatable"),
+]
 
 
 def _annotated_as_parts(kind: type[Config]) -> type[Config]:
@@ -98,12 +104,22 @@ class StudyConfig(Checked):
     criterion: tuple[str, ...] = ("l1",)
     retraining_rate: float | None = None
     precision: Precision = "float32"
-    seeds: Annotated[int, Meta(ge=1, le=10_000, description="number of seeds: 0, 1, …")]
+    seeds: Annotated[int, Meta(ge=1, le=MAX_SEEDS, description="number of seeds: 0, 1, …")]
+    tune: dict[str, tuple[Any, ...]] | None = None
+    tune_seeds: Annotated[
+        int, Meta(ge=1, le=MAX_SEEDS, description="seeds of each value that is tried, which no result has")
+    ] = 2
     threads: int
     execution: Execution = "reference"
 
     def __post_init__(self) -> None:
+        if self.tune is not None:
+            object.__setattr__(self, "tune", check_tune(self.tune) or None)
         super().__post_init__()
+        if self.tune and not self.validation_fraction:
+            raise ValueError("validation_fraction 0: tune needs validation images to choose on")
+        if self.tune and "group_lasso" in self.tune and len(self.group_lasso) > 1:
+            raise ValueError("tune group_lasso: is what the study varies; tune another setting")
         for axis in LEVELS:
             levels = getattr(self, axis)
             if len(set(levels)) < len(levels):
@@ -156,6 +172,8 @@ DEFAULTS: dict[str, Any] = {
     "pruning": ("condensing",),
     "criterion": ("l1",),
     "seeds": 3,
+    "tune": None,
+    "tune_seeds": 2,
     "threads": 1,
     "execution": "fast",
 }
@@ -224,7 +242,9 @@ def command(config: StudyConfig) -> str:
         known = DEFAULTS[name] if name in ("study", "preset", "data") else getattr(start, name)
         if value == known or any(option.startswith(f"--{dashed} ") for option in options):
             continue
-        if isinstance(value, bool):
+        if isinstance(value, dict):
+            options += [f"--{dashed} {key}={','.join(map(str, values))}" for key, values in value.items()]
+        elif isinstance(value, bool):
             options.append(f"--{dashed}" if value else f"--no-{dashed}")
         elif value is not None:
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -14,9 +14,9 @@ from condense_core.cost import cost_table
 from condense_core.store import FINISHED
 
 if TYPE_CHECKING:
-    from condense_core.store import Run, RunStore
+    from condense_core.store import RunStore
 
-    from .study import Study
+    from .study import Planned, Study
     from .variants import Variant
 
 TIMED_STEPS = 3
@@ -27,27 +27,30 @@ PLAN_COLUMNS = ("run", "variant", "to base", "seed", "MACs", "params", "seconds"
 
 
 def plan(study: Study, store: RunStore) -> list[dict[str, Any]]:
-    """Return one row per run: variant, residual, seed, cost, state, estimated seconds in all and remaining."""
-    runs = [(variant, config, store.run(config)) for variant, config in study.run_configs()]
-    states = {run.name: run.status["state"] for *_, run in runs}
-    seconds = _seconds_per_run(
-        study, [(variant, run) for variant, _, run in runs if states[run.name] == "done"]
-    )
+    """Return one row per run: variant, residual, seed, cost, state, estimated seconds in all and remaining.
+
+    A run that waits for the tuning has no name yet.
+    """
+    planned = study.planned()
+    states = {run.config.name: store.run(run.config).status["state"] for run in planned if run.is_known}
+    seconds = _seconds_per_run(study, planned, store, states)
     rows = []
-    for variant, config, run in runs:
-        cost, state = cost_table(variant.model), states[run.name]
+    for run in planned:
+        variant, config, is_known = run.variant, run.config, run.is_known
+        cost, state = cost_table(variant.model), states[config.name] if is_known else "waiting"
         rows.append(
             {
-                "run": run.name,
+                "run": config.name if is_known else None,
                 "variant": variant.label,
-                "role": variant.role,
+                "role": run.role,
+                "values": dict(run.values),
                 "residual": variant.residual,
                 "seed": config.seed,
                 "macs": cost.macs,
                 "flops_paper": cost.flops_paper,
                 "params": cost.params,
                 "estimated_seconds": seconds[variant],
-                "remaining_seconds": seconds[variant] * _share_left(config, run, state),
+                "remaining_seconds": seconds[variant] * _share_left(config, store, state),
                 "state": state,
             }
         )
@@ -58,8 +61,8 @@ def plan_rows(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """Return the rows of a plan as texts under `PLAN_COLUMNS`."""
     return [
         (
-            row["run"],
-            row["variant"],
+            row["run"] or "named once settings are chosen",
+            " ".join([row["variant"], *(f"{name}={value}" for name, value in row["values"].items())]),
             f"{100 * row['residual']:+.1f} %",
             str(row["seed"]),
             count(row["macs"]),
@@ -71,38 +74,40 @@ def plan_rows(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     ]
 
 
-def _share_left(config: RunConfig, run: Run, state: str) -> float:
+def _share_left(config: RunConfig, store: RunStore, state: str) -> float:
     """Return the fraction of a run to train: it resumes from a checkpoint shortly before its last epoch."""
     if state in FINISHED:
         return 0.0
-    return 1 - len(run.epochs()) / config.recipe.epochs
+    return 1.0 if state == "waiting" else 1 - len(store.run(config).epochs()) / config.recipe.epochs
 
 
-def _seconds_per_run(study: Study, done: list[tuple[Variant, Run]]) -> dict[Variant, float]:
+def _seconds_per_run(
+    study: Study, planned: list[Planned], store: RunStore, states: dict[str, str]
+) -> dict[Variant, float]:
     """Return the mean of a variant's finished runs, or an estimate if it has none."""
     measured: dict[Variant, list[float]] = {}
-    for variant, run in done:
-        measured.setdefault(variant, []).append(run.seconds())
-    estimated = _estimates(study, [variant for variant in study.variants if variant not in measured])
+    for run in planned:
+        if run.is_known and states[run.config.name] == "done":
+            measured.setdefault(run.variant, []).append(store.run(run.config).seconds())
+    estimated = _estimates(study, {run.variant: run.config for run in planned if run.variant not in measured})
     return estimated | {variant: mean(values) for variant, values in measured.items()}
 
 
-def _estimates(study: Study, variants: list[Variant]) -> dict[Variant, float]:
+def _estimates(study: Study, configs: dict[Variant, RunConfig]) -> dict[Variant, float]:
     """Return the seconds that a run of each variant takes, by steps that are timed here."""
-    if not variants:
+    if not configs:
         return {}
-    configs = {variant: config for variant, config in study.run_configs() if variant in variants}
-    seconds, images = _seconds_per_image(list(configs.values()), study.data.train_images), _images(study)
-    return {variant: seconds(config) * images for variant, config in configs.items()}
+    seconds = _seconds_per_image(list(configs.values()), study.data.train_images)
+    return {variant: seconds(run) * _images(study, run.recipe.epochs) for variant, run in configs.items()}
 
 
-def _images(study: Study) -> float:
+def _images(study: Study, epochs: int) -> float:
     """Return how many images a run sees; an evaluated one counts as the fraction of its time."""
     config, data = study.config, study.data
     validation = config.validation_fraction * data.train_images or data.test_images
     train = config.train_images or (1 - config.validation_fraction) * data.train_images
-    evaluations = config.epochs + 2 * max(config.condense_factor)
-    return config.epochs * train + EVALUATION_SHARE * (evaluations * validation + data.test_images)
+    evaluations = epochs + 2 * max(config.condense_factor)
+    return epochs * train + EVALUATION_SHARE * (evaluations * validation + data.test_images)
 
 
 def _seconds_per_image(configs: list[RunConfig], train_images: int) -> Callable[[RunConfig], float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -13,6 +14,33 @@ from condense_core.files import MAX_TOML, nearest, parse_toml, read_bytes
 from condense_core.validation import explanation_of, hints_of, valid_names
 
 from .config import DEFAULTS, StudyConfig
+from .tunable import TUNABLE
+
+
+class TuneList(click.ParamType):
+    """A setting of the recipe and the values to try: NAME=VALUE,VALUE."""
+
+    name = "tune"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[Any, ...]]:
+        """Return the name and the values."""
+        name, equals, listed = str(value).partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals:
+            self.fail(f"{value!r} must be a setting and its values, like learning_rate=0.05,0.1")
+        if name not in TUNABLE:
+            self.fail(f"{name!r}: {nearest(name, TUNABLE)}")
+        return name, CommaList(TUNABLE[name]).convert(listed, param, ctx)
+
+
+def _as_table(ctx: click.Context, param: click.Parameter, lists: Any) -> dict[str, tuple[Any, ...]] | None:
+    """Return the lists of a repeated option by their names. Raise click.UsageError if one is given twice."""
+    for name, _ in lists:
+        if sum(name == other for other, _ in lists) > 1:
+            raise click.BadParameter(f"{name} is given twice", ctx, param)
+    return dict(lists) or None
 
 
 class CommaList(click.ParamType):
@@ -37,6 +65,10 @@ class CommaList(click.ParamType):
 
 def _option(name: str, plain: Any, hint: Any) -> Callable[[Any], Any]:
     """Make the command line option of a study's setting from its plain type and its whole annotation."""
+    if name == "tune":
+        text = f"{explanation_of(hint)} [{', '.join(TUNABLE)}]"
+        option = partial(click.option, type=TuneList(), multiple=True, callback=_as_table)
+        return option("--tune", metavar="X=A,B", help=text)
     dashed, default = name.replace("_", "-"), DEFAULTS.get(name)
     shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
     explanation = explanation_of(hint) + (f" [{', '.join(names)}]" if (names := valid_names(hint)) else "")
@@ -71,4 +103,6 @@ def read_toml(path: Path) -> dict[str, Any]:
     for key in settings:
         if key not in known:
             raise ValueError(f"{path}: unknown setting {key!r}: {nearest(key, known)}")
+    if isinstance(tune := settings.get("tune"), dict):
+        settings["tune"] = {key.replace("-", "_"): value for key, value in tune.items()}
     return settings

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from condense_core.validation import to_dict
 from .config import StudyConfig, study_config
 from .named import NAMED_STUDIES
 from .study_html import study_html
+from .tuning import FIRST_SEED, Row, Trial, are_finished, judged, trials, with_values
 from .variants import Grid, Variant
 
 if TYPE_CHECKING:
@@ -26,12 +27,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Planned:
+    """A run that a study takes, and its role: tuning, or that of its variant.
+
+    As long as settings are tuned, the name of a result `is_known` not to be final.
+    """
+
+    variant: Variant
+    config: RunConfig
+    role: str
+    is_known: bool = True
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Study:
-    """Variants × seeds on one data set with one recipe."""
+    """Variants × seeds on one data set with one recipe.
+
+    If settings are tuned, its runs are known once `tuning` says what was chosen: the rows of its record.
+    """
 
     config: StudyConfig
     data: DatasetSummary
     device: str = "cpu"
+    tuning: tuple[Row, ...] = ()
 
     @classmethod
     def named(cls, study: str, device: str = "auto", **settings: Any) -> Study:
@@ -50,7 +69,7 @@ class Study:
         `has_gpu` says whether the machines that train it have a GPU.
         """
         study = cls(config, summarise(config.data_config), engines.resolve_device(device, has_gpu))
-        study.run_configs()  # raises if a variant is bad
+        study.planned()  # raises if a variant is bad
         study.grid.check_match()
         return study
 
@@ -59,10 +78,11 @@ class Study:
         """How the variants follow from the settings."""
         return Grid(self.config, self.data)
 
-    @property
+    @cached_property
     def variants(self) -> tuple[Variant, ...]:
         """The grid, the dense controls and the leading axis at further sizes, each network once."""
-        return self.grid.variants
+        chosen = {row["variant"]: row["values"] for row in self.tuning if row["chosen"]}
+        return tuple(with_values(variant, chosen.get(variant.label, {})) for variant in self.grid.variants)
 
     @property
     def base(self) -> Variant:
@@ -75,13 +95,53 @@ class Study:
         return self.grid.is_path
 
     def run_configs(self) -> list[tuple[Variant, RunConfig]]:
-        """Return every run of the study, seed by seed, so that an interrupted study has whole seeds."""
-        return list(self._run_configs)
+        """Return every run of the study, seed by seed, so that an interrupted study has whole seeds.
+
+        There are none as long as settings are not tuned.
+        """
+        return list(self._run_configs) if self.is_tuned else []
 
     @cached_property
     def _run_configs(self) -> tuple[tuple[Variant, RunConfig], ...]:
         seeds = range(self.config.seeds)
         return tuple((variant, self._run_config(variant, seed)) for seed in seeds for variant in self.variants)
+
+    @cached_property
+    def trials(self) -> list[tuple[Trial, list[RunConfig]]]:
+        """What is tried before the runs of the study, each with its runs."""
+        seeds = range(FIRST_SEED, FIRST_SEED + self.config.tune_seeds)
+        tried = trials(self.config, self.grid.variants)
+        return [(trial, [self._run_config(trial.variant, seed) for seed in seeds]) for trial in tried]
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether all settings are known: nothing is tuned, or it has been."""
+        return bool(self.tuning) or not self.trials
+
+    def settled(self, store: RunStore) -> Study:
+        """Return the study with its settings chosen, if the store has all runs that try them; else itself."""
+        if self.is_tuned:
+            return self
+        rows = [trial.row(runs) for trial, runs in self.trials]
+        return replace(self, tuning=tuple(judged(rows, store))) if are_finished(rows, store) else self
+
+    def planned(self) -> list[Planned]:
+        """Return every run that the study takes: those of the tuning, then the results.
+
+        As long as settings are not tuned, the results have the study's own.
+        """
+        tried = [
+            Planned(trial.variant, run, "tuning", values=trial.values)
+            for trial, runs in self.trials
+            for run in runs
+        ]
+        results = [Planned(variant, run, variant.role, self.is_tuned) for variant, run in self._run_configs]
+        return tried + results
+
+    def next_runs(self) -> list[RunConfig]:
+        """Return the runs that can be trained now: those of the tuning, or the results, each once."""
+        runs = [run.config for run in self.planned() if (run.role == "tuning") != self.is_tuned]
+        return list({run.name: run for run in runs}.values())
 
     def _run_config(self, variant: Variant, seed: int) -> RunConfig:
         config = self.config
@@ -102,21 +162,23 @@ class Study:
             runs.setdefault(variant.label, []).append(run.name)
         names = ("label", "role", "size", "residual", "curve")
         variants = [
-            {**{name: getattr(variant, name) for name in names}, "runs": runs[variant.label]}
+            {**{name: getattr(variant, name) for name in names}, "runs": runs.get(variant.label, [])}
             for variant in self.variants
         ]
+        tried = list(self.tuning) or [trial.row(runs) for trial, runs in self.trials]
         return {
             "name": self.config.name,
             "question": NAMED_STUDIES[self.config.study].question,
             "path": self.is_path,
             "settings": to_dict(self.config),
             "variants": variants,
+            **({"tuning": tried} if tried else {}),
         }
 
     def enter(self, store: RunStore) -> str | None:
         """Write the study's record; return a note if it replaces another study of the same name."""
         name = self.config.name
-        if not (kept := store.keep_study(name, self.record())):
+        if not (kept := store.keep_study(name, self.settled(store).record())):
             return None
         before, now = store.read_study(kept)["settings"], to_dict(self.config)
         changed = [key for key in now if key != "name" and before.get(key) != now[key]]
@@ -150,20 +212,27 @@ class Study:
         """
         from analysis import frames
 
-        store, configs = RunStore(Path(runs)), [config for _, config in self.run_configs()]
+        store, name = RunStore(Path(runs)), self.config.name
         here = jobs is None or jobs == 1
         with engines.connect(engine, address, gpus_per_run, in_this_process=here) as chosen:
-            launch = engines.Launch(chosen, configs, store, Path(data_dir), force)
+            launch = engines.Launch(chosen, self.next_runs(), store, Path(data_dir), force)
             with launch.prepared(self.enter) as training:
                 if training.note:
                     warnings.warn(training.note, stacklevel=2)
                 outcomes = training.with_bar(jobs, progress)
+                if not self.is_tuned and engines.all_finished(outcomes):
+                    outcomes = outcomes + self.after_tuning(training).with_bar(jobs, progress)
         for outcome in outcomes:
             for note in outcome.notes:
                 warnings.warn(f"{outcome.run}: {note}", stacklevel=2)
             if outcome.state != "done":
                 warnings.warn(f"{outcome.state}: {outcome.run}: {outcome.reason}", stacklevel=2)
-        return frames.study_runs(store, self.config.name)
+        return frames.study_runs(store, name)
+
+    def after_tuning(self, training: engines.Training) -> engines.Training:
+        """Choose the settings from the runs that tried them, and prepare the study's own runs."""
+        study = training.once(self.settled)
+        return training.then(study.next_runs(), study.enter)
 
 
 def report_command(name: str, store: RunStore) -> str:
@@ -174,4 +243,6 @@ def report_command(name: str, store: RunStore) -> str:
 
 def _plain(value: Any) -> str:
     """A setting as the command line takes it."""
+    if isinstance(value, dict):
+        return " ".join(f"{name}={_plain(item)}" for name, item in value.items())
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

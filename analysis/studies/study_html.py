@@ -22,11 +22,17 @@ def study_html(study: Study) -> str:
     question = f"{config.name}: {NAMED_STUDIES[config.study].question}"
     size = (
         f"{config.data} ({data.train_images:,} training and {data.test_images:,} test images), "
-        f"{config.epochs} epochs, {config.seeds} seeds: {len(study.run_configs())} runs"
+        f"{config.epochs} epochs, {config.seeds} seeds: {_counted(study)}"
     )
     head = "".join(f"<th>{escape(text)}</th>" for text in COLUMNS)
     rows = "".join(_row_html(row) for row in _rows(study))
     return f"<p><b>{escape(question)}</b><br>{escape(size)}</p><table><tr>{head}</tr>{rows}</table>"
+
+
+def _counted(study: Study) -> str:
+    tuning = sum(run.role == "tuning" for run in study.planned())
+    text = f"{len(study.planned()) - tuning} runs"
+    return f"{text}, after {tuning} that tune their settings" if tuning else text
 
 
 def _row_html(row: tuple[str, ...]) -> str:

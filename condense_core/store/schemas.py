@@ -132,6 +132,19 @@ class StudyVariant(TypedDict):
     runs: list[str]
 
 
+class Trial(TypedDict):
+    """Values of tuned settings that a variant was trained with, with seeds that no result has."""
+
+    variant: str
+    values: dict[str, Number | None]
+    runs: list[str]
+    chosen: bool
+    error_percent: Annotated[Percent | None, Meta(description="on validation images; null if a run diverged")]
+    loss: Number | None
+    training_macs: NonNegativeInt
+    seconds: NonNegative
+
+
 class StudyRecord(TypedDict):
     """studies/*.json: the settings of a study and the runs that belong to it."""
 
@@ -139,6 +152,7 @@ class StudyRecord(TypedDict):
     path: NotRequired[bool]
     settings: dict[str, Any]
     variants: list[StudyVariant]
+    tuning: NotRequired[list[Trial]]
 
 
 class MeasuredTime(TypedDict):
@@ -192,7 +206,8 @@ def skip_damaged(read: Callable[[Source], Found], source: Source) -> Iterator[Fo
 def check_study(record: Any, path: Path) -> dict[str, Any]:
     """Return a study's record. Raise ValueError, naming the file, if it is not one."""
     check_record(record, StudyRecord, str(path))
-    for name in runs_of(record):
+    trials = [name for trial in record.get("tuning", ()) for name in trial["runs"]]
+    for name in [*runs_of(record), *trials]:
         plain_name(name, f"{path}: run")
     return record
 
