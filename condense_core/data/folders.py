@@ -66,7 +66,7 @@ class Folder:
 
 def list_folder(config: DataConfig) -> Folder:
     """List a folder of images; raise FileNotFoundError or ValueError, naming what is missing or wrong."""
-    data, root = f"data {config.name!r}", Path(config.name.partition(":")[2]).expanduser()
+    data, root = f"data {config.name!r}", Path(os.path.expanduser(config.name.partition(":")[2]))
     if not root.is_dir():
         raise FileNotFoundError(f"{data}: there is no folder {root}")
     train = root / "train"

@@ -63,3 +63,8 @@ def test_a_crop_is_torchvisions(size):
     for seed in range(8):
         torch.manual_seed(seed)
         assert np.array_equal(random_resized_crop(image, 64, seed), whole(image))
+
+
+def test_a_home_that_nobody_has_is_a_folder_that_is_not_there():
+    with pytest.raises(FileNotFoundError, match="there is no folder ~nobody-of-this-name/images"):
+        load(DataConfig("folder:~nobody-of-this-name/images"))
