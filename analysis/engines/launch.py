@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from analysis.streams import ProgressStream
 from analysis.text import say
 from condense_core.config import RunConfig, known_only_here
 from condense_core.store import FINISHED, Changed, RunStore, changes, check_run, find_damage
@@ -154,7 +155,8 @@ class Training:
         if not self.left:
             return self.finished
         outcomes = self._outcomes(jobs, StopSwitch())
-        bar = tqdm(outcomes, "training", total=len(self.left), unit="run", disable=not progress)
+        total, out = len(self.left), ProgressStream()
+        bar = tqdm(outcomes, "training", total=total, unit="run", file=out, disable=not progress)
         return [*self.finished, *bar]
 
     def _outcomes(self, jobs: int | None, stop: StopSwitch) -> Iterator[Outcome]:

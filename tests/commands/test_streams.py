@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from helpers.paths import ROOT
+from tqdm.auto import tqdm
 
 from analysis import streams
 from analysis.text import print_table, say
@@ -106,7 +107,7 @@ class Lost:
     def isatty(self) -> bool:
         return True
 
-    def write(self, text: str) -> int:
+    def write(self, *text: str) -> int:
         raise OSError(5, "Input/output error")
 
     flush = write
@@ -120,6 +121,7 @@ def test_work_goes_on_without_anybody_who_reads_of_its_progress(monkeypatch, str
     say("1 of 2 runs", err=True)
     assert streams.ProgressStream().write("…") == 1
     assert streams.is_terminal() is isinstance(stream, Lost)
+    assert list(tqdm([1, 2], file=streams.ProgressStream())) == [1, 2]
 
 
 @pytest.mark.parametrize(("name", "value"), [("TERM", "dumb"), ("NO_COLOR", "1")])
