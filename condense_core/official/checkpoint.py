@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .pickle_guard import Refused, checked_file
+from .archive import read_archive
+from .nesting import find_weights
+from .pickle_guard import SAVE_WEIGHTS, Refused
 
 
 @dataclass(frozen=True)
@@ -43,22 +44,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     content = _read(path)
-    tensors = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    if not isinstance(tensors, Mapping) or not tensors:
-        raise ValueError(f"{path}: is not a checkpoint: it holds no state dict")
-    for name, tensor in tensors.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise ValueError(f"{path}: {name!r} is {type(tensor).__name__}, not a tensor of a state dict")
-        if tensor.layout != torch.strided or tensor.device.type == "meta":
-            raise ValueError(f"{path}: {name} is not a dense tensor with values")
-    named = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    if len(named) < len(tensors):
-        raise ValueError(f"{path}: has tensors twice, with and without the prefix 'module.'")
-    checkpoint = Checkpoint(path, named, {} if tensors is content else dict(content))
-    if not checkpoint.has("features.init_conv.weight"):
-        raise ValueError(
-            f"{path}: is of another architecture: it has {next(iter(named))}, but no features.init_conv.weight"
-        )
+    try:
+        weights = find_weights(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    named, checkpoint = weights.named, Checkpoint(path, weights.named, weights.rest)
     if sum(tensor.numel() * tensor.element_size() for tensor in named.values()) > path.stat().st_size:
         raise ValueError(f"{path}: its tensors are larger than the file: they show the same values many times")
     for name, tensor in named.items():
@@ -92,8 +82,10 @@ def _read(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of torch about its own reader
-            return torch.load(checked_file(path), map_location="cpu", weights_only=True)
+            return read_archive(path)
     except Refused as error:
         raise ValueError(f"{path}: {error}") from error
     except Exception as error:  # torch, pickle and zip each raise kinds of their own
-        raise ValueError(f"{path}: cannot be read: it is truncated or no file of torch.save") from error
+        raise ValueError(
+            f"{path}: cannot be read: it is truncated or no file of torch.save; {SAVE_WEIGHTS}"
+        ) from error

@@ -1,119 +1,121 @@
-"""Which files torch.load may see: those of torch.save that hold no more than they claim.
+"""The plain values of a pickle, read without calling anything that it names.
 
-`weights_only` keeps code from running, but not memory and time within bounds: compressed records, pickles that
-build gigabytes from bytes, storages larger than the file, keys that take years to hash. So a pickle is first
-walked through without building anything of it, and a zip is copied record by record, so that torch reads what
-was looked at here.
+`weights_only` of torch keeps code from running, but it refuses whatever lies beside the weights, and memory and
+time have no bounds. So a pickle is walked through here: tables, lists, text and numbers are built, tensors and
+storages are noted, and any other object becomes an `Inert`. Torch never sees the pickle.
 """
 
 from __future__ import annotations
 
-import io
 import pickletools
-import zipfile
-from pathlib import Path
+import re
+import sys
+from dataclasses import dataclass
 from typing import IO, Any
 
-from condense_core.files import read_bytes
-
-MAX_FILE_BYTES = 2 << 30  # bytes
-MAX_PICKLE_BYTES = 2 << 20  # the names and shapes of some 10,000 tensors
-LEGACY = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # the first pickle of torch.save before 1.6
-LEGACY_PICKLES = 5  # magic number, protocol, machine, the saved object, keys of the storages
 BYTES_PER_ITEM = {
-    **{f"{name}Storage": 8 for name in ("Double", "Long")},
-    **{f"{name}Storage": 4 for name in ("Float", "Int")},
-    **{f"{name}Storage": 2 for name in ("Half", "BFloat16", "Short")},
-    **{f"{name}Storage": 1 for name in ("Byte", "Char", "Bool")},
+    "torch.ComplexDoubleStorage": 16,
+    **{f"torch.{name}Storage": 8 for name in ("Double", "Long", "ComplexFloat")},
+    **{f"torch.{name}Storage": 4 for name in ("Float", "Int")},
+    **{f"torch.{name}Storage": 2 for name in ("Half", "BFloat16", "Short")},
+    **{f"torch.{name}Storage": 1 for name in ("Byte", "Char", "Bool")},
 }
-REBUILT = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
-CALLED = {"collections OrderedDict", *(f"torch._utils {name}" for name in REBUILT)}
-STORAGES = {f"torch {name}": size for name, size in BYTES_PER_ITEM.items()}
+"""The storages of torch by name, and the bytes of one of their numbers."""
+
+TENSORS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
+PARAMETER = "torch._utils._rebuild_parameter"
+
+PLAIN = re.compile(
+    r"(argparse|collections|datetime|decimal|fractions|pathlib|pathlib\._local|uuid)\.\w+"
+    r"|(builtins|__builtin__)\.(set|frozenset|bytearray|bytes|complex|range|xrange|slice|object|dict|list|tuple)"
+    r"|numpy(\.\w+)*\.(dtype|ndarray|scalar|_reconstruct|_frombuffer|__\w+_ctor)"
+    r"|torch\.(Size|device|serialization\._get_layout)|torch\.torch_version\.TorchVersion"
+    r"|_codecs\.encode|copy_?reg\._reconstructor|types\.SimpleNamespace|functools\.partial"
+)
+"""What else files of torch.save hold beside weights: it is passed over."""
+
+LIBRARIES = frozenset(sys.stdlib_module_names) | {"__builtin__", "commands", "numpy", "torch", "urllib2"}
+"""Where a file that means harm finds what to call: such a file is refused, not passed over."""
+
+SAVE_WEIGHTS = "save the weights alone: torch.save(model.state_dict(), file)"
 
 
 class Refused(ValueError):
     """A file that torch.save does not write, or not for a state dict."""
 
 
-def checked_file(path: Path) -> IO[bytes]:
-    """Return the file for torch.load. Raises Refused, OSError, or the errors of zipfile and pickletools."""
-    content = read_bytes(path, MAX_FILE_BYTES)
-    if content.startswith(b"PK\x03\x04"):
-        return _checked_zip(content)
-    if content.startswith(LEGACY):
-        pickles = io.BytesIO(content[:MAX_PICKLE_BYTES])
-        for _ in range(LEGACY_PICKLES):
-            for key, length in storages_of(pickles).items():
-                _check_length(key, length, len(content))
-        return io.BytesIO(content)
-    raise Refused("cannot be read: it is truncated or no file of torch.save")
+@dataclass(frozen=True)
+class Storage:
+    """A storage that a pickle names: its type in torch, its key and its number of items."""
+
+    kind: str
+    key: str
+    items: int
 
 
-def _checked_zip(content: bytes) -> IO[bytes]:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        entries = archive.infolist()
-        names = [entry.filename.partition("/")[2] for entry in entries]
-        if len(set(names)) < len(names) or names.count("data.pkl") != 1:
-            raise Refused("is no file of torch.save: it has records twice or no data.pkl")
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise Refused("has compressed records, which torch.save does not write")
-        if sum(entry.file_size for entry in entries) > len(content):
-            raise Refused("has records that overlap")
-        records = dict(zip(names, entries, strict=True))
-        if records["data.pkl"].file_size > MAX_PICKLE_BYTES:
-            raise Refused(f"describes its tensors with {records['data.pkl'].file_size:,} bytes")
-        for key, length in storages_of(io.BytesIO(archive.read(records["data.pkl"]))).items():
-            record = records.get(f"data/{key}")
-            _check_length(key, length, record.file_size if record else 0)
-        copy = io.BytesIO()
-        with zipfile.ZipFile(copy, "w") as written:
-            for name, entry in records.items():
-                if name in ("data.pkl", "byteorder", "version") or name.startswith("data/"):
-                    written.writestr(f"archive/{name}", archive.read(entry))
-    copy.seek(0)
-    return copy
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor that a pickle describes."""
+
+    storage: Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
 
 
-def _check_length(key: str, claimed: int, there: int) -> None:
-    """Torch allocates, or even reads, as many bytes as a pickle claims."""
-    if claimed > there:
-        raise Refused(f"its storage {key!r} would have {claimed:,} bytes, but there are {there:,}")
+class Table(dict[Any, Any]):
+    """An OrderedDict, which may have attributes in a pickle; they are left out."""
 
 
-def storages_of(file: IO[bytes]) -> dict[str, int]:
-    """Walk to the end of a pickle; the bytes of every storage that it claims, by key. Raises Refused."""
-    walk = _Walk()
+class Inert(dict[Any, Any]):
+    """An object that was not made: the name of its class or function, and its items if it has any."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+
+
+class _Named(str):
+    """What a pickle would import: 'module.name'."""
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What a pickle holds: its value, the containers in it, and its storages by key."""
+
+    value: Any
+    containers: list[Any]
+    storages: dict[str, Storage]
+
+
+def walk(file: IO[bytes]) -> Walked:
+    """Read to the end of a pickle. Raises Refused, or errors of pickletools and of a stack that runs out."""
+    walker = _Walk()
     for opcode, argument, _ in pickletools.genops(file):
         name = opcode.name
-        if name in VALUES:
-            walk.stack.append(argument if VALUES[name] is _ARGUMENT else VALUES[name])
-        elif step := getattr(walk, f"_{name.lower()}", None):
+        if name in ARGUMENTS:
+            walker.stack.append(argument)
+        elif name in VALUES:
+            walker.stack.append(VALUES[name])
+        elif step := getattr(walker, f"_{name.lower()}", None):
             step(argument)
         else:
-            raise Refused(f"is no file of torch.save: its pickle has {name}")
-    return walk.storages
-
-
-class _Global(str):
-    """What a pickle would import: 'module name'."""
-
-
-_ARGUMENT, _OTHER, _TABLE = object(), object(), object()  # what is read; what was built; an OrderedDict
+            raise Refused(f"is no file of torch.save: its pickle has {name}; {SAVE_WEIGHTS}")
+    return Walked(walker.stack[-1], walker.containers, walker.storages)
 
 
 class _Walk:
-    """A walk through a pickle that follows text, numbers and tuples, and builds nothing else."""
-
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
-        self.storages: dict[str, int] = {}
+        self.storages: dict[str, Storage] = {}
+        self.containers: list[Any] = []
 
-    def _proto(self, _: Any) -> None:
+    def _ignored(self, _: Any) -> None:
         pass
 
-    _stop = _proto
+    _proto = _stop = _ignored
 
     def _mark(self, _: Any) -> None:
         self.marked.append(self.stack)
@@ -123,52 +125,87 @@ class _Walk:
         items, self.stack = self.stack, self.marked.pop()
         return items
 
+    def _push(self, container: Any) -> None:
+        self.containers.append(container)
+        self.stack.append(container)
+
+    def _empty_list(self, _: Any) -> None:
+        self._push([])
+
+    def _empty_dict(self, _: Any) -> None:
+        self._push({})
+
     def _global(self, argument: str) -> None:
-        if argument not in CALLED and argument not in STORAGES:
-            raise Refused(f"is refused: reading it would call {argument.replace(' ', '.')}")
-        self.stack.append(_Global(argument))
+        self.stack.append(_Named(argument.replace(" ", ".")))
 
     def _binpersid(self, _: Any) -> None:
         found = self.stack.pop()
+        if isinstance(found, tuple) and found[:1] == ("module",) and isinstance(found[1], _Named):
+            self.stack.append(found[1])  # before torch 1.6 a class of layers came with its source
+            return
         if not isinstance(found, tuple) or len(found) not in (5, 6) or found[0] != "storage":
             raise Refused("is no file of torch.save: it names something else than a storage")
         kind, key, _, items = found[1:5]
-        if kind not in STORAGES or not isinstance(key, str) or type(items) is not int or items < 0:
+        if not isinstance(kind, _Named) or not isinstance(key, str) or type(items) is not int or items < 0:
             raise Refused("is no file of torch.save: it has a storage of no type, key or length")
-        self.storages[key] = max(self.storages.get(key, 0), STORAGES[kind] * items)
-        self.stack.append(_OTHER)
+        if kind not in BYTES_PER_ITEM:
+            raise Refused(f"has a {kind}, which no weights are in; {SAVE_WEIGHTS}")
+        known = self.storages.setdefault(key, Storage(kind, key, items))
+        if (known.kind, known.items) != (kind, items):
+            raise Refused(f"is no file of torch.save: its storage {key!r} has two types or lengths")
+        self.stack.append(known)
 
     def _reduce(self, _: Any) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
-        if not isinstance(called, _Global) or called not in CALLED or not isinstance(arguments, tuple):
+        if not isinstance(called, _Named) or not isinstance(arguments, tuple):
             raise Refused("is refused: reading it would call something that it has built")
-        ordered = called == "collections OrderedDict"
-        if ordered and arguments:
+        if called == "collections.OrderedDict" and arguments:
             raise Refused("is refused: it has an OrderedDict with arguments")
-        self.stack.append(_TABLE if ordered else _OTHER)
+        if called == "collections.OrderedDict":
+            self._push(Table())
+        elif called in TENSORS:
+            self.stack.append(_tensor(*arguments[:4]))
+        elif called == PARAMETER:
+            self.stack.append(arguments[0])
+        else:
+            self._push(_passed_over(called))
+
+    def _newobj(self, _: Any) -> None:
+        _, kind = self.stack.pop(), self.stack.pop()
+        if not isinstance(kind, _Named):
+            raise Refused("is refused: reading it would call something that it has built")
+        self._push(Inert(kind))
 
     def _build(self, _: Any) -> None:
         self.stack.pop()
-        if self.stack[-1] is not _TABLE:
+        if not isinstance(self.stack[-1], Table | Inert):
             raise Refused("is refused: it sets the attributes of something else than an OrderedDict")
 
     def _append(self, _: Any) -> None:
-        self.stack.pop()
+        self._extend([self.stack.pop()])
 
     def _appends(self, _: Any) -> None:
-        self._to_mark()
+        self._extend(self._to_mark())
+
+    def _extend(self, items: list[Any]) -> None:
+        if isinstance(self.stack[-1], list):
+            self.stack[-1].extend(items)
+        elif not isinstance(self.stack[-1], Inert):
+            raise Refused("is no file of torch.save: it appends to something else than a list")
 
     def _setitem(self, _: Any) -> None:
-        self._check_keys([self.stack.pop(-2), self.stack.pop()])
+        self._set_items([self.stack.pop(-2), self.stack.pop()])
 
     def _setitems(self, _: Any) -> None:
-        self._check_keys(self._to_mark())
+        self._set_items(self._to_mark())
 
-    @staticmethod
-    def _check_keys(items: list[Any]) -> None:
-        """Text and numbers alone: a tuple of tuples can take years to hash."""
-        if not all(isinstance(key, str | int) for key in items[::2]):
-            raise Refused("is no checkpoint: a key of its tables is neither text nor a whole number")
+    def _set_items(self, items: list[Any]) -> None:
+        """Set items by keys that are quickly hashed: a tuple of tuples can take years."""
+        if not all(_is_key(key) for key in items[::2]):
+            raise Refused(f"is no checkpoint: a key of its tables is neither text nor a number; {SAVE_WEIGHTS}")
+        if not isinstance(self.stack[-1], dict):
+            raise Refused("is no file of torch.save: it sets items of something else than a table")
+        self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
 
     def _tuple(self, _: Any) -> None:
         items = tuple(self._to_mark())
@@ -192,11 +229,34 @@ class _Walk:
     _long_binput, _long_binget = _binput, _binget
 
 
-VALUES: dict[str, Any] = {
-    **dict.fromkeys(("NONE", "EMPTY_LIST", "EMPTY_DICT"), _OTHER),
-    "EMPTY_TUPLE": (),
-    "NEWTRUE": True,
-    "NEWFALSE": False,
-    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"), _ARGUMENT),
-    **dict.fromkeys(("BINUNICODE", "SHORT_BINSTRING"), _ARGUMENT),
-}
+def _is_key(key: Any) -> bool:
+    """Return whether a key of a table is text, a number or None, or a flat tuple of them."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return len(parts) < 64 and all(
+        part is None or isinstance(part, str | bytes | int | float) for part in parts
+    )
+
+
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any) -> StoredTensor:
+    if not isinstance(storage, Storage) or not _are_whole((offset,)):
+        raise Refused("is no file of torch.save: it has a tensor of no storage")
+    if not _are_whole(size) or not _are_whole(stride) or len(size) != len(stride):
+        raise Refused("is no file of torch.save: it has a tensor of no shape")
+    return StoredTensor(storage, offset, size, stride)
+
+
+def _are_whole(numbers: Any) -> bool:
+    return isinstance(numbers, tuple) and all(type(number) is int and number >= 0 for number in numbers)
+
+
+def _passed_over(called: str) -> Inert:
+    """Return what stands for a call that is not made; raise Refused for one that a harmless file has not."""
+    if called.partition(".")[0] in LIBRARIES and not PLAIN.fullmatch(called):
+        raise Refused(f"is refused: reading it would call {called}; {SAVE_WEIGHTS}")
+    return Inert(called)
+
+
+ARGUMENTS = frozenset(
+    ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING", "BINSTRING")
+)
+VALUES: dict[str, Any] = {"NONE": None, "EMPTY_TUPLE": (), "NEWTRUE": True, "NEWFALSE": False}

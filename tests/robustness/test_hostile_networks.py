@@ -48,10 +48,10 @@ def calling(name: str, *arguments) -> bytes:
     "name",
     [
         *("os.system", "builtins.eval", "builtins.getattr", "subprocess.Popen", "torch.load", "torch.hub.load"),
-        *("numpy.core.multiarray._reconstruct", "builtins.bytearray", "_codecs.encode", "torch.FloatTensor"),
+        *("numpy.load", "torch.FloatTensor", "shutil.rmtree", "runpy.run_path", "pickle.loads"),
     ],
 )
-def test_a_checkpoint_that_calls_anything_but_tensors_is_refused_unread(tmp_path, name):
+def test_a_checkpoint_that_calls_what_a_harmless_one_does_not_is_refused_unread(tmp_path, name):
     sentinel = tmp_path / "sentinel"
     for content in (calling(name, f"touch {sentinel}"), calling(name, 10**10)):
         path = save_raw(tmp_path / "c.pth.tar", content)
@@ -59,8 +59,23 @@ def test_a_checkpoint_that_calls_anything_but_tensors_is_refused_unread(tmp_path
     assert not sentinel.exists()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("numpy.core.multiarray._reconstruct", "builtins.bytearray", "_codecs.encode", "builtins.set"),
+        *("numpy.dtype", "functools.partial", "pathlib.PosixPath", "helpers.limits.limited", "project.Mode"),
+    ],
+)
+def test_what_lies_beside_weights_is_passed_over_and_never_called(tmp_path, name):
+    sentinel = tmp_path / "sentinel"
+    for content in (calling(name, f"touch {sentinel}"), calling(name, 10**10)):
+        path = save_raw(tmp_path / "c.pth.tar", content)
+        refused(load_official, path, f"holds an object of {re.escape(name)}, not a state dict")
+    assert not sentinel.exists()
+
+
 def test_a_call_of_what_was_built_or_a_state_for_it_is_refused(tmp_path):
-    for content in (b"\x80\x02)(K\x01tR.", b"\x80\x02}}b.", b"\x80\x02cbuiltins\nset\n)\x81."):
+    for content in (b"\x80\x02)(K\x01tR.", b"\x80\x02}}b.", b"\x80\x02))\x81."):
         refused(load_official, save_raw(tmp_path / "c.pth.tar", content), "is refused|is no file of torch.save")
 
 
