@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .looking import evaluating
 
 See = Callable[[Tensor, Tensor], object]
 
@@ -20,28 +21,6 @@ class Evaluation:
     loss: float
     error_percent: float
     top5_error_percent: float | None
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put `model` in evaluation mode without gradients, then give every module its own mode back.
-
-    A batch norm that was frozen before, in a network that is trained, is frozen again.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def blank_image(model: nn.Module, image_size: int) -> Tensor:
-    """Return a black image (1, 3, H, W) that `model` can read: on its device and of its precision."""
-    parameter = next(model.parameters())
-    return torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
 
 
 def evaluate(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .config import Execution, ModelConfig
 from .grouping import LearnedGroupLinear, MaskedConv1x1, conv1x1, live_weights
+from .looking import same_draws
 from .randomness import generator
 from .topology import BlockShape, TransitionShape, parts
 
@@ -95,6 +96,10 @@ class CondenseNet(nn.Module):
         super().__init__()
         self.config = config
         seed = int(torch.randint(2**31, ())) if seed is None else seed
+        with same_draws():  # torch's layers draw weights of their own first
+            self._build(config, seed)
+
+    def _build(self, config: ModelConfig, seed: int) -> None:
         draws, shapes = generator(seed, "grouping"), list(parts(config))
         self.stem = nn.Conv2d(3, shapes[0].in_channels, 3, stride=config.stride, padding=1, bias=False)
         self.blocks = nn.Sequential()

@@ -85,10 +85,12 @@ def _execute_held(
 ) -> Outcome:
     from condense_core.distributed import is_shared_fault
     from condense_core.events import Diverged
+    from condense_core.looking import same_process
 
     noted = [note["time"] for note in run.notes()]
     try:
-        state, reason = _train(config, run, writer, data_dir, should_stop, force), None
+        with same_process():  # a notebook's threads, flags and generators are its own
+            state, reason = _train(config, run, writer, data_dir, should_stop, force), None
     except RunHeld:
         raise  # another process took it over
     except Diverged as error:

@@ -14,7 +14,7 @@ from condense_core.condensation import prune_to_stage
 from condense_core.config import ModelConfig
 from condense_core.cost import CostTable, cost_table
 from condense_core.deploy import condense
-from condense_core.evaluation import blank_image, evaluating
+from condense_core.looking import blank_image, evaluating
 from condense_core.model import CondenseNet
 
 EXACT = ("conv", "linear")  # the operators that `macs` counts too

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from condense_core.cost import check_fits
 from condense_core.files import LeftOut
+from condense_core.looking import same_draws
 from condense_core.presets import PRESETS
 from condense_core.store import Run, RunStore
 from condense_core.validation import nearest
@@ -93,7 +94,8 @@ def find_network(name: str, store: RunStore, **settings: Any) -> tuple[ModelConf
     if name in PRESETS:
         return PRESETS[name], PRESETS[name].image_size
     if name in BASELINES:
-        return BASELINES[name].build(), BASELINES[name].image_size
+        with same_draws():
+            return BASELINES[name].build(), BASELINES[name].image_size
     if is_file_name(name):
         model = load_network(name, store, **settings)
     else:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from condense_core import CondenseNet, condense, cost_table
 from condense_core.deploy import make_plan, quiet, write_onnx
 from condense_core.grouping import MaskedConv1x1, live_weights
+from condense_core.looking import same_draws
 
 Call = Callable[[], object]
 
@@ -36,12 +37,11 @@ class Subject:
 
 
 def subject(name: str, model: nn.Module, image_size: int) -> Subject:
-    """Prepare a network for timing; it is put in evaluation mode."""
-    model.eval().requires_grad_(False)
+    """Prepare copies of a network for timing, in evaluation mode and without gradients."""
     condensed = None
     if isinstance(model, CondenseNet):
         try:
-            condensed = condense(model)
+            condensed = condense(model).requires_grad_(False)
         except ValueError:  # single weights are pruned: only the dense network can run
             condensed = None
     dense = without_masks(model)
@@ -56,11 +56,12 @@ def without_masks(model: nn.Module) -> nn.Module:
     dense = copy.deepcopy(model)
     for name, conv in list(dense.named_modules()):
         if isinstance(conv, MaskedConv1x1):
-            plain = nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False)
-            plain.weight = nn.Parameter(conv.weight * live_weights(conv), requires_grad=False)
+            with same_draws():
+                plain = nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False)
+            plain.weight = nn.Parameter((conv.weight * live_weights(conv)).detach())
             parent, _, child = name.rpartition(".")
             setattr(dense.get_submodule(parent), child, plain)
-    return dense.eval()
+    return dense.eval().requires_grad_(False)
 
 
 def _eager(model: nn.Module, images: Tensor, folder: Path) -> Call:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from condense_core.evaluation import blank_image, evaluating
 from condense_core.grouping import LearnedGroupLinear, MaskedConv1x1
+from condense_core.looking import blank_image, evaluating
 from condense_core.model import CondenseNet
 
 from .table import CostTable, LayerCost
@@ -23,11 +23,11 @@ def measure(model: nn.Module, image_size: int) -> CostTable:
         image_size = model.config.image_size
     counter = _Counter()
     with ExitStack() as stack:
+        stack.enter_context(evaluating(model))
         for name, module in model.named_modules():
             if count := _count_of(module):
                 for hook in counter.register(name, module, count):
                     stack.enter_context(hook)
-        stack.enter_context(evaluating(model))
         stack.enter_context(counter)
         model(blank_image(model, image_size))
     return CostTable(tuple(counter.layers))

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from condense_core.condensation import Learned
 from condense_core.cost import cost_table
-from condense_core.evaluation import evaluating
 from condense_core.grouping import Masked, masked_layers
+from condense_core.looking import evaluating
 from condense_core.model import CondenseNet, Transition
 from condense_core.stages import kept_in_stage
 
@@ -133,9 +133,9 @@ def _layer_outputs(model: CondenseNet, images: Tensor) -> dict[str, Tensor]:
         return record
 
     with ExitStack() as stack:
+        stack.enter_context(evaluating(model))
         for name, module in model.named_modules():
             if name.endswith(".conv2") or name == "classifier" or isinstance(module, Transition):
                 stack.enter_context(module.register_forward_hook(hook(name)))
-        stack.enter_context(evaluating(model))
         model(images)
     return outputs

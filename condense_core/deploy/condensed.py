@@ -23,6 +23,7 @@ from condense_core.grouping import (
     live_weights,
     masked_layers,
 )
+from condense_core.looking import same_draws
 from condense_core.model import CondenseNet, DenseBlock, DenseLayer, Transition
 
 
@@ -69,6 +70,12 @@ def condense(model: CondenseNet, fold: bool = True) -> CondenseNet:
         raise TypeError(f"{type(model).__name__}: only a CondenseNet can be condensed")
     for name, masked in masked_layers(model).items():
         _check_shares(name, masked)
+    with same_draws():
+        small = _condensed(model)
+    return fold_norms(small.eval()) if fold else small
+
+
+def _condensed(model: CondenseNet) -> CondenseNet:
     small = copy.deepcopy(model)
     for place, part in list(small.blocks.named_children()):
         if isinstance(part, Transition):
@@ -77,10 +84,12 @@ def condense(model: CondenseNet, fold: bool = True) -> CondenseNet:
         else:
             for layer in part.children():
                 _condense_sequence(layer)  # type: ignore[arg-type]
-            small.blocks.add_module(place, CondensedBlock(part.children()))
+            block = CondensedBlock(part.children())
+            block.training = part.training
+            small.blocks.add_module(place, block)
     if isinstance(small.classifier, LearnedGroupLinear):
         small.classifier = _condense_linear(small.classifier)  # type: ignore[assignment]
-    return fold_norms(small.eval()) if fold else small
+    return small
 
 
 def fold_norms(model: CondenseNet) -> CondenseNet:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from condense_core.looking import evaluating
 from condense_core.model import CondenseNet
 
 from .certificate import TOLERANCE, relative_difference
@@ -62,7 +63,6 @@ def check_format(path: Path) -> None:
         raise ValueError(f"to {str(path)!r}: needs {needed}, not installed: pip install 'condense[export]'")
 
 
-@torch.no_grad()
 def export_file(
     model: CondenseNet, path: Path, images: Tensor, reference: Tensor, plan: Plan | None = None
 ) -> Exported:
@@ -74,9 +74,9 @@ def export_file(
     check_format(path)
     kind = FORMATS[path.suffix]
     example = torch.cat([images[:1]] * 2)  # exporters would take a batch of one image for a fixed size
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder, quiet():
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder, quiet(), evaluating(model):
         temporary = Path(folder) / path.name
-        kind.write(model.eval(), temporary, example, plan)
+        kind.write(model, temporary, example, plan)
         logits = kind.run(temporary, [images, images[:1]])
         differences = [relative_difference(own, reference[: len(own)]) for own in logits]
         exported = _describe(temporary, f"{kind.runtime} {version(kind.runtime)}", differences)

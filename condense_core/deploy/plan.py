@@ -11,11 +11,12 @@ from functools import partial
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from condense_core import fast
 from condense_core.config import EXECUTIONS, Execution
 from condense_core.files import NonNegativeInt, check_record
+from condense_core.looking import evaluating
 from condense_core.machine import processor
 from condense_core.model import CondenseNet
 
@@ -164,31 +165,41 @@ def condensed_blocks(model: CondenseNet) -> dict[str, CondensedBlock]:
     return {name: part for name, part in model.named_modules() if isinstance(part, CondensedBlock)}
 
 
-@torch.no_grad()
 def make_plan(model: CondenseNet, images: Tensor, repeats: int = 7) -> Plan:
     """Measure each layer of `model` by each choice on `images` (N, 3, H, W); let it run by the fastest.
 
-    Times are the shortest of `repeats`; the choices take turns. Raises ValueError if the network is not
-    condensed, or if the kernels cannot read the images.
+    Nothing else of the model is changed; the kernels compute it in evaluation mode without gradients. Times are
+    the shortest of `repeats`; the choices take turns. Raises ValueError if the network is not condensed, or if
+    the kernels cannot read the images.
     """
-    names = {block: name for name, block in condensed_blocks(model).items()}
-    if not names:
+    if not condensed_blocks(model):
         raise ValueError("plan: the network is not condensed; condense(model) gives one that is")
     if fast.available() and not fast.can_run(images):
         raise ValueError(
             f"plan: images must be float32 or float64 on the CPU, not {images.dtype} on {images.device}"
         )
-    height, width = images.shape[2:]
-    model.eval().requires_grad_(False)
+    executions = [(part, dict(vars(part))) for part in model.blocks]
+    try:
+        with evaluating(model):
+            plan = _measure_layers(model, images, repeats)
+            return _measure_network(plan, model, images, repeats)
+    except BaseException:
+        for part, before in executions:
+            vars(part).update({name: before.get(name) for name in ("engine", "choices") if name in vars(part)})
+        raise
+
+
+def _measure_layers(model: CondenseNet, images: Tensor, repeats: int) -> Plan:
+    names: dict[nn.Module, str] = {block: name for name, block in condensed_blocks(model).items()}
     fast.use(model, "reference")
     layers: list[LayerPlan] = []
     features = model.stem(images)
     for part in model.blocks:
-        if part in names and fast.available():
+        if isinstance(part, CondensedBlock) and fast.available():
             layers += _measure_block(names[part], part, features, repeats)
         features = part(features)
-    plan = Plan(tuple(layers), {}, len(images), (height, width), torch.get_num_threads(), processor())
-    return _measure_network(plan, model, images, repeats)
+    size = images.shape[2], images.shape[3]
+    return Plan(tuple(layers), {}, len(images), size, torch.get_num_threads(), processor())
 
 
 def _measure_block(name: str, block: CondensedBlock, x: Tensor, repeats: int) -> list[LayerPlan]:

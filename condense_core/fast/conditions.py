@@ -27,6 +27,16 @@ def hooks_of(module: nn.Module) -> tuple[Any, ...]:
     return *forward, module._backward_pre_hooks, module._backward_hooks
 
 
+def is_in_mode(norm: nn.Module, training: bool) -> bool:
+    """Return whether a batch norm is in the mode of its block, and of the kind that kernels know.
+
+    One that was frozen by `eval()` in a block in training takes its running statistics.
+    """
+    if type(norm) is not nn.BatchNorm2d or norm.training != training:
+        return False
+    return norm.momentum is not None and norm.affine and norm.running_mean is not None
+
+
 def modules_of(module: nn.Module) -> Iterator[nn.Module]:
     """Yield `module.modules()`, without its check for repeated modules, which takes longer than a kernel."""
     yield module

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .conditions import can_run, hooks_of
+from .conditions import can_run, hooks_of, is_in_mode
 from .kernels import condensed_block, planes, tiles
 from .layout import NUMBERS, Array, empty
 from .threads import share
@@ -134,17 +134,30 @@ def assemble(layers: Iterable[Layer], channels: int, dtype: torch.dtype) -> Prog
     )
 
 
+def _is_known(parts: Mapping[str, Any]) -> bool:
+    """Return whether kernels can compute a layer of these modules."""
+    convolutions = all(type(parts.get(name)) is nn.Conv2d for name in ("conv1", "conv2"))
+    relus = all(type(parts.get(name)) is nn.ReLU for name in ("relu1", "relu2"))
+    return parts.keys() <= KNOWN_PARTS and convolutions and relus and "norm1" in parts
+
+
 class _BlockState:
     """A block as it was read: its parts, the dictionaries of their tensors and hooks, and its program."""
 
     def __init__(self, block: nn.Module, parts: list[nn.Module]):
         self.parts = parts
-        self.is_known = all(layer._modules.keys() <= KNOWN_PARTS for layer in block.children())
+        self.is_known = all(_is_known(layer._modules) for layer in block.children())
+        self._norms = [part for part in parts if isinstance(part, nn.modules.batchnorm._BatchNorm)]
         modules = [*block.children(), *parts]
         self._tensors = [tensors for m in modules for tensors in (m._parameters, m._buffers) if tensors]
         self._hooks = [hooks for m in modules for hooks in hooks_of(m)]
         self.made_of: Any = None
         self.program: Program | None = None
+
+    @property
+    def are_evaluated(self) -> bool:
+        """Whether all batch norms take their running statistics."""
+        return all(is_in_mode(norm, training=False) for norm in self._norms)
 
     @property
     def has_hooks(self) -> bool:
@@ -180,7 +193,7 @@ class InferenceEngine:
         known = self._read(block)
         tensors = known.tensors()
         learns = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
-        if learns or not known.is_known or known.has_hooks:
+        if learns or not known.is_known or known.has_hooks or not known.are_evaluated:
             return None
         choices: Any = block.choices
         made_of = x.dtype, choices, [(t.data_ptr(), t._version) for t in tensors]

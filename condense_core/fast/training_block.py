@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .conditions import can_run, has_hooks, modules_of
+from condense_core.grouping import MaskedConv1x1
+
+from .conditions import can_run, has_hooks, is_in_mode, modules_of
 from .kernels import conv1x1, norms, pooling
 from .layout import Array, Layout, empty, layout_of
 from .packed_layers import Layer, Pointwise, Spatial, state_of
@@ -37,11 +39,12 @@ class TrainingEngine:
     def run(self, block: nn.Module, x: Tensor) -> Tensor | None:
         """(N, in, H, W) → (N, in + layers · growth_rate, H, W), or None if the reference must compute it.
 
-        That is so with dropout, with hooks, and for gradients in evaluation mode.
+        That is so with dropout, hooks, modules of other kinds and frozen batch norms, and for gradients in
+        evaluation mode.
         """
         if not can_run(x) or (torch.is_grad_enabled() and not block.training):
             return None
-        if has_hooks(block) or any(tuple(layer._modules) != LAYER for layer in block.children()):
+        if has_hooks(block) or not all(_is_known(layer._modules, block.training) for layer in block.children()):
             return None
         owned = (part._parameters.values() for part in modules_of(block))
         parameters = [own for some in owned for own in some if own is not None]
@@ -54,6 +57,16 @@ class TrainingEngine:
         if state != self._state:
             self._state, self._layers = state, [Layer(layer) for layer in modules]
         return self._layers
+
+
+def _is_known(parts: dict[str, Any], training: bool) -> bool:
+    """Return whether a layer has the modules that kernels compute, in the mode of its block."""
+    if tuple(parts) != LAYER or not all(is_in_mode(parts[name], training) for name in ("norm1", "norm2")):
+        return False
+    first = type(parts["conv1"])
+    convolutions = first is nn.Conv2d or first.forward is MaskedConv1x1.forward
+    relus = type(parts["relu1"]) is type(parts["relu2"]) is nn.ReLU
+    return convolutions and relus and type(parts["conv2"]) is nn.Conv2d
 
 
 class PoolingEngine:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from torch import nn
 
 from condense_core import CondenseNet, cost_table
-from condense_core.evaluation import evaluating
 from condense_core.grouping import MaskedConv1x1
+from condense_core.looking import evaluating
 from condense_core.topology import Source, layers
 
 KINDS = {

@@ -18,6 +18,7 @@ from helpers.runs import small_model, small_run
 from hypothesis import given, settings, strategies as st
 from numba.core.caching import FunctionCache
 from numba.core.dispatcher import Dispatcher
+from torch import nn
 
 from condense_core import CondenseNet, ModelConfig, Trainer, condense, cost_table
 from condense_core.condensation import group_lasso, learned_layers, prune
@@ -289,3 +290,45 @@ def test_kernels_compute_the_same_whether_compiled_now_or_read():
     kept = {name for name, value in found.items() if isinstance(value._cache, FunctionCache)}
     assert len(kept) > 15
     assert not kept & {name for value in found.values() for name in value.py_func.__code__.co_names}
+
+
+def freeze(norm: nn.BatchNorm2d) -> None:
+    norm.eval().requires_grad_(False)
+
+
+def average(norm: nn.BatchNorm2d) -> None:
+    norm.momentum = None  # a mean over all batches
+
+
+def forget(norm: nn.BatchNorm2d) -> None:
+    norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+
+
+@pytest.mark.parametrize("change", [freeze, average, forget])
+def test_a_batch_norm_that_is_frozen_or_of_another_kind_is_left_to_the_reference(change):
+    model, fast = pair(small_model(), stage=1)
+    images = torch.randn(4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for network in (model, fast):
+        change(network.train().blocks.block2[1].norm1)
+        network(images).square().sum().backward()
+    for (name, theirs), ours in zip(model.named_buffers(), fast.buffers(), strict=True):
+        assert difference(ours.double(), theirs.double()) < 1e-11, name
+    for (name, theirs), ours in zip(model.named_parameters(), fast.parameters(), strict=True):
+        assert (ours.grad is None) == (theirs.grad is None), name
+        assert ours.grad is None or difference(ours.grad, theirs.grad) < 1e-11, name
+
+
+@pytest.mark.parametrize("condensed", [False, True])
+def test_modules_that_the_kernels_do_not_know_are_left_to_the_reference(condensed):
+    model, fast = pair(small_model(), stage=3)
+    images = torch.randn(4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    pairs = [(model, fast)]
+    if condensed:
+        pairs = [(condense(model), condense(model))]
+        use(pairs[0][1])
+    with torch.no_grad():
+        for reference, ours in pairs:
+            for network in (reference, ours):
+                network.eval().blocks.block2[1].relu2 = nn.SiLU()
+                network.blocks.block3[0].norm1.train()
+            assert difference(ours(images), reference(images)) < 1e-11
