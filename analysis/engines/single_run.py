@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from condense_core.config import DataConfig, RunConfig
 from condense_core.store import FINISHED, Run, RunHeld, RunStore, record_failure
+from condense_core.tables import DATASETS, DataSource
 
 if TYPE_CHECKING:
     from condense_core.data import Dataset, Source
@@ -204,16 +205,20 @@ def _stage_row(record: StageRecord) -> tuple[dict[str, Any], dict[str, Any]]:
     return row, tensors
 
 
-@lru_cache(maxsize=1)
 def load_data(config: DataConfig, data_dir: Path, seed: int = 0) -> Dataset:
-    """Load the data set as runs with this seed see it."""
+    """Load the data set as runs with this seed see it; a name that was registered again is loaded again."""
+    return _split_images(config, data_dir, seed, DATASETS.get(config.kind))
+
+
+@lru_cache(maxsize=1)
+def _split_images(config: DataConfig, data_dir: Path, seed: int, entry: DataSource | None) -> Dataset:
     from condense_core.data import split
 
-    return split(_all_images(config, data_dir), config, seed)
+    return split(_all_images(config, data_dir, entry), config, seed)
 
 
 @lru_cache(maxsize=1)
-def _all_images(config: DataConfig, data_dir: Path) -> Source:
+def _all_images(config: DataConfig, data_dir: Path, _: DataSource | None) -> Source:
     """Load the images, decoded once for all runs of a process."""
     from condense_core.data import read
 

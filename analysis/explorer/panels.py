@@ -13,6 +13,7 @@ import pandas as pd
 from analysis import frames
 from condense_core.config import ModelConfig
 from condense_core.store import Run
+from condense_core.tables import GROUPINGS, Grouping
 
 from . import quick_figures
 from .contents import Mark, config_of
@@ -55,9 +56,13 @@ def _costs_panel(run: Run, stage: str) -> str:
     return draw_costs_of(config_of(run).model, tuple(stages[: stages.index(stage) + 1]))
 
 
-@lru_cache(maxsize=256)
 def draw_costs_of(model: ModelConfig, stages: tuple[str, ...]) -> str:
     """Draw the costs of a network by stage, like `frames.layers` of any of its runs."""
+    return _drawn_costs(model, stages, GROUPINGS.get(model.grouping))
+
+
+@lru_cache(maxsize=256)
+def _drawn_costs(model: ModelConfig, stages: tuple[str, ...], _: Grouping | None) -> str:
     numbers = [model.last_stage if stage == "end" else int(stage) for stage in stages]
     pairs = zip(stages, numbers, strict=True)
     rows = [{"stage": stage} | row for stage, number in pairs for row in frames.layer_costs(model, number)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,6 @@ def _layer_rows(run: Run) -> Iterator[dict[str, Any]]:
             yield {"run": run.name, "stage": stage_name(record), **row}
 
 
-@lru_cache(maxsize=256)
 def layer_costs(config: ModelConfig, stage: int) -> list[dict[str, Any]]:
     """Return the rows of `layers` for a configuration in `stage`."""
     from condense_core.cost import cost_table

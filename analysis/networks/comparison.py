@@ -45,7 +45,7 @@ def compare_published() -> list[dict[str, Any]]:
 
 
 def _compare(
-    name: str, network: ModelConfig | nn.Module, published: Published, image_size: int = 32
+    name: str, network: ModelConfig | nn.Module, published: Published, image_size: int | None = None
 ) -> dict[str, Any]:
     from condense_core import ModelConfig, cost_table
 

@@ -103,18 +103,21 @@ class Conventions:
 
 
 def count_conventions(
-    network: ModelConfig | nn.Module, stage: int | None = None, image_size: int = 32
+    network: ModelConfig | nn.Module, stage: int | None = None, image_size: int | None = None
 ) -> Conventions:
-    """Count a live network as its masks are, or a configuration in `stage` (default: the last one)."""
+    """Count a live network as its masks are, or a configuration in `stage` (default: the last one).
+
+    Raises ValueError as `cost_table` does, for example if the image size of a foreign network is not given.
+    """
     table = cost_table(network, stage, image_size)
     model = pruned_to(network, stage) if isinstance(network, ModelConfig) else network
-    if isinstance(model, CondenseNet):
-        image_size = model.config.image_size
+    size = model.config.image_size if isinstance(model, CondenseNet) else image_size
+    assert size is not None  # cost_table asks for it
     try:
         small = condense(model) if isinstance(model, CondenseNet) else None
     except ValueError:  # single weights were pruned
         small = None
-    return Conventions(table, count(model, image_size), count(small, image_size) if small else None)
+    return Conventions(table, count(model, size), count(small, size) if small else None)
 
 
 def pruned_to(config: ModelConfig, stage: int | None = None) -> CondenseNet:

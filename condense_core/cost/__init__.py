@@ -24,24 +24,37 @@ __all__ = ["CostTable", "LayerCost", "check_fits", "cost_table"]
 MAX_RATIO = 64  # larger than its file: beyond any condense factor that is in use
 
 
-def cost_table(network: ModelConfig | nn.Module, stage: int | None = None, image_size: int = 32) -> CostTable:
+def cost_table(
+    network: ModelConfig | nn.Module, stage: int | None = None, image_size: int | None = None
+) -> CostTable:
     """The cost of a configuration in `stage` (default: the last one), or of a live model as its masks are.
 
-    A model other than a CondenseNet is measured at `image_size` pixels. Raises ValueError for a stage
-    that the configuration does not have.
+    A model other than a CondenseNet is measured at `image_size` pixels, which must be given. Raises ValueError
+    for a stage or an image size that the network does not have.
 
     >>> config = ModelConfig(stages=(2, 2), growth=(8, 16))
     >>> [cost_table(config, stage).macs for stage in (0, config.last_stage)]  # dense, then condensed
     [5423744, 3457664]
     """
+    if isinstance(network, str):
+        raise ValueError(f"network {network!r}: must be a configuration (PRESETS[{network!r}]) or a model")
     if isinstance(network, ModelConfig):
+        check_image_size(image_size, network.image_size)
         stage = network.last_stage if stage is None else stage
         if not 0 <= stage <= network.last_stage:
             raise ValueError(f"stage {stage}: must be 0 to {network.last_stage}")
         return cost_of_config(network, stage)
     from .of_model import measure
 
+    if stage is not None:
+        raise ValueError(f"stage {stage}: only a configuration has stages; a model is counted as its masks are")
     return measure(network, image_size)
+
+
+def check_image_size(given: int | None, own: int) -> None:
+    """Raise ValueError if another image size is given than that of a configuration."""
+    if given not in (None, own):
+        raise ValueError(f"image_size {given}: the configuration is for images of {own} pixels")
 
 
 def check_fits(config: ModelConfig, length: int, where: str) -> None:

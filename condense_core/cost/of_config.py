@@ -6,15 +6,19 @@ from functools import lru_cache
 
 from condense_core.config import CLASSIFIER_CONDENSE_FACTOR, ModelConfig
 from condense_core.stages import kept_in_stage
-from condense_core.tables import LEARNED
+from condense_core.tables import GROUPINGS, LEARNED, Grouping
 from condense_core.topology import LayerShape, layers
 
 from .table import CostTable, LayerCost
 
 
-@lru_cache(maxsize=4096)
 def cost_of_config(config: ModelConfig, stage: int) -> CostTable:
-    """Count the layers of a configuration in `stage`."""
+    """Count the layers of a configuration in `stage`, with the grouping that its name has now."""
+    return _counted(config, stage, GROUPINGS[config.grouping])
+
+
+@lru_cache(maxsize=4096)
+def _counted(config: ModelConfig, stage: int, _: Grouping) -> CostTable:
     return CostTable(tuple(_cost(layer, config, stage) for layer in layers(config)))
 
 

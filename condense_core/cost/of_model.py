@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,11 +20,29 @@ from condense_core.model import CondenseNet
 from .table import CostTable, LayerCost
 
 
-def measure(model: nn.Module, image_size: int) -> CostTable:
-    """Measure the cost of a model for an image of `image_size` pixels; a CondenseNet knows its own size."""
+def _size_of_images(model: nn.Module, given: int | None) -> int:
+    """Return the size of a CondenseNet's images, or the given one of another model."""
     if isinstance(model, CondenseNet):
-        image_size = model.config.image_size
-    counter = _Counter()
+        if given not in (None, model.config.image_size):
+            raise ValueError(f"image_size {given}: the model is for images of {model.config.image_size} pixels")
+        return model.config.image_size
+    if given is None:
+        raise ValueError(
+            f"image_size: missing; a {type(model).__name__} does not say for which images it is; "
+            "give their height and width in pixels, such as image_size=224"
+        )
+    if type(given) is not int or given < 1:
+        raise ValueError(f"image_size {given!r}: must be a whole number of pixels, at least 1")
+    return given
+
+
+def measure(model: nn.Module, image_size: int | None) -> CostTable:
+    """Measure the cost of a model for an image of `image_size` pixels; a CondenseNet knows its own size.
+
+    Warns of products that are not counted. Raises ValueError if the model cannot read such an image.
+    """
+    model = _unwrapped(model)
+    size, counter = _size_of_images(model, image_size), _Counter()
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
         for name, module in model.named_modules():
@@ -29,8 +50,35 @@ def measure(model: nn.Module, image_size: int) -> CostTable:
                 for hook in counter.register(name, module, count):
                     stack.enter_context(hook)
         stack.enter_context(counter)
-        model(blank_image(model, image_size))
-    return CostTable(tuple(counter.layers))
+        try:
+            model(blank_image(model, size))
+        except RuntimeError as error:
+            reason = str(error).split("\n", 1)[0]
+            image = f"a black image (1, 3, {size}, {size})"
+            text = f"image_size {size}: a {type(model).__name__} cannot read {image}: {reason}"
+            raise ValueError(text) from error
+    if counter.left_out:
+        counts = ", ".join(f"{number} {name}" for name, number in sorted(counter.left_out.items()))
+        warnings.warn(f"cost_table does not count all of the model: {counts} left out", stacklevel=3)
+    return CostTable((*counter.layers, *_others(model, counter)))
+
+
+def _others(model: nn.Module, counter: _Counter) -> Iterator[LayerCost]:
+    """Yield a row for parameters of modules that are not counted, such as embeddings and other norms."""
+    inside = {id(own) for module in counter.seen for own in module.parameters()}
+    if left := sum(own.numel() for own in model.parameters() if id(own) not in inside):
+        yield LayerCost("other parameters", "other", 0, 0, 1, 0, 0, 0, left)
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model that torch.compile or a parallel wrapper runs."""
+    while True:
+        if "_orig_mod" in model._modules:
+            model = model.get_submodule("_orig_mod")
+        elif isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        else:
+            return model
 
 
 class _Counter(TorchFunctionMode):
@@ -39,6 +87,8 @@ class _Counter(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.layers: list[LayerCost] = []
+        self.left_out: Counter[str] = Counter()
+        self.seen: set[nn.Module] = set()
         self.depth = 0  # of the counted layers that are running: their calls belong to them
 
     def register(self, name: str, module: nn.Module, count: Count) -> list[RemovableHandle]:
@@ -48,7 +98,9 @@ class _Counter(TorchFunctionMode):
             self.depth += 1
 
         def leave(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self.layers.append(count(name, module, inputs[0], output))
+            cost = count(name, module, inputs[0], output)
+            self.layers.append(replace(cost, params=0) if module in self.seen else cost)  # called again
+            self.seen.add(module)
             self.depth -= 1
 
         return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
@@ -60,6 +112,8 @@ class _Counter(TorchFunctionMode):
             self.layers.append(FUNCTIONS[name](f"{name}()", None, arguments[0], output))
         elif not self.depth and name == "mean" and arguments[0].dim() == 4 and output.dim() >= 2:
             self.layers.append(_average_pool("mean()", None, arguments[0], output))  # type: ignore[arg-type]
+        elif not self.depth and name.strip("_") in UNCOUNTED:
+            self.left_out[name.strip("_")] += 1
         return output
 
 
@@ -79,8 +133,9 @@ def _linear(name: str, module: nn.Linear, x: Tensor, y: Tensor) -> LayerCost:
     weights = module.weight.numel()
     if isinstance(module, LearnedGroupLinear):
         weights = int(module.mask.sum()) * module.out_features
-    biases = 0 if module.bias is None else module.out_features
-    return _cost(name, "linear", x, y, weights, weights + biases, weights + biases)
+    biases, places = 0 if module.bias is None else module.out_features, y.shape[1:-1].numel()
+    macs, flops = weights * places, (weights + biases) * places
+    return _cost(name, "linear", x, y, macs, flops, weights + biases)
 
 
 def _norm(name: str, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
@@ -135,6 +190,16 @@ FUNCTIONS: dict[str, Count] = {
     "adaptive_avg_pool2d": _average_pool,
 }
 """How calls of functions are counted; a mean over the pixels is an average pool too."""
+
+
+UNCOUNTED = frozenset(
+    (
+        *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+        *("linear", "bilinear", "matmul", "mm", "bmm", "baddbmm", "addmm", "einsum", "lstm", "gru"),
+        *("scaled_dot_product_attention", "multi_head_attention_forward", "rnn_tanh", "rnn_relu"),
+    )
+)
+"""Products outside of the layers that are counted: a warning names them."""
 
 
 def _count_of(module: nn.Module) -> Count | None:

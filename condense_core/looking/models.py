@@ -49,8 +49,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def blank_image(model: nn.Module, image_size: int) -> Tensor:
     """Return a black image (1, 3, H, W) that `model` can read: on its device and of its precision."""
-    parameter = next(model.parameters())
-    return torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
+    floats = (own for own in model.parameters() if own.is_floating_point())
+    like = next(floats, torch.empty(0))
+    return torch.zeros(1, 3, image_size, image_size, device=like.device, dtype=like.dtype)
 
 
 def _restores(model: nn.Module) -> Iterator[Restore]:
