@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from condense_core.tables import Named
+
 _RUN = {"run": "name of the run"}
 _TARGET = {
     "target": "1×1 convolution that reads: block.layer, or t1 for that of the first transition",
@@ -10,7 +12,7 @@ _TARGET = {
 }
 _STAGE = {"stage": "0 … C−1 at the start of a stage, or 'end'"}
 
-COLUMNS: dict[str, dict[str, str]] = {
+_COLUMNS: dict[str, dict[str, str]] = {
     "runs": _RUN
     | {
         "variant": "grouping, growth, connectivity and k0 in one name",
@@ -160,4 +162,5 @@ COLUMNS: dict[str, dict[str, str]] = {
         "source": "publication",
     },
 }
+COLUMNS = Named("frame", _COLUMNS)
 """Every frame's columns, with their units."""

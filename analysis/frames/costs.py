@@ -11,8 +11,9 @@ import pandas as pd
 
 from condense_core.config import ModelConfig
 from condense_core.store import Run, RunStore
+from condense_core.validation import nearest
 
-from .training import Source, inert_text, runs_in, stage_name, tidy_frame
+from .training import Source, inert_text, runs_in, stage_name, store_at, tidy_frame
 
 
 def times(source: str | Path | RunStore) -> pd.DataFrame:
@@ -26,8 +27,7 @@ def parts(source: str | Path | RunStore) -> pd.DataFrame:
 
 
 def _benchmarks(name: str, source: str | Path | RunStore) -> pd.DataFrame:
-    store = source if isinstance(source, RunStore) else RunStore(Path(source))
-    rows = (row for record in store.benchmarks() for row in record[name])
+    rows = (row for record in store_at(source).benchmarks() for row in record[name])
     return tidy_frame(name, ({key: inert_text(value) for key, value in row.items()} for row in rows))
 
 
@@ -60,9 +60,14 @@ def _block_of(name: str) -> str:
 
 
 def published(data: str) -> pd.DataFrame:
-    """Return the published figures for a data set ('CIFAR-10', 'CIFAR-100', 'ImageNet'), each model once."""
+    """Return the published figures for a data set ('CIFAR-10', 'CIFAR-100', 'ImageNet'), each model once.
+
+    Raise ValueError for another name.
+    """
     from analysis.networks import PUBLISHED
 
+    if data not in (known := dict.fromkeys(row.data for row in PUBLISHED)):
+        raise ValueError(f"data {data!r}: {nearest(data, known)}")
     rows = {row.model: row for row in PUBLISHED if row.data == data and row.flops is not None}
     return tidy_frame(
         "published",

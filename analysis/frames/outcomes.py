@@ -9,12 +9,17 @@ from condense_core.store import Run, skip_damaged
 from .columns import COLUMNS
 from .training import Source, runs_in, tidy_frame
 
+SPLITS = ("test", "validation")
+
 
 def outcomes(source: Source, split: str = "test") -> pd.DataFrame:
     """Return one row per run and image of a split: what the final weights said of it.
 
-    Runs that are not finished, and runs of earlier versions, have no rows. `split` is 'test' or 'validation'.
+    Runs that are not finished, and runs of earlier versions, have no rows. `split` is 'test' or 'validation';
+    raise ValueError for another.
     """
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r}: must be one of {', '.join(SPLITS)}")
     parts = [part for run in runs_in(source) for part in skip_damaged(lambda run: _of_run(run, split), run)]
     found = [part for part in parts if len(part)]
     return pd.concat(found, ignore_index=True) if found else tidy_frame("outcomes", [])

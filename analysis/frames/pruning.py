@@ -14,13 +14,16 @@ from .sources import ReadingLayer, reading_layers
 from .training import Source, runs_in, stage_name, tidy_frame
 
 
-def connections(source: Source, stage: str | None = None) -> pd.DataFrame:
+def connections(source: Source, stage: str | int | None = None) -> pd.DataFrame:
     """Return one row per run, stage, target layer and source layer: the connections between them that are left.
 
-    `stage` ('0' … 'C−1', 'end') restricts the frame to one stage.
+    `stage` (0 … C−1, 'end') restricts the frame to one stage. Raise ValueError if no run can have it.
     """
-    rows = (row for run in runs_in(source) for row in _connection_rows(run, stage))
-    return tidy_frame("connections", rows)
+    found, stage = runs_in(source), None if stage is None else str(stage)
+    last = max((run.config.model.last_stage for run in found), default=0)
+    if found and stage not in (None, "end", *map(str, range(last + 1))):
+        raise ValueError(f"stage {stage!r}: must be 0 to {last}, or 'end'")
+    return tidy_frame("connections", (row for run in found for row in _connection_rows(run, stage)))
 
 
 def _connection_rows(run: Run, stage: str | None) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,6 @@ import pandas as pd
 from analysis.text import inert
 from condense_core.config import RunConfig
 from condense_core.store import Run, RunStore, skip_damaged
-from condense_core.validation import from_dict
 
 from .columns import COLUMNS
 
@@ -22,11 +21,18 @@ def runs_in(source: Source) -> list[Run]:
     """Return the runs of a store by name, or the given runs. Raise FileNotFoundError if there is no store."""
     if isinstance(source, Run):
         return [source]
-    if isinstance(source, str | Path):
-        if not (Path(source) / "store.json").is_file():
-            raise FileNotFoundError(f"runs {str(source)!r}: no run store there (a store has a store.json)")
-        source = RunStore(Path(source))
-    return source.runs() if isinstance(source, RunStore) else list(source)
+    if isinstance(source, str | Path | RunStore):
+        return store_at(source).runs()
+    return list(source)
+
+
+def store_at(source: str | Path | RunStore) -> RunStore:
+    """Return a run store, or the one of a folder. Raise FileNotFoundError if there is none."""
+    if isinstance(source, RunStore):
+        return source
+    if not (Path(source) / "store.json").is_file():
+        raise FileNotFoundError(f"runs {str(source)!r}: no run store there (a store has a store.json)")
+    return RunStore(Path(source))
 
 
 def tidy_frame(name: str, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -61,7 +67,7 @@ def study_runs(source: str | Path | RunStore, study: str, without: Collection[st
     left out, and so are runs with damaged records, with a warning.
     """
     rows = []
-    store = source if isinstance(source, RunStore) else RunStore(Path(source))
+    store = store_at(source)
     record = store.read_study(study)
     for variant in record["variants"]:
         names = [name for name in variant["runs"] if name not in without]
@@ -80,7 +86,7 @@ def inert_text(value: Any) -> Any:
 
 def _run_row(run: Run) -> dict[str, Any]:
     record, result, status = run.record, run.result, run.status
-    config, environment = from_dict(RunConfig, record["config"]), record["environment"]
+    config, environment = run.config, record["environment"]
     costs = ("macs", "flops_paper", "params", "training_macs")
     results = (*costs, "test_error_percent", "test_loss", "test_images")
     return {

@@ -37,10 +37,23 @@ def find_run(name: str, store: RunStore, others: Sequence[str] = ()) -> Run:
         return runs[fitting[0]]
     if fitting:
         raise ValueError(f"run {name!r}: fits {len(fitting)} runs: {', '.join(fitting[:5])}")
-    if others:
-        raise ValueError(f"{name!r}: {nearest(name, [*others, *runs][:60])}")
-    known = nearest(name, runs) if runs else f"{store.root} has no runs"
-    raise ValueError(f"run {name!r}: {known}")
+    raise ValueError(f"{'' if others else 'run '}{name!r}: {_hint(name, store, list(runs), list(others))}")
+
+
+def _hint(name: str, store: RunStore, runs: list[str], others: list[str]) -> str:
+    """Return what may have been meant by a name, or everything that may be named: also runs and files."""
+    if (meant := nearest(name, [*others, *runs])).startswith("did you mean"):
+        return meant
+    if not others and name in PRESETS:
+        return f"is a preset, without trained weights; must be {_choices(store, runs)}"
+    networks = f"a network ({', '.join(others)}), " if others else ""
+    return f"must be {networks}{_choices(store, runs)}"
+
+
+def _choices(store: RunStore, runs: list[str]) -> str:
+    some = f"{', '.join(runs[:3])}{f', … {len(runs)} in all' if runs[3:] else ''}"
+    there = some if runs else f"none is in {store.root}"
+    return f"a run ({there}) or a checkpoint file ({', '.join(CHECKPOINT_SUFFIXES)})"
 
 
 def load_run(run: Run) -> CondenseNet:

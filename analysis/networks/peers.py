@@ -11,6 +11,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from condense_core.tables import Named
+
 STAGE_CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
 """Outputs of ShuffleNet 1x's first stage by groups (its paper, Table 1); each further stage doubles them."""
 
@@ -133,19 +135,22 @@ def _torchvision(label: str, name: str) -> Baseline:
     return Baseline(label, partial(_from_torchvision, name), 224, "torchvision")
 
 
-BASELINES: dict[str, Baseline] = {
-    "mobilenet-1.0": Baseline(
-        "1.0 MobileNet-224", partial(_from_timm, "mobilenet-1.0", "mobilenetv1_100"), 224, "timm"
-    ),
-    "shufflenet-2x-g3": Baseline(
-        "ShuffleNet 2x (g = 3)", partial(ShuffleNet, groups=3, width=2.0), 224, "condense"
-    ),
-    "mobilenet-v2": _torchvision("MobileNetV2", "mobilenet_v2"),
-    "shufflenet-v2-1x": _torchvision("ShuffleNet V2 1x", "shufflenet_v2_x1_0"),
-    "shufflenet-v2-2x": _torchvision("ShuffleNet V2 2x", "shufflenet_v2_x2_0"),
-    "densenet-121": _torchvision("DenseNet-121", "densenet121"),
-    "resnet-50": _torchvision("ResNet-50", "resnet50"),
-    "resnet-18": _torchvision("ResNet-18", "resnet18"),
-    "vgg-16": _torchvision("VGG-16", "vgg16"),
-}
+BASELINES = Named(
+    "baseline",
+    {
+        "mobilenet-1.0": Baseline(
+            "1.0 MobileNet-224", partial(_from_timm, "mobilenet-1.0", "mobilenetv1_100"), 224, "timm"
+        ),
+        "shufflenet-2x-g3": Baseline(
+            "ShuffleNet 2x (g = 3)", partial(ShuffleNet, groups=3, width=2.0), 224, "condense"
+        ),
+        "mobilenet-v2": _torchvision("MobileNetV2", "mobilenet_v2"),
+        "shufflenet-v2-1x": _torchvision("ShuffleNet V2 1x", "shufflenet_v2_x1_0"),
+        "shufflenet-v2-2x": _torchvision("ShuffleNet V2 2x", "shufflenet_v2_x2_0"),
+        "densenet-121": _torchvision("DenseNet-121", "densenet121"),
+        "resnet-50": _torchvision("ResNet-50", "resnet50"),
+        "resnet-18": _torchvision("ResNet-18", "resnet18"),
+        "vgg-16": _torchvision("VGG-16", "vgg16"),
+    },
+)
 """The networks by name, all for ImageNet."""

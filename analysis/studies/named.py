@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from condense_core.config import CONNECTIVITIES, GROWTH_SCHEDULES, PRUNINGS
+from condense_core.tables import Named
 
 
 @dataclass(frozen=True)
@@ -37,58 +38,62 @@ _LEARNED = {
     "sizes": (),
 }
 
-NAMED_STUDIES: dict[str, NamedStudy] = {
-    "ablation": NamedStudy(
-        "What do learned groups, growth and connectivity each contribute at equal cost?", "Sec. 4.3, Figure 6"
-    ),
-    "path": NamedStudy(
-        "What does each step from DenseNet-BC to CondenseNet contribute at equal cost?",
-        "Sec. 4.3, Figure 6",
-        fixed=_LEARNED | {"sizes": (2, 8), "groups_3x3": 1},
-    ),
-    "grouping": NamedStudy(
-        "Do groups that are learned beat groups that are drawn or given?",
-        "Sec. 3.1 argues it",
-        {"grouping": ("learned", "random", "independent", "sequential")},
-        {"growth": ("exponential",), "connectivity": ("full",)},
-    ),
-    "growth": NamedStudy(
-        "Does exponential growth beat constant growth at equal cost?",
-        "Sec. 3.3, Figure 6",
-        {"growth": GROWTH_SCHEDULES},
-        _LEARNED,
-    ),
-    "connectivity": NamedStudy(
-        "Does reading every block beat reading one's own at equal cost?",
-        "Sec. 3.3, Figure 6",
-        {"connectivity": CONNECTIVITIES},
-        _LEARNED,
-    ),
-    "pruning": NamedStudy(
-        "Does condensing while training beat pruning a trained network, at equal cost and equal epochs?",
-        "Sec. 4.3, Figure 7 (left)",
-        {"grouping": ("learned", "unstructured"), "pruning": PRUNINGS, "criterion": _CRITERIA},
-        _LEARNED | {"dense_equal": True},
-    ),
-    "groups": NamedStudy(
-        "How many groups should a learned group convolution have?",
-        "Sec. 4.3, Figure 7 (middle)",
-        {"groups": (1, 2, 4, 8)},
-        _LEARNED,
-    ),
-    "condense-factor": NamedStudy(
-        "How much can be pruned: what error at what cost does each condense factor give?",
-        "Sec. 4.3, Figure 7 (right)",
-        {"condense_factor": (1, 2, 4, 8)},
-        _LEARNED | {"sizes": (2, 8), "match": "width"},
-    ),
-    "lasso": NamedStudy(
-        "Does the group lasso that prepares the pruning help?",
-        "Sec. 3.1, Eq. 2; no figures",
-        {"group_lasso": (0.0, 1e-5, 1e-4, 1e-3)},
-        _LEARNED,
-    ),
-}
+NAMED_STUDIES = Named(
+    "study",
+    {
+        "ablation": NamedStudy(
+            "What do learned groups, growth and connectivity each contribute at equal cost?",
+            "Sec. 4.3, Figure 6",
+        ),
+        "path": NamedStudy(
+            "What does each step from DenseNet-BC to CondenseNet contribute at equal cost?",
+            "Sec. 4.3, Figure 6",
+            fixed=_LEARNED | {"sizes": (2, 8), "groups_3x3": 1},
+        ),
+        "grouping": NamedStudy(
+            "Do groups that are learned beat groups that are drawn or given?",
+            "Sec. 3.1 argues it",
+            {"grouping": ("learned", "random", "independent", "sequential")},
+            {"growth": ("exponential",), "connectivity": ("full",)},
+        ),
+        "growth": NamedStudy(
+            "Does exponential growth beat constant growth at equal cost?",
+            "Sec. 3.3, Figure 6",
+            {"growth": GROWTH_SCHEDULES},
+            _LEARNED,
+        ),
+        "connectivity": NamedStudy(
+            "Does reading every block beat reading one's own at equal cost?",
+            "Sec. 3.3, Figure 6",
+            {"connectivity": CONNECTIVITIES},
+            _LEARNED,
+        ),
+        "pruning": NamedStudy(
+            "Does condensing while training beat pruning a trained network, at equal cost and equal epochs?",
+            "Sec. 4.3, Figure 7 (left)",
+            {"grouping": ("learned", "unstructured"), "pruning": PRUNINGS, "criterion": _CRITERIA},
+            _LEARNED | {"dense_equal": True},
+        ),
+        "groups": NamedStudy(
+            "How many groups should a learned group convolution have?",
+            "Sec. 4.3, Figure 7 (middle)",
+            {"groups": (1, 2, 4, 8)},
+            _LEARNED,
+        ),
+        "condense-factor": NamedStudy(
+            "How much can be pruned: what error at what cost does each condense factor give?",
+            "Sec. 4.3, Figure 7 (right)",
+            {"condense_factor": (1, 2, 4, 8)},
+            _LEARNED | {"sizes": (2, 8), "match": "width"},
+        ),
+        "lasso": NamedStudy(
+            "Does the group lasso that prepares the pruning help?",
+            "Sec. 3.1, Eq. 2; no figures",
+            {"group_lasso": (0.0, 1e-5, 1e-4, 1e-3)},
+            _LEARNED,
+        ),
+    },
+)
 """The paper's questions by name."""
 
 PATH: dict[str, dict[str, Any]] = {

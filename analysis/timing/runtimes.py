@@ -16,6 +16,7 @@ from condense_core import CondenseNet, condense, cost_table
 from condense_core.deploy import make_plan, quiet, write_onnx
 from condense_core.grouping import MaskedConv1x1, live_weights
 from condense_core.looking import same_draws
+from condense_core.tables import Named
 
 Call = Callable[[], object]
 
@@ -150,7 +151,7 @@ _EXECUTIONS = (
     Execution("condensed onnxruntime", True, _onnxruntime, _ONNX),
     Execution("condensed fast", True, _planned),
 )
-EXECUTIONS = {execution.name: execution for execution in _EXECUTIONS}
+EXECUTIONS = Named("execution", {execution.name: execution for execution in _EXECUTIONS})
 """All ways to run a network, by name."""
 
 

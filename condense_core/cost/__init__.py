@@ -37,7 +37,7 @@ def cost_table(
     [5423744, 3457664]
     """
     if isinstance(network, str):
-        raise ValueError(f"network {network!r}: must be a configuration (PRESETS[{network!r}]) or a model")
+        raise ValueError(f"network {network!r}: must be a configuration, as in PRESETS, or a model")
     if isinstance(network, ModelConfig):
         check_image_size(image_size, network.image_size)
         stage = network.last_stage if stage is None else stage

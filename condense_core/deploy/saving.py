@@ -12,7 +12,15 @@ from torch import Tensor
 
 from condense_core.config import ModelConfig
 from condense_core.cost import check_fits
-from condense_core.files import check_record, load_arrays, notes_of, parse_json, read_tensors, write_tensors
+from condense_core.files import (
+    check_record,
+    check_there,
+    load_arrays,
+    notes_of,
+    parse_json,
+    read_tensors,
+    write_tensors,
+)
 from condense_core.grouping import masked_layers
 from condense_core.model import CondenseNet
 from condense_core.validation import from_dict, to_dict
@@ -34,9 +42,10 @@ def save_condensed(model: CondenseNet, path: str | Path, plan: Plan | None = Non
 def load_condensed(path: str | Path) -> tuple[CondenseNet, Plan | None]:
     """Return a network that `save_condensed` wrote, set to run by its plan, and the plan.
 
-    Raises ValueError, naming the file, if it is not a condensed network.
+    Raises FileNotFoundError, or ValueError, naming the file, if it is not a condensed network.
     """
     path = Path(path)
+    check_there(path)
     content = read_tensors(path)
     tensors, notes = load_arrays(content, path), notes_of(content)
     if notes.get("format") != FORMAT:

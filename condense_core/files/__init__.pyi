@@ -17,7 +17,12 @@ from .parsing import (
     read_json as read_json,
     read_rows as read_rows,
 )
-from .paths import check_inside as check_inside, check_links as check_links, plain_name as plain_name
+from .paths import (
+    check_inside as check_inside,
+    check_links as check_links,
+    check_there as check_there,
+    plain_name as plain_name,
+)
 from .schema import (
     MAX_WHOLE as MAX_WHOLE,
     NonNegative as NonNegative,

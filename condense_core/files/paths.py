@@ -29,6 +29,14 @@ def check_inside(path: Path, root: Path) -> Path:
     return path
 
 
+def check_there(path: Path) -> None:
+    """Raise FileNotFoundError or IsADirectoryError, with a sentence, if there is nothing or a folder."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder, not a file")
+    if not os.path.lexists(path):
+        raise FileNotFoundError(f"{path}: there is no such file")
+
+
 def check_links(root: Path) -> None:
     """Raise ValueError if a link below `root` leads out of it, because writing there would follow it."""
     for folder, folders, names in os.walk(root):

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from condense_core.files import check_there
+
 from .archive import read_archive
 from .nesting import find_weights
 from .pickle_guard import SAVE_WEIGHTS, Refused
@@ -77,6 +79,7 @@ def _check(checkpoint: Checkpoint, name: str, tensor: Tensor) -> None:
 
 
 def _read(path: Path) -> Any:
+    check_there(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
     try:

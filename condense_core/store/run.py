@@ -77,6 +77,8 @@ class Run:
     @property
     def config(self) -> RunConfig:
         """The configuration that made this run."""
+        if not self.started:
+            raise FileNotFoundError(f"{self.folder}: is no run that was started: it has no config.json")
         try:
             return from_dict(RunConfig, self.record["config"])
         except (KeyError, TypeError, ValueError) as error:

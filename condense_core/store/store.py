@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from condense_core.config import RunConfig
-from condense_core.files import check_inside, is_stray, make_folder, plain_name, read_json, write_json
+from condense_core.files import check_inside, is_stray, make_folder, nearest, plain_name, read_json, write_json
 
 from . import schemas
 from .run import Run
@@ -91,8 +91,9 @@ class RunStore:
         """Return a study's record. Raise FileNotFoundError, naming the studies there are, or ValueError."""
         path = self._study_file(name)
         if not path.is_file():
-            known = ", ".join(file.stem for file in self.study_files()) or "none"
-            raise FileNotFoundError(f"study {name!r}: not in {self.root} (there: {known})")
+            known = [file.stem for file in self.study_files()]
+            hint = nearest(name, known).replace("valid:", "there:") if known else "there: none"
+            raise FileNotFoundError(f"study {name!r}: not in {self.root} ({hint})")
         return dict(schemas.check_study(read_json(check_inside(path, self.root)), path))
 
     def study_files(self) -> list[Path]:

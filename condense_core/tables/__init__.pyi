@@ -6,4 +6,10 @@ from .groupings import (
     SINGLE_WEIGHTS as SINGLE_WEIGHTS,
     Grouping as Grouping,
 )
-from .table import Names as Names, Table as Table, implementation as implementation
+from .table import (
+    Named as Named,
+    Names as Names,
+    Table as Table,
+    UnknownName as UnknownName,
+    implementation as implementation,
+)

@@ -6,16 +6,35 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Generic, TypeVar
 
+from condense_core.files import nearest
+
 Entry = TypeVar("Entry")
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")  # it becomes part of a run's folder
 
 
-class Table(dict[str, Entry]):
-    """Entries by name. Those that come with the package cannot be replaced or removed."""
+class UnknownName(KeyError, ValueError):
+    """A name that a table does not have; the message names the nearest one."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError would show it in quotes
+
+
+class Named(dict[str, Entry]):
+    """Entries by name; an unknown name is an UnknownName, which says which names there are."""
 
     def __init__(self, kind: str, entries: dict[str, Entry]):
         super().__init__(entries)
         self.kind = kind
+
+    def __missing__(self, name: object) -> Entry:
+        raise UnknownName(f"{self.kind} {name!r}: {nearest(str(name), self)}")
+
+
+class Table(Named[Entry]):
+    """Entries by name. Those that come with the package cannot be replaced or removed."""
+
+    def __init__(self, kind: str, entries: dict[str, Entry]):
+        super().__init__(kind, entries)
         self.built_in = frozenset(entries)
 
     def add(self, name: str, entry: Entry) -> None:
@@ -26,8 +45,9 @@ class Table(dict[str, Entry]):
         self[name] = entry
 
     def remove(self, name: str) -> None:
-        """Take away a registered entry. Raise ValueError for one of the package, and KeyError."""
+        """Take away a registered entry. Raise ValueError for one of the package or an unknown name."""
         self._check_own(name)
+        self[name]  # raises if there is none
         del self[name]
 
     def _check_own(self, name: str) -> None:

@@ -94,7 +94,7 @@ def test_photographs_are_real_images_of_the_size_asked_for():
     [
         (["learned", "--to", "/tmp.onnx/../tmp/.."], "must end in"),
         (["x", "--to", "small.onx"], r"to 'small.onx': must end in .pt2 or .onnx"),
-        (["nothing"], "run 'nothing': valid|run 'nothing': did you mean"),
+        (["nothing"], "run 'nothing': must be a run (learned-|run 'nothing': did you mean"),
         (["nowhere.pth"], "nowhere.pth: there is no such file"),
         (["learned", "--to", "/proc/nowhere/a.pt2"], "cannot be written|No such file"),
         (["learned", "--data", "cifra10"], "data 'cifra10': did you mean 'cifar10'"),

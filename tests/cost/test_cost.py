@@ -91,3 +91,50 @@ def test_measuring_leaves_the_model_as_it_was():
 def test_a_stage_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="stage 4: must be 0 to 3"):
         cost_table(PRESETS["condensenet-50"], 4)
+
+
+class Other(torch.nn.Module):
+    """A network of others: a layer that is called twice, attention, and parameters of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.token = torch.nn.Conv2d(3, 3, 1), torch.nn.Parameter(torch.zeros(3))
+        self.norm, self.linear = torch.nn.LayerNorm(3), torch.nn.Linear(3, 5)
+
+    def forward(self, x):
+        x = self.conv(self.conv(x)).flatten(2).mT  # (N, H·W, 3)
+        return self.linear(self.norm(torch.nn.functional.scaled_dot_product_attention(x, x, x)))
+
+
+def test_a_network_of_others_is_counted_once_and_what_is_left_out_is_said():
+    model = Other()
+    with pytest.warns(UserWarning, match="does not count all of the model: 1 scaled_dot_product_attention"):
+        table = cost_table(model, image_size=4)
+    assert table.macs == 2 * 9 * 16 + 15 * 16
+    assert table.params == sum(parameter.numel() for parameter in model.parameters())
+    assert cost_table(torch.compile(CondenseNet(small_model()))) == cost_table(CondenseNet(small_model()))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, r"image_size: missing; a Sequential does not say .*image_size=224"),
+        ({"image_size": 0}, "image_size 0: must be a whole number of pixels, at least 1"),
+        ({"image_size": (8, 8)}, r"image_size \(8, 8\): must be a whole number"),
+        ({"image_size": 2}, r"image_size 2: a Sequential cannot read a black image \(1, 3, 2, 2\): "),
+        ({"image_size": 8, "stage": 0}, "stage 0: only a configuration has stages"),
+    ],
+)
+def test_the_image_size_of_a_network_of_others_is_asked_for(given, message):
+    from analysis.networks import count_conventions
+
+    for count in (cost_table, count_conventions):
+        with pytest.raises(ValueError, match=message):
+            count(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)), **given)
+
+
+def test_another_image_size_than_a_networks_own_is_refused():
+    for network in (small_model(), CondenseNet(small_model())):
+        assert cost_table(network, image_size=8) == cost_table(network)
+        with pytest.raises(ValueError, match=r"image_size 224: the .* is for images of 8 pixels"):
+            cost_table(network, image_size=224)
