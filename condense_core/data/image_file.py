@@ -3,30 +3,100 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
+
+from .pixels import shown
 
 if TYPE_CHECKING:
     from torch import Generator
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # for others, Pillow may start other programs
+FORMATS = (
+    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "DIB", "ICO", "CUR", "ICNS"),
+    *(
+        "PCX",
+        "DCX",
+        "PSD",
+        "SGI",
+        "SUN",
+        "XBM",
+        "XPM",
+        "MSP",
+        "QOI",
+        "DDS",
+        "FTEX",
+        "BLP",
+        "GBR",
+        "PIXAR",
+        "PCD",
+    ),
+    *("FLI", "TGA"),  # TGA is known by no first bytes
+)
+"""The formats of pictures that Pillow reads; for others it may start programs, or they hold measurements."""
+
 MAX_PIXELS = 89_478_485  # of an image, as decoded or resized: Pillow's own limit
 EVALUATION_RESIZE = 256 / 224  # the shorter side, before the centre crop of 224 (paper Sec. 4.2)
 LOG_RATIO = math.log(4 / 3)  # of width to height, at most, in a random crop
 LARGE_IMAGE_PIXELS = 64  # images with longer sides stream from their files
 
 
+@lru_cache
+def image_suffixes() -> frozenset[str]:
+    """Return the suffixes of image files that are read, in lower case."""
+    readable = {*_formats(), "MPO"}  # a JPEG with further pictures
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in readable)
+
+
+@lru_cache
+def _formats() -> tuple[str, ...]:
+    """The formats that this Pillow was built to read."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 def open_image(path: Path, size: int) -> Image.Image:
     """Open an image in RGB; raise ValueError if it cannot be read or is too large to be cropped to `size`."""
-    try:
-        image = Image.open(path, formats=FORMATS)
+    with naming_image(path), _opened(path) as image:
         _check_size(*image.size, size)
-        return image.convert("RGB")
-    except Exception as error:  # a damaged file can make a decoder raise anything
+        rgb = shown(image)
+        _check_size(*rgb.size, size)  # of an icon the file may say less than it holds
+        return rgb
+
+
+def read_image_size(path: Path) -> tuple[int, int]:
+    """Read width and height of an image from the head of its file; raise ValueError if there is none."""
+    with naming_image(path), _opened(path) as image:
+        _check_size(*image.size, 1)
+        return image.size
+
+
+def _opened(path: Path) -> Image.Image:
+    """Open an image as `Image.open` does, but without its warning of large ones, which `_check_size` refuses.
+
+    Warnings cannot be turned off in one thread alone.
+    """
+    with path.open("rb") as file:
+        start = file.read(16)
+    for name in _formats():
+        make, accepts = Image.OPEN[name]
+        if accepts is None or accepts(start) is True:
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # of another format after all
+                return cast(Image.Image, cast(Any, make)(str(path), str(path)))
+    raise ValueError("it is empty, or of no format that is read")
+
+
+@contextmanager
+def naming_image(path: Path) -> Iterator[None]:
+    """Raise every fault as a ValueError that names the file: damage can make a decoder raise anything."""
+    try:
+        yield
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"data: cannot read the image {path} ({reason})") from error
 
