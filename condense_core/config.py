@@ -171,6 +171,7 @@ class DataConfig(Checked):
         Pixels | None, Meta(description="resize and crop images to this size (folder, imagenet)")
     ] = None
     split: Annotated[Split, Meta(description="splits drawn anew by each seed, or the same for all")] = "fixed"
+    content: Annotated[Text | None, Meta(description="hash of the images of a folder, wherever it lies")] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -193,6 +194,7 @@ ADDED_LATER = (
     "retraining_rate",
     "precision",
     "split",
+    "content",
 )  # in it if not the default
 
 
@@ -242,8 +244,11 @@ def known_only_here(config: RunConfig) -> list[str]:
 def _identity(config: Any) -> dict[str, Any]:
     """The settings that name a run. Those added later at their default leave older names as they were."""
     values = {item: getattr(config, item.name) for item in fields(config) if item.name not in HOW_COMPUTED}
-    return {
+    found = {
         item.name: _identity(value) if is_dataclass(value) else value
         for item, value in values.items()
         if not (item.name in ADDED_LATER and value == item.default)
     }
+    if isinstance(config, DataConfig) and config.content:  # then its path says no more; the model has the size
+        found |= {"name": config.kind, "data_image_size": None}
+    return found

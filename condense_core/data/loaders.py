@@ -5,6 +5,7 @@ A new kind is a function like these and an entry in `condense_core.tables.DATASE
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from condense_core.config import DataConfig
+from condense_core.files import LeftOut
 from condense_core.tables import DATASETS, implementation
 
 from .augmentation import (
@@ -44,8 +46,9 @@ def load(
 
 
 def read(config: DataConfig, data_dir: Path = Path("data"), progress: Progress | None = None) -> Source:
-    """Load all images of a data set. Raises what `load` does."""
-    summarise(config)
+    """Load all images of a data set. Raises what `load` does, and warns of files that are left out."""
+    if note := summarise(config).note:
+        warnings.warn(note, LeftOut, stacklevel=3)
     return Source(config.name, *implementation(DATASETS[config.kind].load)(config, data_dir, progress))
 
 

@@ -19,12 +19,17 @@ DIGITS_FOR_TRAINING = (119, 121, 118, 122, 120, 121, 121, 119, 116, 120)  # of t
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """Classes, image size and image counts of a data set, before the validation split."""
+    """Classes, image size and image counts of a data set, before the validation split.
+
+    Of a folder also a hash of its images, by which runs are named, and a note on what was left out.
+    """
 
     num_classes: int
     image_size: int
     class_images: tuple[int, ...]  # for training and validation, of every class
     test_images: int
+    content: str | None = None
+    note: str = ""
 
     @property
     def train_images(self) -> int:
@@ -50,6 +55,8 @@ def summarise(config: DataConfig) -> DatasetSummary:
     if config.train_images is not None and config.train_images > left:
         images = config.train_images
         raise ValueError(f"train_images {images}: at most {left} are left after the validation split")
+    if config.content not in (None, found.content):
+        raise ValueError(f"data {config.name!r}: holds other images than those of content {config.content!r}")
     return found
 
 
@@ -79,4 +86,5 @@ def summarise_folder(config: DataConfig) -> DatasetSummary:
     folder = list_folder(config)
     counts = Counter(folder.train.labels)
     images = tuple(counts[label] for label in range(len(folder.classes)))
-    return DatasetSummary(len(folder.classes), folder.image_size, images, len(folder.test.paths))
+    counted = len(folder.classes), folder.image_size, images, len(folder.test.paths)
+    return DatasetSummary(*counted, folder.content(), folder.note)

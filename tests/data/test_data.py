@@ -177,11 +177,6 @@ def test_a_folder_of_one_class_is_refused(tmp_path):
     refuse(tmp_path, "at least 2 class folders, has 1")
 
 
-def test_an_image_that_is_not_square_asks_for_a_size(folder):
-    Image.new("L", (8, 9)).save(folder / "train" / "class 0" / "0.png")
-    refuse(folder, "0.png is 8×9, not square; give data_image_size")
-
-
 def test_val_stands_for_test(folder):
     (folder / "test").rename(folder / "val")
     assert len(load_folder(folder).test) == 12
