@@ -12,7 +12,7 @@ from condense_core.store import RunStore
 
 from .devices import gpu_is_here
 from .progress import decoding
-from .single_run import Outcome
+from .single_run import Outcome, quietly
 from .stopping import StopSwitch, stopping
 
 Value = TypeVar("Value")
@@ -58,7 +58,7 @@ class Engine(Protocol):
         """Load the data, so that a bad image is named before any run starts; return its fingerprint."""
         from condense_core.data import load
 
-        with decoding() as progress:
+        with quietly(), decoding() as progress:
             return load(data, data_dir, progress).fingerprint
 
     def stopping(self, stop: StopSwitch) -> AbstractContextManager[None]:

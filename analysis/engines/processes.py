@@ -20,6 +20,7 @@ from condense_core.machine import usable_cores
 from condense_core.store import Run, RunStore
 
 from .engine import Engine
+from .reasons import reason_of
 from .single_run import Outcome, execute, failed, keep_going
 from .stopping import StopSwitch, stop_signals
 
@@ -182,7 +183,7 @@ def _collect(
 
 def _killed(run: Run, fault: BaseException, attempts: int) -> Outcome:
     code = getattr(fault, "exitcode", None)
-    cause = f"{type(fault).__name__}: {fault}"
+    cause = reason_of(fault)
     if code and code < 0:
         cause = f"its process was killed by signal {-code}"
     hint = ", perhaps because memory ran out" if code == -signal.SIGKILL else ""

@@ -15,6 +15,7 @@ from condense_core.config import RunConfig
 from condense_core.store import RunStore
 
 from .processes import ATTEMPTS
+from .reasons import reason_of
 from .single_run import Outcome, execute, failed
 from .stopping import StopSwitch
 
@@ -154,7 +155,8 @@ class Turns:
                 return again
             return failed(run, f"{_described(fault)} ({again.deaths} attempts)")
         except exceptions.RayError as fault:
-            return failed(run, _described(getattr(fault, "cause", fault)))
+            cause = getattr(fault, "cause", None)
+            return failed(run, reason_of(cause) if isinstance(cause, Exception) else _described(fault))
         return turn.after_held() if outcome.state == "held" and turn.may_wait and not stopped else outcome
 
 

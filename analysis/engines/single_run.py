@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Container
+import warnings
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condense_core.config import DataConfig, RunConfig
+from condense_core.files import LeftOut
 from condense_core.store import FINISHED, Run, RunHeld, RunStore, record_failure
 from condense_core.tables import DATASETS, DataSource
+
+from .reasons import reason_of
 
 if TYPE_CHECKING:
     from condense_core.data import Dataset, Source
@@ -99,7 +104,7 @@ def _execute_held(
     except Exception as error:  # of any kind: the other runs continue
         if not is_shared_fault(error):
             raise
-        state, reason = "failed", f"{type(error).__name__}: {error}"
+        state, reason = "failed", reason_of(error)
         writer.write_error(traceback.format_exc())
     except KeyboardInterrupt:  # in a notebook
         writer.set_state("stopped", "interrupted")
@@ -222,7 +227,16 @@ def _all_images(config: DataConfig, data_dir: Path, _: DataSource | None) -> Sou
     """Load the images, decoded once for all runs of a process."""
     from condense_core.data import read
 
-    return read(config, data_dir)
+    with quietly():
+        return read(config, data_dir)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Load data without a word of the files that are left out, which the study's plan has said."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeftOut)
+        yield
 
 
 def failed(run: Run, reason: str) -> Outcome:

@@ -16,6 +16,7 @@ from condense_core.store import Run, RunStore, RunWriter, record_failure
 
 from .engine import Engine
 from .ranks import is_first_rank, launched_ranks
+from .reasons import reason_of
 from .single_run import Outcome, execute, load_data
 from .stopping import StopSwitch, signals_to
 
@@ -140,8 +141,7 @@ def _leave(run: Run, ranks: Ranks, error: Exception) -> NoReturn:
     from condense_core.distributed import is_lost_rank
 
     rank = ranks.shard.rank
-    fault = f"{type(error).__name__}: {error}".splitlines()[-1]  # of a worker's traceback the last line
-    own = f"rank {rank} on {socket.gethostname()}: {fault}"
+    own = f"rank {rank} on {socket.gethostname()}: {reason_of(error)}"
     if is_lost_rank(error):
         own = "another rank was killed, or was silent for too long"
     reason = ranks.first_fault(own)
@@ -156,7 +156,10 @@ class SharedStore(RunStore):
 
     def run(self, config: RunConfig) -> Run:
         """Return the run of a configuration, shared by all ranks."""
-        return cast(Run, SharedRun(super().run(config)))
+        from condense_core.distributed import from_first_rank
+
+        name = from_first_rank(lambda: RunStore.run(self, config).name)
+        return cast(Run, SharedRun(self.named(name)))
 
 
 class Shared:
