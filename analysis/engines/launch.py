@@ -11,7 +11,7 @@ from typing import TypeVar
 from analysis.streams import ProgressStream
 from analysis.text import say
 from condense_core.config import RunConfig, known_only_here
-from condense_core.store import FINISHED, Changed, RunStore, changes, check_run, find_damage
+from condense_core.store import FINISHED, Changed, Run, RunStore, changes, check_run, find_damage
 from condense_core.validation import nearest
 
 from . import ray_cluster
@@ -99,7 +99,10 @@ class Launch:
     def ready(self, engine: Engine, enter: Callable[[RunStore], str | None]) -> Training:
         """Return what is left to train by an engine that is in its session; see `prepared`."""
         finished, left = engine.once(self.split)
-        fingerprint = engine.load_data(self.configs[0].data, self.data_dir) if left else None
+        older = engine.once(lambda: found_by_older_name(self.configs, self.store))
+        is_needed = left or older
+        fingerprint = engine.load_data(self.configs[0].data, self.data_dir) if is_needed else None
+        engine.once(lambda: refuse_other_images(older, fingerprint))
         note = engine.once(lambda: self._enter(fingerprint, enter))
         return Training(self, engine, finished, left, note)
 
@@ -178,7 +181,7 @@ def split_finished(configs: Sequence[RunConfig], store: RunStore) -> tuple[list[
 def refuse_damaged(configs: Sequence[RunConfig], store: RunStore, thoroughly: bool = True) -> None:
     """Raise ValueError if a started run is damaged; `thoroughly` reads all that reports read of it."""
     check = check_run if thoroughly else lambda run: (run.record, run.status)
-    faults = [fault for config in configs if (fault := find_damage(store, config.name, check))]
+    faults = [fault for config in configs if (fault := find_damage(store, store.run(config).name, check))]
     if faults:
         more = f" (and {len(faults) - 1} more runs are damaged)" if faults[1:] else ""
         raise ValueError(f"{faults[0]}; remove the run's folder to train it again{more}")
@@ -197,3 +200,18 @@ def refuse_changed(configs: Sequence[RunConfig], store: RunStore, data_fingerpri
             "Revert the change (even a comment counts) to resume them, or use --force to restart them; "
             f"the old runs are kept ({', '.join(changed)})"
         )
+
+
+def found_by_older_name(configs: Sequence[RunConfig], store: RunStore) -> list[Run]:
+    """Return the runs on a folder that are found by the name of its path, which may now hold other images."""
+    return [run for config in configs if (run := store.run(config)).name != config.name]
+
+
+def refuse_other_images(runs: Sequence[Run], data_fingerprint: str | None) -> None:
+    """Raise Changed, naming a run, if one was not trained on the images of this fingerprint."""
+    for run in runs:
+        if run.record["data_fingerprint"] != data_fingerprint:
+            raise Changed(
+                f"run {run.name}: was trained on other images than {run.config.data.name!r} holds now; "
+                "move its folder out of the store to train it again"
+            )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from analysis import engines
 from condense_core.config import RunConfig
 from condense_core.data import DatasetSummary, summarise
+from condense_core.files import LeftOut
 from condense_core.store import RunStore
 from condense_core.validation import to_dict
 
@@ -69,6 +70,8 @@ class Study:
         `has_gpu` says whether the machines that train it have a GPU.
         """
         study = cls(config, summarise(config.data_config), engines.resolve_device(device, has_gpu))
+        if study.data.note and engines.is_first_rank():
+            warnings.warn(study.data.note, LeftOut, stacklevel=3)
         study.planned()  # raises if a variant is bad
         study.grid.check_match()
         return study
@@ -148,17 +151,18 @@ class Study:
         return RunConfig(
             variant.model,
             variant.recipe,
-            config.data_config,
+            replace(config.data_config, content=self.data.content),
             seed,
             threads=config.threads,
             device=self.device,
             execution=config.execution,
         )
 
-    def record(self) -> dict[str, Any]:
-        """Return the study as the run store keeps it: its settings, and role and runs of each variant."""
+    def record(self, store: RunStore | None = None) -> dict[str, Any]:
+        """Return the study as `store` keeps it: its settings, and role and runs of each variant."""
         runs: dict[str, list[str]] = {}
-        for variant, run in self.run_configs():
+        for variant, config in self.run_configs():
+            run = store.run(config) if store else config  # a store may know it by an older name
             runs.setdefault(variant.label, []).append(run.name)
         names = ("label", "role", "size", "residual", "curve")
         variants = [
@@ -178,11 +182,12 @@ class Study:
     def enter(self, store: RunStore) -> str | None:
         """Write the study's record; return a note if it replaces another study of the same name."""
         name = self.config.name
-        if not (kept := store.keep_study(name, self.settled(store).record())):
+        if not (kept := store.keep_study(name, self.settled(store).record(store))):
             return None
         before, now = store.read_study(kept)["settings"], to_dict(self.config)
         changed = [key for key in now if key != "name" and before.get(key) != now[key]]
         texts = ", ".join(f"{key} {_plain(before.get(key))}, now {_plain(now[key])}" for key in changed)
+        texts = texts or f"of other images in {self.config.data}"
         return (
             f"{name} was another study before ({texts}); its list of runs is kept as {kept}: "
             f"{report_command(kept, store)}. Use --name to give each its own name"

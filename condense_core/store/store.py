@@ -16,7 +16,8 @@ from condense_core.config import RunConfig
 from condense_core.files import check_inside, is_stray, make_folder, nearest, plain_name, read_json, write_json
 
 from . import schemas
-from .run import Run
+from .older_names import older_names
+from .run import FINISHED, Run
 
 FORMAT = 1
 
@@ -44,8 +45,15 @@ class RunStore:
         make_folder(self.root / "studies")
 
     def run(self, config: RunConfig) -> Run:
-        """Return the run of a configuration, whether it was started or not."""
-        return self.named(config.name)
+        """Return the run of a configuration, whether it was started or not.
+
+        A run on a folder that an earlier version finished is found by the name that it had.
+        """
+        run = self.named(config.name)
+        if config.data.content is None or run.started:
+            return run
+        older = map(self.named, older_names(config))
+        return next((one for one in older if one.started and one.status["state"] in FINISHED), run)
 
     def named(self, name: str) -> Run:
         """Return a run by name. Raise ValueError if it is not a plain name or links out of the store."""
