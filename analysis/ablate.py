@@ -105,12 +105,16 @@ def ablate(
         return _print_studies(as_json)
     with ExitStack() as resources:
         with bad_input():
-            study_config = _study_config(toml, options, jobs, engine)
+            settings = studies.read_toml(toml) if toml else {}
+            in_file = [name for name in settings if options.get(name) is None]
+            with studies.naming_file(toml, in_file):
+                study_config = _study_config(settings, options, jobs, engine)
             check_writable(runs, reports)
             store = condense_core.store.RunStore(runs)
             chosen = engines.connect(engine, address, gpus_per_run, rank_timeout=rank_timeout)
             connected = resources.enter_context(chosen)
-            study = studies.Study.of(study_config, device, connected.has_gpu)
+            with studies.naming_file(toml, in_file):
+                study = studies.Study.of(study_config, device, connected.has_gpu)
             if dry_run:
                 study = study.settled(store)
             launch = engines.Launch(connected, study.next_runs(), store, data_dir, force)
@@ -145,11 +149,10 @@ def _print_studies(as_json: bool) -> int:
 
 
 def _study_config(
-    toml: Path | None, options: dict[str, Any], jobs: int | None, engine: str
+    settings: dict[str, Any], options: dict[str, Any], jobs: int | None, engine: str
 ) -> studies.StudyConfig:
-    """Return the study that options and TOML file ask for. Raises ValueError or OSError."""
-    settings = studies.read_toml(toml) if toml else {}
-    settings |= {name: value for name, value in options.items() if value is not None}
+    """Return the study that a file's settings and the options over them ask for. Raises ValueError."""
+    settings = settings | {name: value for name, value in options.items() if value is not None}
     config = studies.study_config(**engines.settings_for_ranks(settings, jobs, engine))
     plain_name(config.name, "name")
     return config

@@ -6,5 +6,5 @@ from .config import (
 )
 from .estimate import PLAN_COLUMNS as PLAN_COLUMNS, plan as plan, plan_rows as plan_rows
 from .named import NAMED_STUDIES as NAMED_STUDIES
-from .options import read_toml as read_toml, settings_options as settings_options
+from .options import naming_file as naming_file, read_toml as read_toml, settings_options as settings_options
 from .study import Study as Study, report_command as report_command

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import click
 
-from condense_core.files import MAX_TOML, nearest, parse_toml, read_bytes
+from condense_core.files import MAX_TOML, nearest, parse_toml, read_text
 from condense_core.validation import explanation_of, hints_of, valid_names
 
 from .config import DEFAULTS, StudyConfig
@@ -93,11 +94,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a study's settings from a TOML file, with dashes or underscores. Raise ValueError or OSError."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such TOML file")
-    try:
-        text = read_bytes(path, 4 * MAX_TOML).decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is not TOML ({error})") from error
-    values = parse_toml(text, str(path))
+    values = parse_toml(read_text(path, 4 * MAX_TOML), str(path))
     known = hints_of(StudyConfig)
     settings = {key.replace("-", "_"): value for key, value in values.items()}
     for key in settings:
@@ -106,3 +103,16 @@ def read_toml(path: Path) -> dict[str, Any]:
     if isinstance(tune := settings.get("tune"), dict):
         settings["tune"] = {key.replace("-", "_"): value for key, value in tune.items()}
     return settings
+
+
+@contextmanager
+def naming_file(path: Path | None, names: Collection[str]) -> Iterator[None]:
+    """Name a TOML file in errors that begin with one of the settings that it gives."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        setting = re.match(r"\w+", str(error))
+        if path is None or setting is None or setting[0] not in names:
+            raise
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(f"{path}: {error}") from error

@@ -16,6 +16,7 @@ from .parsing import (
     read_bytes as read_bytes,
     read_json as read_json,
     read_rows as read_rows,
+    read_text as read_text,
 )
 from .paths import (
     check_inside as check_inside,

@@ -1,4 +1,4 @@
-"""Read JSON and TOML that others may have written, within limits of size and depth.
+"""Read text, JSON and TOML that others may have written, within limits of size and depth.
 
 It comes from run stores, checkpoints and condensed networks that were copied, mailed or damaged.
 Every fault is a ValueError of one line that names the file.
@@ -6,6 +6,7 @@ Every fault is a ValueError of one line that names the file.
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from collections.abc import Collection
@@ -18,6 +19,12 @@ MAX_JSON = 16 << 20  # bytes; the record of a study of a thousand runs has about
 MAX_ROWS = 256 << 20  # of JSON lines: a million epochs
 MAX_TOML = 16 << 10  # characters; parsing takes its square if names have very many dots
 MAX_DEPTH = 32
+OTHER_MARKS = {  # at the start of a text; those of UTF-16 are the first half of those of UTF-32
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 
 
 def read_bytes(path: Path, at_most: int) -> bytes:
@@ -36,6 +43,24 @@ def open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
+def read_text(path: Path, at_most: int) -> str:
+    """Return the text of a plain file. Raise ValueError, naming the file, if it is not UTF-8, and OSError."""
+    return decode(read_bytes(path, at_most), str(path))
+
+
+def decode(content: bytes, where: str) -> str:
+    """Return UTF-8 as text, without the mark that Windows puts before it. Raise ValueError for any other."""
+    found = next((name for mark, name in OTHER_MARKS.items() if content.startswith(mark)), None)
+    if found is None and b"\0" in content[:2]:
+        found = "UTF-16"  # without its mark
+    try:
+        if found is None:
+            return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = f"not UTF-8 ({error.reason} at byte {error.start})"
+    raise ValueError(f"{where}: is {found}; save it as UTF-8")
+
+
 def read_json(path: Path, at_most: int = MAX_JSON) -> Any:
     """Return the value of a strict JSON file. Raise ValueError, naming the file, or OSError."""
     return parse_json(read_bytes(path, at_most), str(path))
@@ -43,8 +68,10 @@ def read_json(path: Path, at_most: int = MAX_JSON) -> Any:
 
 def parse_json(content: bytes | str, where: str) -> Any:
     """Return the value of strict JSON: no NaN, no lone surrogates, not nested deeper than MAX_DEPTH."""
+    if isinstance(content, bytes):
+        content = decode(content, where)
     try:
-        value = msgspec.json.decode(content)
+        value = msgspec.json.decode(content.removeprefix("\ufeff"))
         _check_depth(value)
     except RecursionError:
         raise ValueError(f"{where}: is not JSON (nested too deeply)") from None
@@ -60,7 +87,7 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     if len(text) > MAX_TOML:
         raise ValueError(f"{where}: has {len(text):,} characters, more than {MAX_TOML:,}")
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text.removeprefix("\ufeff"))
     except RecursionError:
         raise ValueError(f"{where}: is not TOML (nested too deeply)") from None
     except ValueError as error:

@@ -91,10 +91,23 @@ def _valid(shape: Any, value: Any) -> str:
     if kind in ("IntType", "FloatType"):
         return " ".join(["must be", "a whole number" if kind == "IntType" else "a number", *_range(shape)])
     if kind in ("ListType", "VarTupleType", "TupleType"):
-        return "must be a list of one or more" if getattr(shape, "min_length", None) else "must be a list"
+        more = " of one or more" if getattr(shape, "min_length", None) else ""
+        return f"must be a list{more}{_like(shape, value)}"
     if kind == "StrType":
         return f"must be text{' without control characters' if shape.pattern else ''}"
     return f"must be {'true or false' if kind == 'BoolType' else 'a table'}"
+
+
+def _like(shape: Any, value: Any) -> str:
+    """An example of a list of plain items: of the value itself if it could be one."""
+    item = _bare(shape.item_type) if hasattr(shape, "item_type") else None
+    examples = {
+        "IntType": [4, 4, 4],
+        "FloatType": [0.1],
+        "StrType": [value] if isinstance(value, str) else ["a", "b"],
+    }
+    example = examples.get(type(item).__name__)
+    return f", like {shorten(example)}" if example else ""
 
 
 def _range(shape: Any) -> list[str]:

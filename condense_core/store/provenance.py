@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from condense_core.files import is_stray
 from condense_core.machine import processor
 
 HERE = Path(__file__).parent.parent
@@ -37,6 +38,7 @@ def code() -> dict[str, str]:
     return {
         path.relative_to(HERE).as_posix(): _hash(path.read_text(encoding="utf-8"))
         for path in sorted(HERE.rglob("*.py"))
+        if not any(map(is_stray, path.relative_to(HERE).parts))
     }
 
 

@@ -19,7 +19,7 @@ def fingerprint(folder: Path) -> str:
     numba compares only the file of a kernel: it would reuse a kernel after a file that it is made of changed.
     """
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(folder.rglob("[!.]*.py")):
         code = path.read_bytes()
         digest.update(f"{path.relative_to(folder).as_posix()} {len(code)}\n".encode() + code)
     return digest.hexdigest()[:12]
