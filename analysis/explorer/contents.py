@@ -42,7 +42,13 @@ def runs_of(store: RunStore, study: str) -> Runs:
     if study == ALL_RUNS:
         return _every_run(store)
     variants = store.read_study(study)["variants"]
-    return {v["label"]: {s: Run(store.root / name) for s, name in enumerate(v["runs"])} for v in variants}
+    return {
+        variant["label"]: {
+            seed: Run(store.root / name)
+            for seed, name in enumerate(variant["runs"], variant.get("first_seed", 0))
+        }
+        for variant in variants
+    }
 
 
 def _every_run(store: RunStore) -> Runs:

@@ -23,6 +23,7 @@ from .controls import equal_cost_sentences
 from .figures import report_figures
 from .findings import findings, unequal_terms
 from .report_figure import ReportFigure, learned_runs, shown_run
+from .same import same_sentences
 from .tables import Table, effect_table, frame_table, number, run_table, setting, summary_table
 from .tuning import edge_sentences, tuning_sentences, tuning_table
 
@@ -81,7 +82,7 @@ class StudyReport:
     def findings(self) -> list[str]:
         """The findings as sentences."""
         found = findings(self.effects, self.summary, stats.interactions(self.runs))
-        found += equal_cost_sentences(self.summary) + unequal_terms(self.runs)
+        found += equal_cost_sentences(self.summary) + same_sentences(self.runs) + unequal_terms(self.runs)
         return found + (edge_sentences(self.trials) if found else [])
 
     @property

@@ -125,6 +125,10 @@ class StudyConfig(Checked):
             if len(set(levels)) < len(levels):
                 raise ValueError(f"{axis} {levels!r}: names one twice")
 
+        if self.study == "same" and self.varied:
+            axis = self.varied[0]
+            raise ValueError(f"{axis} {getattr(self, axis)!r}: the study 'same' is of one network; name one")
+
     @property
     def varied(self) -> tuple[str, ...]:
         """The axes with more than one level, the leading one first."""

@@ -92,6 +92,11 @@ NAMED_STUDIES = Named(
             {"group_lasso": (0.0, 1e-5, 1e-4, 1e-3)},
             _LEARNED,
         ),
+        "same": NamedStudy(
+            "Does one network under two names seem to differ from itself?",
+            "no figure",
+            fixed=_LEARNED | {"seeds": 10},
+        ),
     },
 )
 """The paper's questions by name."""

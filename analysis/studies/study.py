@@ -107,7 +107,11 @@ class Study:
     @cached_property
     def _run_configs(self) -> tuple[tuple[Variant, RunConfig], ...]:
         seeds = range(self.config.seeds)
-        return tuple((variant, self._run_config(variant, seed)) for seed in seeds for variant in self.variants)
+        return tuple(
+            (variant, self._run_config(variant, variant.first_seed + seed))
+            for seed in seeds
+            for variant in self.variants
+        )
 
     @cached_property
     def trials(self) -> list[tuple[Trial, list[RunConfig]]]:
@@ -167,6 +171,7 @@ class Study:
         names = ("label", "role", "size", "residual", "curve")
         variants = [
             {**{name: getattr(variant, name) for name in names}, "runs": runs.get(variant.label, [])}
+            | ({"first_seed": variant.first_seed} if variant.first_seed else {})
             for variant in self.variants
         ]
         tried = list(self.tuning) or [trial.row(runs) for trial, runs in self.trials]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -26,8 +26,9 @@ IN_MODEL_LABEL = ("grouping", "growth", "connectivity")  # axes whose levels a m
 class Variant:
     """A network of a study and how it is trained.
 
-    `role`: base, grid, reference (dense at the base's width), dense-equal (dense at its cost) or size;
-    `residual`: final MACs / target's − 1; `curve`: the curve of the trade-off that it is on, if any.
+    `role`: base, grid, reference (dense at the base's width), dense-equal (dense at its cost), size, or same
+    (the base again); `residual`: final MACs / target's − 1; `curve`: the curve of the trade-off that it is on,
+    if any; `first_seed`: its seeds count from there.
     """
 
     model: ModelConfig
@@ -37,6 +38,7 @@ class Variant:
     residual: float
     label: str
     curve: str | None
+    first_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Grid:
         """The grid, the dense controls and the leading axis at further sizes, each network once."""
         unique: dict[Any, Variant] = {}
         for variant in self._all_variants():
-            unique.setdefault((variant.model, variant.recipe), variant)
+            unique.setdefault((variant.model, variant.recipe, variant.first_seed), variant)
         return tuple(unique.values())
 
     @cached_property
@@ -109,7 +111,8 @@ class Grid:
     def _all_variants(self) -> Iterator[Variant]:
         size = self.config.growth_rate
         for cell in self.cells:
-            yield self._variant(cell, size, "base" if cell == self.base_cell else "grid")
+            variant = self._variant(cell, size, "base" if cell == self.base_cell else "grid")
+            yield from self._twice(variant) if self.config.study == "same" else [variant]
         if self.config.reference:
             yield self._variant(self._dense, size, "reference")
         if self.config.dense_equal:
@@ -118,6 +121,11 @@ class Grid:
             for cell in self.curves.values():
                 if self.config.reference or cell != self._dense:
                     yield self._variant(cell, size, "size")
+
+    def _twice(self, base: Variant) -> Iterator[Variant]:
+        """Yield the base under two names, each with seeds of its own."""
+        for name, role, first in (("first", "base", 0), ("second", "same", self.config.seeds)):
+            yield replace(base, label=f"{base.label} {name}", role=role, curve=name, first_seed=first)
 
     def _variant(self, cell: Cell, size: int, role: str) -> Variant:
         model = self._model(cell, size)

@@ -125,10 +125,13 @@ class StudyVariant(TypedDict):
     """A variant of a study and its runs."""
 
     label: str
-    role: Literal["base", "grid", "reference", "dense-equal", "size"]
+    role: Literal["base", "grid", "reference", "dense-equal", "size", "same"]
     size: PositiveInt
     residual: Annotated[float, Meta(ge=-1, le=4e38, description="its final MACs over the base's, less 1")]
     curve: NotRequired[str | None]
+    first_seed: NotRequired[
+        Annotated[int, Meta(ge=0, le=MAX_WHOLE, description="of its runs; 0 if it is not there")]
+    ]
     runs: list[str]
 
 

@@ -17,7 +17,7 @@ from analysis.engines.single_run import execute
 from analysis.explorer import explore
 from analysis.networks.lookup import load_run
 from analysis.report import report
-from analysis.studies import NAMED_STUDIES, Study, StudyConfig
+from analysis.studies import Study, StudyConfig
 from condense_core import PRESETS, DataConfig, RunConfig
 from condense_core.files import LeftOut
 from condense_core.presets import preset_recipe
@@ -84,7 +84,7 @@ def test_presets_keep_their_names(preset):
     assert RunConfig(model, preset_recipe(preset), data).name == NAMES["presets"][preset]
 
 
-@pytest.mark.parametrize("study", NAMED_STUDIES)
+@pytest.mark.parametrize("study", NAMES["studies"])
 def test_named_studies_keep_the_names_of_their_runs(study):
     configs = Study.named(study, device="cpu", seeds=1, split="fixed").run_configs()
     known = NAMES["studies"][study]
