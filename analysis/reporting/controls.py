@@ -1,4 +1,4 @@
-"""Findings about a study's controls: the dense network that costs what the base does."""
+"""Findings about controls: the dense network that costs what the base does, and a network against itself."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 import pandas as pd
+from scipy import stats
 
 from analysis.axes import MATCH_TOLERANCE
-from analysis.stats import Interval
+from analysis.stats import CONFIDENCE, ERROR, Interval
 
 
 def equal_cost_sentences(summary: pd.DataFrame) -> list[str]:
@@ -30,3 +31,33 @@ def _equal_cost_sentence(row: Any) -> str:
         return f"{text}no difference shown ({row.difference:+.2f} points; the interval {found} includes 0)."
     word = "lower" if row.difference < 0 else "higher"
     return f"{text}its test error is {word}, {row.difference:+.2f} points ({found})."
+
+
+def welch_interval(first: pd.Series, second: pd.Series) -> Interval:
+    """Return Welch's t interval of mean(second) − mean(first), of independent samples; NaN if there is none.
+
+    The seeds of the samples differ, so they have no pairs, and their variances are estimated each by itself.
+    """
+    if min(len(first), len(second)) < 2 or not max(first.var(), second.var()):
+        return Interval(math.nan, math.nan)
+    found: Any = stats.ttest_ind(second, first, equal_var=False)
+    return Interval(*map(float, found.confidence_interval(CONFIDENCE)))
+
+
+def same_sentences(runs: pd.DataFrame) -> list[str]:
+    """Return whether the two names of one network seem to differ; nothing for another study."""
+    if runs.empty or not (runs.role == "same").any():
+        return []
+    done = runs[runs.state == "done"]
+    first, second = (done[done.role == role][ERROR] for role in ("base", "same"))
+    if not len(first) or not len(second):
+        return []
+    found, counts = welch_interval(first, second), f"{len(first)} and {len(second)} runs, no two of one seed"
+    difference = f"{second.mean() - first.mean():+.2f} points"
+    text = "One network under two names, which cannot differ: "
+    if not math.isfinite(found.low):
+        return [f"{text}{difference} of test error ({counts}); too few for an interval."]
+    if found.includes(0):
+        return [f"{text}rightly no difference is found ({difference}, Welch's interval {found}; {counts})."]
+    false = f"a difference is found, and it is false ({difference}, Welch's interval {found}; {counts})"
+    return [f"{text}{false}. At 95 % this happens in 1 of 20 such studies."]

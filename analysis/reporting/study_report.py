@@ -19,11 +19,10 @@ from condense_core.store import Run, RunStore, find_damage, runs_of
 from condense_core.validation import from_dict, to_dict
 
 from .connection_maps import connection_maps
-from .controls import equal_cost_sentences
+from .controls import equal_cost_sentences, same_sentences
 from .figures import report_figures
 from .findings import findings, unequal_terms
 from .report_figure import ReportFigure, learned_runs, shown_run
-from .same import same_sentences
 from .tables import Table, effect_table, frame_table, number, run_table, setting, summary_table
 from .tuning import edge_sentences, tuning_sentences, tuning_table
 

@@ -79,7 +79,8 @@ def edge_sentences(rows: Sequence[Row]) -> list[str]:
 
 def _edges(name: str, values: list[Any], chosen: Sequence[Row]) -> Iterator[str]:
     numbers = [value for value in values if value is not None]
-    for end, word in ((min(numbers), "smallest"), (max(numbers), "largest")):
+    ends = ((min(numbers), "smallest"), (max(numbers), "largest")) if numbers else ()
+    for end, word in ends:
         variants = [inert(row["variant"]) for row in chosen if row["values"].get(name) == end]
         if variants:
             yield (

@@ -10,7 +10,7 @@ from scipy import stats
 
 from analysis.explorer.contents import runs_of
 from analysis.reporting import StudyReport, render
-from analysis.reporting.same import same_sentences, welch_interval
+from analysis.reporting.controls import same_sentences, welch_interval
 from analysis.studies import Study, study_config
 from condense_core.store import RunStore
 

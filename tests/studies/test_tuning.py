@@ -132,6 +132,8 @@ def test_only_an_end_of_the_list_is_warned_of():
     ]
     (_, edge) = tuning_sentences(rows)
     assert edge.startswith("The largest momentum that was tried, 0.9, was chosen for y, z.")
+    odd = [ROW | {"variant": "x", "values": {"retraining_rate": None}, "chosen": True}]
+    assert len(tuning_sentences(odd)) == 1
 
 
 def test_a_value_with_which_a_run_diverged_is_chosen_last(tuned):
