@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from condense_core.machine import read_ahead
 
 from .image_file import naming_image
 from .image_size import DEFAULT_IMAGE_SIZE, ChosenSize, choose_size, evenly_spaced
-from .listing import Omissions, class_names, images_below
+from .listing import Omissions, class_folders, images_below, one_form
 
 MAX_READ = 4096  # files, evenly spaced, and of each the first and the last bytes
 EDGE_BYTES = 32 << 10
@@ -41,7 +42,7 @@ class ImageFiles:
         digest = hashlib.blake2b(digest_size=16)
         for path, label, size in zip(self.paths, self.labels, self.sizes, strict=True):
             changed = (self.root / path).stat().st_mtime_ns if with_times else 0
-            digest.update(f"{path}\0{label}\0{size}\0{changed}\n".encode(errors="surrogateescape"))
+            digest.update(f"{one_form(path)}\0{label}\0{size}\0{changed}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def content(self) -> str:
@@ -101,13 +102,17 @@ def list_folder(config: DataConfig) -> Folder:
     if not train.is_dir() or not tests:
         raise FileNotFoundError(f"{data}: {root} must hold train/ and test/ (or val/)")
     omissions = Omissions()
-    classes = tuple(class_names(train, omissions))
+    train_folders, test_folders = (class_folders(split, omissions) for split in (train, tests[0]))
+    classes = tuple(train_folders)
     if len(classes) < 2:
         raise ValueError(f"{data}: {train} must hold at least 2 class folders, has {len(classes)}")
-    unknown = [name for name in class_names(tests[0], omissions) if name not in classes]
-    if unknown:
-        raise ValueError(f"{data}: class {unknown[0]!r} of {tests[0]} has no folder in {train}")
-    splits = [_list_split(part, classes, omissions) for part in (train, tests[0])]
+    for here, split, there in ((train_folders, train, tests[0]), (test_folders, tests[0], train)):
+        if missing := (train_folders | test_folders).keys() - here.keys():
+            raise ValueError(f"{data}: class {min(missing)!r} of {there} has no folder in {split}")
+    splits = [
+        _list_split(train, train_folders.values(), omissions),
+        _list_split(tests[0], [test_folders[name] for name in classes], omissions),
+    ]
     chosen = _size(config, splits[0])
     left_out = [
         text for text in (str(omissions), *(f"{other} ({tests[0]} is used)" for other in tests[1:])) if text
@@ -117,9 +122,10 @@ def list_folder(config: DataConfig) -> Folder:
     return Folder(root, classes, splits[0], splits[1], chosen.pixels, f"{data}: {note}" if note else "")
 
 
-def _list_split(root: Path, classes: tuple[str, ...], omissions: Omissions) -> ImageFiles:
+def _list_split(root: Path, folders: Iterable[str], omissions: Omissions) -> ImageFiles:
+    """List the images of the classes in these folders, in this order."""
     found = [
-        (label, *image) for label, name in enumerate(classes) for image in images_below(root, name, omissions)
+        (label, *image) for label, name in enumerate(folders) for image in images_below(root, name, omissions)
     ]
     labels, paths, sizes = zip(*found, strict=True)
     return ImageFiles(root, paths, labels, sizes)

@@ -88,7 +88,9 @@ def _opened(path: Path) -> Image.Image:
         if accepts is None or accepts(start) is True:
             with suppress(SyntaxError, IndexError, TypeError, struct.error):  # of another format after all
                 return cast(Image.Image, cast(Any, make)(str(path), str(path)))
-    raise ValueError("it is empty, or of no format that is read")
+    if start.startswith(b"version https://"):
+        raise ValueError("it is a pointer of Git LFS; fetch the image with: git lfs pull")
+    raise ValueError("it is of no format that is read" if start else "it is empty")
 
 
 @contextmanager

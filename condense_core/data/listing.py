@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,28 +46,35 @@ def _counted(names: Counter[str]) -> str:
     return ", ".join(f"{name}: {count}" for name, count in most[:MAX_NAMED]) + more
 
 
-def class_names(split: Path, omissions: Omissions) -> list[str]:
-    """List the class folders, which may be links; raise ValueError for a broken link, or if none has a folder.
+def class_folders(split: Path, omissions: Omissions) -> dict[str, str]:
+    """List the classes, sorted, and the folder of each, which may be a link; files beside them are left out.
 
-    Images beside them are of no class.
+    Raise ValueError for a broken link, for a class with two folders, and if no image has a class.
     """
-    names, images = [], 0
+    folders: dict[str, str] = {}
+    images = 0
     for entry in os.scandir(split):
         if is_stray(entry.name):
             omissions.strays[entry.name] += 1
         elif entry.is_symlink() and not Path(entry.path).exists():
             raise ValueError(f"data: {entry.path}: is a link that leads nowhere or to itself")
         elif entry.is_dir():
-            names.append(entry.name)
+            if (other := folders.setdefault(one_form(entry.name), entry.name)) != entry.name:
+                raise ValueError(f"data: {split} has the folders {other!a} and {entry.name!a} of one class")
         else:
             images += is_image(entry.name)
             omissions.others[f"{split.name}/*{Path(entry.name).suffix.lower()}"] += 1
-    if images and not names:
+    if images and not folders:
         raise ValueError(
             f"data: {split} holds {images} images and no class folders; "
             f"move each image into a folder with the name of its class, as in {split.name}/cat/1.jpg"
         )
-    return sorted(names)
+    return dict(sorted(folders.items()))
+
+
+def one_form(name: str) -> str:
+    """Return a name in one of the forms that Unicode has for it: Macs write é as e with an accent."""
+    return unicodedata.normalize("NFC", name)
 
 
 def is_image(name: str) -> bool:
@@ -75,10 +83,10 @@ def is_image(name: str) -> bool:
 
 
 def images_below(split: Path, name: str, omissions: Omissions) -> list[Found]:
-    """List path and size of all images of a class, sorted. Raise ValueError if there are none."""
-    if not (split / name).is_dir():
-        raise ValueError(f"data: {split} has no folder {name!r}, which is a class of the training images")
-    found = sorted(_images(split / name, omissions), key=lambda item: item[0].parts)
+    """List path and size of all images of a class folder, sorted. Raise ValueError if there are none."""
+    found = sorted(
+        _images(split / name, omissions), key=lambda item: [one_form(part) for part in item[0].parts]
+    )
     if not found:
         raise ValueError(f"data: {split / name} holds no image ({', '.join(sorted(image_suffixes()))})")
     return [(str(path.relative_to(split)), size) for path, size in found]

@@ -12,6 +12,9 @@ CONVERTED = frozenset(
 TRANSPARENT = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 SIXTEEN_BITS = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 SIXTEEN_BITS_IN_32 = frozenset({"PNG", "PPM"})  # formats whose mode I has no other range
+SPARE_BYTE = frozenset(
+    {"BMP", "DIB", "TGA"}
+)  # formats whose writers leave a fourth byte 0: viewers pass over it
 WHITE_IS_ZERO, PHOTOMETRIC, BITS = 0, 262, 258  # of TIFF
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -68,4 +71,6 @@ def _on_background(image: Image.Image) -> Image.Image:
         image.info["transparency"] = tuple(level >> 8 for level in hidden)
     layer = image.convert("LA") if image.mode == "La" else image
     rgba = layer.convert("RGBA")
+    if image.format in SPARE_BYTE and rgba.getchannel("A").getextrema() == (0, 0):
+        return image.convert("RGB")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, BACKGROUND), rgba).convert("RGB")

@@ -58,6 +58,7 @@ FAULTS = {
     "a truncated JPEG": ("x.jpg", truncate),
     "no bytes": ("x.png", write(b"")),
     "text by the name of an image": ("x.jpg", write(b"a,b\n1,2\n")),
+    "a pointer of Git LFS": ("x.jpg", write(b"version https://git-lfs.github.com/spec/v1\nsize 5\n")),
     "a program's picture": ("x.png", write(EPS)),
     "a bomb": ("x.png", write(png(60_000, 60_000))),
     "half a bomb": ("x.png", write(png(12_000, 12_000))),

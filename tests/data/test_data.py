@@ -166,7 +166,8 @@ def test_a_bad_folder_is_named_with_what_is_wrong(folder, tmp_path):
     bad.write_bytes((folder / "train" / "class 1" / "0.png").read_bytes()[:60])
     refuse(folder, "cannot read the image .*bad.png")
     bad.unlink()
-    (folder / "train" / "empty").mkdir()
+    for split in ("train", "test"):
+        (folder / split / "empty").mkdir()
     refuse(folder, "empty holds no image")
 
 

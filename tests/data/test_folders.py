@@ -111,7 +111,7 @@ def test_images_without_class_folders_are_counted_and_the_remedy_is_named(folder
 
 def test_a_class_without_a_folder_in_the_test_split_is_named(folder):
     (folder / "test" / "b").rename(folder.parent / "b")
-    with pytest.raises(ValueError, match="test has no folder 'b', which is a class of the training images"):
+    with pytest.raises(ValueError, match=r"class 'b' of .*train has no folder in .*test"):
         summarise(config(folder))
 
 
@@ -162,3 +162,20 @@ def test_without_a_size_that_most_have_it_must_be_given(folder, sizes, message):
 
 def test_imagenet_is_cropped_to_224_and_no_file_is_opened_for_it(folder):
     assert summarise(DataConfig(f"imagenet:{folder}", 0.0)).image_size == 224
+
+
+def test_a_name_that_a_mac_writes_in_another_form_is_the_same_name(folder):
+    whole = summarise(config(folder)).content
+    for path, name in ((folder / "train/a", "e\u0301"), (folder / "test/a", "\u00e9")):
+        path.rename(path.with_name(name))
+        for image in (path.with_name(name)).iterdir():
+            image.rename(image.with_name(f"{name}{image.name}"))
+    found = summarise(config(folder))
+    assert load(config(folder), folder.parent / "data").classes == ("b", "\u00e9")
+    (folder / "train/e\u0301").rename(folder / "train/\u00e9")
+    for image in (folder / "train/\u00e9").iterdir():
+        image.rename(image.with_name(image.name.replace("e\u0301", "\u00e9")))
+    assert summarise(config(folder)).content == found.content != whole
+    (folder / "train/e\u0301").mkdir()
+    with pytest.raises(ValueError, match=r"train has the folders .* of one class"):
+        summarise(config(folder))

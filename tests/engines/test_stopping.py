@@ -175,7 +175,7 @@ def test_a_quota_on_files_is_named_with_the_file_and_the_run_resumes_without_it(
     reads, writes = os.pipe()
     assert in_a_process(limited) == 0
     said = os.read(reads, 10_000).decode()
-    assert said.startswith("failed: OSError: [Errno 27] File too large: ")
+    assert said.startswith("failed: [Errno 27] File too large: ")
     assert str(store.root) in said
     assert execute(small_run(), store, DATA).state == "done"
 
