@@ -1,9 +1,10 @@
-"""The run store as tidy pandas frames, one function per frame; `COLUMNS` describes each column.
+"""The run store as tidy pandas frames, one function per frame.
 
+`COLUMNS` describes each column, and `TYPES` has its type, which is the same in every frame of that name.
 Every function takes a run store (its folder or a RunStore), a run, or a list of runs.
 """
 
-from .columns import COLUMNS
+from .columns import COLUMNS, TYPES, typed
 from .costs import FAMILIES, layer_costs, layers, parts, published, times
 from .outcomes import outcomes
 from .pruning import channels, connections, deaths
@@ -13,6 +14,7 @@ from .training import Source, epochs, runs, runs_in, stage_name, stages, steps, 
 __all__ = [
     "COLUMNS",
     "FAMILIES",
+    "TYPES",
     "ReadingLayer",
     "Source",
     "channels",
@@ -32,5 +34,6 @@ __all__ = [
     "steps",
     "study_runs",
     "times",
+    "typed",
     "variant_columns",
 ]

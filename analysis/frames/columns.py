@@ -1,6 +1,8 @@
-"""The columns of every frame of the workbench, with their units."""
+"""The columns of every frame of the workbench, with their units and types."""
 
 from __future__ import annotations
+
+import pandas as pd
 
 from condense_core.tables import Named
 
@@ -162,5 +164,108 @@ _COLUMNS: dict[str, dict[str, str]] = {
         "source": "publication",
     },
 }
+_EFFECT = {
+    "factor": "axis whose levels are compared",
+    "level": "level",
+    "against": "level that it is compared with",
+    "difference": "mean difference in test error, percentage points",
+    "low": "lower end of its corrected 95 % interval",
+    "high": "upper end of its corrected 95 % interval",
+    "p": "p value of the hypothesis that the difference is 0, not corrected",
+    "pairs": "number of pairs",
+    "seeds": "number of seeds among them",
+    "effect": "whether the interval excludes 0",
+}
+_VARIANT = {
+    "role": "base, grid, reference, dense-equal or size",
+    "size": "k0 of the base at this size",
+    "residual": "final MACs / target's − 1",
+    "curve": "curve of the trade-off that it is on, if any",
+    "seeds": "seeds that the study asks for",
+    "path": "whether the study is a path of steps",
+}
+_LEVELS = (
+    *("variant", "grouping", "growth", "connectivity", "groups", "condense_factor", "group_lasso", "pruning"),
+    *("criterion", "growth_rate"),
+)
+_COLUMNS |= {
+    "study_runs": _COLUMNS["runs"] | _VARIANT,
+    "effects": _EFFECT,
+    "summary": {name: _COLUMNS["runs"][name] for name in _LEVELS}
+    | _VARIANT
+    | {name: _COLUMNS["runs"][name] for name in ("macs", "flops_paper", "params", "training_macs")}
+    | {
+        "error_mean": "mean test error of the finished runs, %",
+        "error_sd": "its standard deviation over the seeds, %",
+        "n": "finished runs",
+        "difference": "mean difference to the base, paired by seed, percentage points",
+        "difference_low": "lower end of its 95 % interval",
+        "difference_high": "upper end of its 95 % interval",
+        "pairs": "number of pairs",
+    },
+}
+
 COLUMNS = Named("frame", _COLUMNS)
 """Every frame's columns, with their units."""
+
+_WHOLE = frozenset(
+    (
+        *("groups", "condense_factor", "growth_rate", "seed", "seeds", "size", "n", "pairs", "step"),
+        *("target_position", "source_position", "position", "distance", "channels", "connections", "group"),
+        *("channel", "died", "in_channels", "out_channels", "output_size", "batch", "threads", "image_size"),
+        "computed_macs",
+    )
+)
+_REAL = frozenset(
+    (
+        *("group_lasso", "training_macs", "test_error_percent", "test_loss", "test_images", "seconds"),
+        "residual",
+        *("learning_rate", "train_loss", "train_error_percent", "lasso", "curve_loss", "curve_error_percent"),
+        *("curve_top5_error_percent", "error_percent_before", "error_percent_after", "error_before"),
+        *("error_after", "error_recovered", "epochs_to_recover", "alive", "mean_weight", "importance"),
+        *("milliseconds", "low", "high", "gflops", "peak_memory", "peak_gflops", "flops", "error_percent"),
+        *("error_mean", "error_sd", "difference", "difference_low", "difference_high", "p"),
+    )
+)
+_OTHER = {
+    "bit_identical": "bool", "path": "bool", "effect": "bool", "correct": "bool",
+    "image": "int32", "label": "int32", "predicted": "int32", "probability": "float32",
+}  # fmt: skip
+_COSTS = ("macs", "flops_paper", "params")
+_BY_FRAME = {
+    ("epochs", "epoch"): "int64",
+    ("stages", "epoch"): "float64",
+    ("steps", "epoch"): "float64",
+    ("epochs", "stage"): "int64",
+    ("connections", "block"): "int64",
+    ("channels", "block"): "int64",
+    **{(frame, cost): "float64" for frame in ("runs", "study_runs", "summary", "published") for cost in _COSTS},
+    **{(frame, cost): "int64" for frame in ("epochs", "stages", "steps", "layers", "times") for cost in _COSTS},
+}  # the cost of a run that is not finished is missing
+
+
+def _type_of(frame: str, column: str) -> str:
+    if found := _BY_FRAME.get((frame, column)) or _OTHER.get(column):
+        return found
+    return "int64" if column in _WHOLE else "float64" if column in _REAL else "str"
+
+
+TYPES = Named(
+    "frame",
+    {frame: {name: _type_of(frame, name) for name in columns} for frame, columns in _COLUMNS.items()},
+)
+"""Every frame's columns and their types, as `read_csv(dtype=)` and `astype` take them."""
+
+
+def typed(name: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame with its documented columns in their types, even if it is empty; others come last."""
+    types = TYPES[name]
+    frame = frame.reindex(columns=[*types, *(column for column in frame if column not in types)])
+    return frame.astype({column: _possible(frame[column], kind) for column, kind in types.items()})
+
+
+def _possible(values: pd.Series, kind: str) -> str:
+    """Return a type, or the nearest one that has missing values if there are some."""
+    if len(values) and values.isna().any():
+        return {"int64": "float64", "int32": "float64", "bool": "boolean"}.get(kind, kind)
+    return kind

@@ -6,7 +6,7 @@ import pandas as pd
 
 from condense_core.store import Run, skip_damaged
 
-from .columns import COLUMNS
+from .columns import COLUMNS, typed
 from .training import Source, runs_in, tidy_frame
 
 SPLITS = ("test", "validation")
@@ -32,4 +32,4 @@ def _of_run(run: Run, split: str) -> pd.DataFrame:
     columns = {name.removeprefix(f"{split}."): array for name, array in said.items()}
     frame = pd.DataFrame(columns).assign(run=run.name, split=split)
     frame["correct"] = frame.predicted == frame.label
-    return frame[list(COLUMNS["outcomes"])]
+    return typed("outcomes", frame[list(COLUMNS["outcomes"])])

@@ -12,7 +12,7 @@ from analysis.text import inert
 from condense_core.config import RunConfig
 from condense_core.store import Run, RunStore, skip_damaged
 
-from .columns import COLUMNS
+from .columns import COLUMNS, typed
 
 Source = str | Path | RunStore | Run | Iterable[Run]
 
@@ -37,7 +37,7 @@ def store_at(source: str | Path | RunStore) -> RunStore:
 
 def tidy_frame(name: str, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Make a frame of rows with its documented columns, which an empty frame has too; drop all others."""
-    return pd.DataFrame(list(rows), columns=list(COLUMNS[name]))
+    return typed(name, pd.DataFrame(list(rows), columns=list(COLUMNS[name])))
 
 
 def variant_columns(config: RunConfig) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def study_runs(source: str | Path | RunStore, study: str, without: Collection[st
         columns |= {"variant": inert_text(variant["label"]), "curve": inert_text(variant.get("curve"))}
         columns |= {"seeds": len(variant["runs"]), "path": record.get("path", False)}
         rows += [row | columns for run in begun for row in skip_damaged(_run_row, run)]
-    return pd.DataFrame(rows)
+    return typed("study_runs", pd.DataFrame(rows))
 
 
 def inert_text(value: Any) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from analysis.frames import typed
 from analysis.text import count, duration, inert
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ def write_report(study: StudyReport, reports: Path) -> Path:
     folder = reports / study.name
     page = render([study])
     folder.mkdir(parents=True, exist_ok=True)
-    for name, frame in (("runs", study.runs), ("summary", study.summary), ("effects", study.effects)):
+    tables = {"study_runs": study.runs, "summary": study.summary, "effects": study.effects}
+    for kind, table in tables.items():
+        name, frame = kind.removeprefix("study_"), typed(kind, table)
         _write(folder / f"{name}.csv", frame.map(no_formula).to_csv(index=False).encode())
         _write(folder / f"{name}.parquet", frame.to_parquet(index=False))
     for figure in study.figures:

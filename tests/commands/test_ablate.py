@@ -132,7 +132,7 @@ def test_a_report_is_written_again_from_the_store(call, trained, tmp_path, undra
     assert (tmp_path / out.strip()).is_file()
     status, _, err = call("ablation-digit", "--runs", store, command=report)
     assert status == 2
-    assert err.strip().endswith("(there: ablation-digits)")
+    assert err.strip().endswith("(did you mean 'ablation-digits'?)")
 
 
 def test_settings_come_from_a_toml_file_and_an_option_wins(call, tmp_path):
