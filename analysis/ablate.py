@@ -174,6 +174,11 @@ def _print_plan(name: str, rows: list[dict[str, Any]], slots: int, as_json: bool
         click.echo(json.dumps({"study": name, "runs": rows}, indent=1))
         return 0
     print_table(f"{name}: {len(rows)} runs", studies.PLAN_COLUMNS, studies.plan_rows(rows))
+    if guessed := sum(row["is_extrapolated"] for row in rows):
+        say(
+            f"The seconds of {guessed} runs are extrapolated by MACs from a smaller network, because a step of "
+            "theirs takes too long to be timed."
+        )
     left = [row for row in rows if row["state"] not in FINISHED]
     if not left:
         say(f"All {len(rows)} runs are finished: nothing is left to train. Nothing was written.")

@@ -16,11 +16,13 @@ from scipy import stats
 
 from analysis.stats import CONFIDENCE
 
+from .nothing import check_columns, nothing, says_if_nothing
 from .style import FAINT, TITLES, heat, legend_beside, one_run, series_looks, stage_title, style, thinned
 
 VALUES = {"alive": "Share of connections alive", "mean_weight": "Mean |W|"}
 
 
+@says_if_nothing("No connections: no 1×1 convolution has a mask, or no stage has started.", "alive")
 def pruned_connections(connections: pd.DataFrame, value: str = "alive") -> Figure:
     """Draw how much each layer reads of each earlier one, by stage of one run (the paper's map of weights).
 
@@ -28,6 +30,8 @@ def pruned_connections(connections: pd.DataFrame, value: str = "alive") -> Figur
     or 'mean_weight'. Lines separate the blocks; grey cells have no connections.
     """
     one_run(connections)
+    if value not in VALUES:
+        raise ValueError(f"value {value!r}: must be one of {', '.join(VALUES)}")
     stages = list(dict.fromkeys(connections.stage))
     ordered = connections.sort_values("target_position", kind="stable")
     targets, sources = list(dict.fromkeys(ordered.target)), _sources(ordered)
@@ -76,6 +80,7 @@ def _block_lines(axes: Axes, sources: list[str], targets: list[str]) -> None:
                 line(place - 0.5, color="white", lw=1.2)
 
 
+@says_if_nothing("No connections: the layer has no mask, or no stage has started.", "died")
 def layer_connections(channels: pd.DataFrame) -> Figure:
     """Draw one layer in full: groups × input channels, by source layer and by the stage in which each died.
 
@@ -144,13 +149,17 @@ def _source_names(above: Axes, below: Axes, names: list[str], sources: list[str]
     above.set_title(above.get_title(), fontsize="medium", pad=24 if len(labels) > 8 else 16)
 
 
+@says_if_nothing("No connections: no run has ended with masks.", "alive")
 def sources_read(connections: pd.DataFrame, factors: tuple[str, ...] = ("growth", "connectivity")) -> Figure:
     """Draw the share of connections alive at the end of training by the distance from source to target.
 
     `connections` is `frames.connections` of several runs, merged with their columns of `factors`. One panel per
     factor, one line per level, with the other factors as in the first run: mean over runs, 95 % interval.
     """
+    check_columns(connections, *factors)
     end = connections[connections.stage == "end"]
+    if end.empty:
+        return nothing("No connections: no run has ended with masks.")
     with style():
         figure = Figure(figsize=(4.6 * len(factors), 3.4))
         panels = figure.subplots(1, len(factors), squeeze=False, sharey=True)[0]

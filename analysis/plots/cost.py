@@ -12,9 +12,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .nothing import nothing, says_if_nothing
 from .style import COUNTS, GREY, label_points, legend_beside, one_run, series_looks, style, thinned
 
 
+@says_if_nothing("No layer with a cost.", "macs")
 def cost_by_layer(layers: pd.DataFrame) -> Figure:
     """Draw the MACs of one run's network by layer and by block, stacked by operator and stage.
 
@@ -22,6 +24,8 @@ def cost_by_layer(layers: pd.DataFrame) -> Figure:
     them, those that each pruning step removed from the 1×1 convolutions.
     """
     one_run(layers)
+    if not (layers.macs > 0).any():
+        return nothing("No layer with a cost.")
     parts = cost_parts(layers)
     by_layer = parts.groupby(["place", "part"], sort=False).macs.sum().unstack().fillna(0)
     by_block = parts.groupby(["block", "part"], sort=False).macs.sum().unstack().fillna(0)
@@ -48,7 +52,8 @@ def cost_by_layer(layers: pd.DataFrame) -> Figure:
 def cost_parts(layers: pd.DataFrame) -> pd.DataFrame:
     """Return MACs by layer and part: each operator at the end, and the MACs that each stage removed from it."""
     costly = layers[layers.macs > 0]
-    stages = [stage for stage in dict.fromkeys(costly.stage) if stage != "end"]
+    found = list(dict.fromkeys(costly.stage))
+    stages = [stage for stage in found if stage != "end"] or found
     table = costly.pivot_table(index=["position", "layer", "block", "operator"], columns="stage", values="macs")
     table = table[stages].reset_index().sort_values("position")
     rows = []
@@ -98,6 +103,7 @@ def _stacked(axes: Axes, table: pd.DataFrame, looks: dict[str, dict[str, Any]]) 
     axes.margins(x=0.02)
 
 
+@says_if_nothing("No time was measured.", "milliseconds")
 def time_against_macs(times: pd.DataFrame) -> Figure:
     """Draw the measured time of one image against MACs, both axes logarithmic, one series per execution.
 
@@ -105,6 +111,9 @@ def time_against_macs(times: pd.DataFrame) -> Figure:
     interval, low and high. Dotted: time in proportion to MACs, through the point with the most MACs per
     millisecond.
     """
+    times = times.dropna(subset=["macs", "milliseconds"])
+    if times.empty:
+        return nothing("No time was measured of a network whose MACs are known.")
     with style():
         figure = Figure(figsize=(8, 4.4))
         axes = figure.subplots()
@@ -137,6 +146,7 @@ PARTS = (
 )
 
 
+@says_if_nothing("No part of a network was timed.", "milliseconds")
 def waterfall(parts: pd.DataFrame) -> Figure:
     """Draw the time of one network by part, one bar per execution, to show which savings in MACs save no time.
 

@@ -12,12 +12,14 @@ from matplotlib.figure import Figure
 
 from analysis.axes import level_name
 
-from .style import COLOURS, GREY, TEXT, TITLES, series_looks, style
+from .nothing import nothing, says_if_nothing
+from .style import COLOURS, GREY, NO_FINISHED, TEXT, TITLES, series_looks, style
 
 MAX_INTERACTIONS = 12  # more rows would be hard to read
 TITLE = {"grouping": "Grouping", "step": "Step", **TITLES}
 
 
+@says_if_nothing("No effect: two variants with finished runs are needed.", "difference")
 def effects(
     effects: pd.DataFrame,
     interactions: pd.DataFrame | None = None,
@@ -79,6 +81,7 @@ def effect_name(row: pd.Series) -> str:
     return f"({name}) × ({level_name(row.other, row.other_level)} − {level_name(row.other, row.other_against)})"
 
 
+@says_if_nothing(NO_FINISHED, "error_mean")
 def interactions(summary: pd.DataFrame) -> Figure:
     """Draw the mean test error by two factors at a time: if the lines are parallel, they do not interact.
 
@@ -86,10 +89,11 @@ def interactions(summary: pd.DataFrame) -> Figure:
     """
     grid = summary[summary.role.isin(["base", "grid"]) & (summary.n > 0) & (summary.grouping != "none")]
     factors = [name for name in ("grouping", *TITLES) if name in grid and grid[name].nunique() > 1]
-    pairs = list(combinations(factors, 2))
+    if not (pairs := list(combinations(factors, 2))):
+        return nothing("No interaction: the variants with finished runs differ in fewer than two factors.")
     with style():
-        figure = Figure(figsize=(3.6 * max(1, len(pairs)), 3.4))
-        panels = figure.subplots(1, max(1, len(pairs)), squeeze=False, sharey=True)[0]
+        figure = Figure(figsize=(3.6 * len(pairs), 3.4))
+        panels = figure.subplots(1, len(pairs), squeeze=False, sharey=True)[0]
         for axes, (across, lines) in zip(panels, pairs, strict=False):
             means = grid.pivot_table(index=across, columns=lines, values="error_mean", sort=False)
             for (level, column), look in zip(

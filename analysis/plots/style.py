@@ -53,6 +53,7 @@ LABEL_PLACES = {
 }  # offset from the labelled point, in points: alignment
 MAX_NAME = 48
 LOG_RANGE, NARROW = 3, 1.2  # max / min: an axis is logarithmic above the first, starts at 0 below the second
+NO_FINISHED = "No variant has a finished run."
 GREY, FAINT = "#808080", "#d9d9d9"
 
 _SETTINGS: Any = {

@@ -13,11 +13,13 @@ from matplotlib.figure import Figure
 from analysis.frames import FAMILIES
 from analysis.stats import pareto
 
+from .nothing import nothing, says_if_nothing
 from .style import (
     GREY,
     LABELS,
     LOG_RANGE,
     NARROW,
+    NO_FINISHED,
     TEXT,
     TITLES,
     cost_axis,
@@ -33,10 +35,12 @@ COSTS = {
     "flops_paper": "FLOPs of the final network (as the paper counts)",
     "params": "Parameters",
 }
+PUBLISHED_AXES = {"flops": "FLOPs as published", "params": "Parameters as published"}
 PUBLISHED_COST = {"flops_paper": "flops", "macs": "flops", "params": "params"}
 NUDGE = 0.02  # share of the axis by which equal costs are moved apart
 
 
+@says_if_nothing(NO_FINISHED, "error_mean")
 def tradeoff(
     summary: pd.DataFrame, cost: str = "macs", published: pd.DataFrame | None = None, beside: bool = False
 ) -> Figure:
@@ -77,8 +81,13 @@ def tradeoff(
     return figure
 
 
+@says_if_nothing("Nothing is published for this data set.", "error_percent")
 def published(points: pd.DataFrame, cost: str = "flops") -> Figure:
     """Draw published test errors against `cost` (flops or params): `frames.published` of one data set."""
+    if cost not in PUBLISHED_AXES:
+        raise ValueError(f"cost {cost!r}: must be one of {', '.join(PUBLISHED_AXES)}")
+    if points[cost].isna().all():
+        return nothing(f"No {cost} are published for this data set.")
     with style():
         figure = Figure(figsize=(6.4, 4))
         axes = figure.subplots()
@@ -90,8 +99,7 @@ def published(points: pd.DataFrame, cost: str = "flops") -> Figure:
 
 def _published_panel(axes: Axes, points: pd.DataFrame, cost: str) -> None:
     _published(axes, points, cost)
-    label = {"flops": "FLOPs as published", "params": "Parameters as published"}[cost]
-    cost_axis(axes, label, points[cost].dropna())
+    cost_axis(axes, PUBLISHED_AXES[cost], points[cost].dropna())
     axes.set_ylabel("Test error (%)")
     axes.set_title(f"published, {points.data.iloc[0]}" if len(points) else "published", fontsize="medium")
     legend_beside(axes, fontsize="small")
@@ -174,8 +182,11 @@ def _points(axes: Axes, part: pd.DataFrame, x: pd.Series, **look: Any) -> None:
     axes.errorbar(x, part.error_mean, interval_arms(part), markersize=5.5, elinewidth=1, capsize=2.5, **look)
 
 
+@says_if_nothing(NO_FINISHED, "error_mean")
 def equal_cost(summary: pd.DataFrame) -> Figure:
     """Draw the grid's test errors with 95 % intervals: a row per cell, a mark per level of the first axis."""
+    if not (summary.role.isin(["base", "grid"]) & (summary.n > 0)).any():
+        return nothing(NO_FINISHED)
     with style():
         grid = summary[summary.role.isin(["base", "grid"]) & (summary.n > 0)]
         lead, *others = _grid_axes(grid)

@@ -9,9 +9,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .nothing import says_if_nothing
 from .style import COLOURS, COUNTS, DASHES, GREY, PALETTE, legend_beside, one_run, series_looks, style
 
 
+@says_if_nothing("No epoch is done yet.", "epoch")
 def run_life(epochs: pd.DataFrame, stages: pd.DataFrame) -> Figure:
     """Draw loss, accuracy, learning rate and MACs of one run by epoch; lines mark the start of a stage."""
     one_run(epochs)
@@ -55,6 +57,7 @@ def _mark_stages(axes: Axes, stages: pd.DataFrame) -> None:
             axes.annotate(f"s{row.stage}", (row.epoch, 1), va="top", fontsize="x-small", color=GREY, **place)
 
 
+@says_if_nothing("No pruning step yet.", "error_before", "error_after")
 def pruning_steps(steps: pd.DataFrame) -> Figure:
     """Draw the error right before each pruning step, right after it, and the lowest before the next one.
 
@@ -87,6 +90,7 @@ def pruning_steps(steps: pd.DataFrame) -> Figure:
 MOMENT_COLOURS = (COLOURS[0], COLOURS[3], COLOURS[2])
 
 
+@says_if_nothing("No stage has started yet.", "macs")
 def macs_during_training(stages: pd.DataFrame) -> Figure:
     """Draw the MACs of the network by epoch, one line per variant; they fall when connections are pruned.
 

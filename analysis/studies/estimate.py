@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from collections.abc import Callable
-from statistics import mean, median
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from analysis.text import count
@@ -13,13 +11,14 @@ from condense_core.config import RunConfig
 from condense_core.cost import cost_table
 from condense_core.store import FINISHED
 
+from .step_times import StepTime, time_image
+
 if TYPE_CHECKING:
     from condense_core.store import RunStore
 
     from .study import Planned, Study
     from .variants import Variant
 
-TIMED_STEPS = 3
 EVALUATION_SHARE = 1 / 3  # of an image's training time: the forward pass alone
 
 
@@ -49,8 +48,9 @@ def plan(study: Study, store: RunStore) -> list[dict[str, Any]]:
                 "macs": cost.macs,
                 "flops_paper": cost.flops_paper,
                 "params": cost.params,
-                "estimated_seconds": seconds[variant],
-                "remaining_seconds": seconds[variant] * _share_left(config, store, state),
+                "estimated_seconds": seconds[variant].seconds,
+                "is_extrapolated": seconds[variant].is_extrapolated,
+                "remaining_seconds": seconds[variant].seconds * _share_left(config, store, state),
                 "state": state,
             }
         )
@@ -83,22 +83,27 @@ def _share_left(config: RunConfig, store: RunStore, state: str) -> float:
 
 def _seconds_per_run(
     study: Study, planned: list[Planned], store: RunStore, states: dict[str, str]
-) -> dict[Variant, float]:
+) -> dict[Variant, StepTime]:
     """Return the mean of a variant's finished runs, or an estimate if it has none."""
     measured: dict[Variant, list[float]] = {}
     for run in planned:
         if run.is_known and states[run.config.name] == "done":
             measured.setdefault(run.variant, []).append(store.run(run.config).seconds())
     estimated = _estimates(study, {run.variant: run.config for run in planned if run.variant not in measured})
-    return estimated | {variant: mean(values) for variant, values in measured.items()}
+    return estimated | {variant: StepTime(mean(values), False) for variant, values in measured.items()}
 
 
-def _estimates(study: Study, configs: dict[Variant, RunConfig]) -> dict[Variant, float]:
+def _estimates(study: Study, configs: dict[Variant, RunConfig]) -> dict[Variant, StepTime]:
     """Return the seconds that a run of each variant takes, by steps that are timed here."""
     if not configs:
         return {}
     seconds = _seconds_per_image(list(configs.values()), study.data.train_images)
-    return {variant: seconds(run) * _images(study, run.recipe.epochs) for variant, run in configs.items()}
+    return {
+        variant: StepTime(
+            seconds(run).seconds * _images(study, run.recipe.epochs), seconds(run).is_extrapolated
+        )
+        for variant, run in configs.items()
+    }
 
 
 def _images(study: Study, epochs: int) -> float:
@@ -110,52 +115,23 @@ def _images(study: Study, epochs: int) -> float:
     return epochs * train + EVALUATION_SHARE * (evaluations * validation + data.test_images)
 
 
-def _seconds_per_image(configs: list[RunConfig], train_images: int) -> Callable[[RunConfig], float]:
-    """Return seconds per training image by MACs: a line through the cheapest and the costliest, timed here."""
+def _seconds_per_image(configs: list[RunConfig], train_images: int) -> Callable[[RunConfig], StepTime]:
+    """Return seconds per training image by MACs: a line through the cheapest and the costliest, timed here.
+
+    Beyond what can be timed in seconds, the time is extrapolated from a smaller network.
+    """
 
     def dense_macs(config: RunConfig) -> int:
         return cost_table(config.model, 0).macs
 
     low, high = (pick(configs, key=dense_macs) for pick in (min, max))
-    base = _time_image(low, train_images)
-    slope = 0.0
-    if dense_macs(high) > dense_macs(low):
-        slope = max(0.0, (_time_image(high, train_images) - base) / (dense_macs(high) - dense_macs(low)))
-    return lambda config: base + slope * (dense_macs(config) - dense_macs(low))
+    base, span = time_image(low, train_images), dense_macs(high) - dense_macs(low)
+    top = time_image(high, train_images) if span else base
+    slope = max(0.0, (top.seconds - base.seconds) / span) if span else 0.0
 
+    def at(config: RunConfig) -> StepTime:
+        beyond = dense_macs(config) - dense_macs(low)
+        guessed = base.is_extrapolated or (top.is_extrapolated and beyond > 0)
+        return StepTime(base.seconds + slope * beyond, guessed)
 
-def _time_image(config: RunConfig, train_images: int) -> float:
-    """Return the median seconds of a training step on noise, per image."""
-    import torch
-
-    from condense_core.data import Augmentation, Dataset, DecodedImages, Normalisation
-    from condense_core.training import Trainer
-
-    torch.set_num_threads(config.threads)
-    model, batch = config.model, min(config.recipe.batch_size, train_images)
-    images = batch * (TIMED_STEPS + 1)
-    pixels = torch.randint(256, (images, 3, model.image_size, model.image_size), dtype=torch.uint8)
-    labels, normalisation = torch.arange(images) % model.num_classes, Normalisation((0.5,) * 3, (0.25,) * 3)
-    noise = DecodedImages(pixels, labels, normalisation, Augmentation(0, flip=False))
-    classes = tuple(map(str, range(model.num_classes)))
-    recipe = dataclasses.replace(config.recipe, epochs=1, learning_rate=0.0, batch_size=batch)  # cannot diverge
-    dataset = Dataset("noise", classes, noise, None, noise)
-    trainer = Trainer(dataclasses.replace(config, recipe=recipe), dataset)
-    return median(_step_seconds(trainer)[1:]) / batch  # the first step allocates
-
-
-def _step_seconds(trainer: Any) -> list[float]:
-    """Train a few steps and return the seconds of each."""
-    times: list[float] = []
-    last = time.perf_counter()
-
-    def stop_after_some() -> bool:
-        nonlocal last
-        now = time.perf_counter()
-        times.append(now - last)
-        last = now
-        return len(times) > TIMED_STEPS + 1
-
-    for _ in trainer.run(stop_after_some):
-        last = time.perf_counter()  # evaluations at a stage's entry are not steps
-    return times
+    return at

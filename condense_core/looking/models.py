@@ -57,7 +57,7 @@ def blank_image(model: nn.Module, image_size: int) -> Tensor:
 def _restores(model: nn.Module) -> Iterator[Restore]:
     for module in model.modules():
         yield _mode(module, module.training)
-        yield from (_entries(found) for name in HOOKS if isinstance(found := vars(module).get(name), dict))
+        yield _hooks([found for name in HOOKS if isinstance(found := vars(module).get(name), dict)])
         yield from (_buffer(module, name, own) for name, own in module._buffers.items() if own is not None)
     for parameter in model.parameters():
         yield _gradient(parameter, parameter.requires_grad, parameter.grad)
@@ -70,13 +70,14 @@ def _mode(module: nn.Module, training: bool) -> Restore:
     return restore
 
 
-def _entries(hooks: dict[int, object]) -> Restore:
-    before = list(hooks.items())
+def _hooks(tables: list[dict[int, object]]) -> Restore:
+    before = [list(hooks.items()) for hooks in tables]
 
     def restore() -> None:
-        if list(hooks.items()) != before:
-            hooks.clear()
-            hooks.update(before)
+        for hooks, kept in zip(tables, before, strict=True):
+            if (hooks or kept) and list(hooks.items()) != kept:
+                hooks.clear()
+                hooks.update(kept)
 
     return restore
 

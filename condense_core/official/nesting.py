@@ -14,6 +14,8 @@ FIRST = "features.init_conv.weight"  # every official network has it
 WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
 """What DataParallel, torch.compile, FSDP and activation checkpoints add to the names of what they wrap."""
 PREFERRED = ("state_dict", "model_state_dict", "model", "net", "network", "module")
+NOT_WEIGHTS = ("_extra_state", "total_ops", "total_params")
+"""The last names of what layers keep besides weights: states of their own, and the counters of thop."""
 MAX_DEPTH = 6
 
 
@@ -110,6 +112,8 @@ def _named(place: _Place) -> tuple[str, dict[str, Any]]:
         raise ValueError(f"has {len(prefixes)} networks, under {prefixes}; save one of them alone")
     prefix, kept = prefixes[0], {}
     for name, value in named.items():
+        if name.rpartition(".")[2] in NOT_WEIGHTS:
+            continue
         is_own = name.startswith((f"{prefix}features.", f"{prefix}classifier."))
         if isinstance(value, Tensor) and (is_own or not _is_counter(value)):
             kept[name] = value

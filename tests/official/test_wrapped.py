@@ -143,6 +143,13 @@ def test_an_average_of_the_weights_does_not_hide_them(tmp_path, state):
     assert_same_as(read_checkpoint(tmp_path / "c.pth").tensors, state)
 
 
+def test_what_layers_keep_besides_weights_is_passed_over(tmp_path, state):
+    counters = {f"{name.rpartition('.')[0]}.total_ops": torch.zeros(1, dtype=torch.float64) for name in state}
+    extra = {"_extra_state": {"lr": np.float64(0.1)}, "features.norm_last._extra_state": {"scale": np.int64(1)}}
+    torch.save({"model": state | counters | extra | {"total_params": torch.zeros(1)}}, tmp_path / "c.pth")
+    assert_same_as(read_checkpoint(tmp_path / "c.pth").tensors, state)
+
+
 def test_what_holds_no_weights_says_what_it_holds_and_what_to_do(tmp_path, state):
     twice = state | {f"module.{name}": tensor for name, tensor in state.items()}
     wide = {f"net.{name}": tensor for name, tensor in state.items()} | {"loss.weight": torch.ones(10)}
