@@ -71,7 +71,6 @@ def test_names_of_recipes_and_registered_entries_are_looked_up_the_same_way():
         (lambda store: frames.study_runs(store, "x"), r"study 'x': not in .* \(there: none\)"),
         (lambda store: frames.outcomes(store, "train"), "split 'train': must be one of test, validation"),
         (lambda store: frames.published("cifar10"), "data 'cifar10': valid: CIFAR-10, "),
-        (lambda store: frames.epochs(Run(store.root / "x")), "run 'x': there is no folder"),
         (lambda store: Run(store.root / "x").config, "is no run that was started: it has no config.json"),
     ],
 )

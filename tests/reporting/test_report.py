@@ -391,6 +391,6 @@ def test_figures_of_one_run_refuse_a_mixture_of_several(store):
         with pytest.raises(ValueError, match="34 runs"):
             draw(frame(store).assign(run=[str(i % 34) for i in range(len(frame(store)))]))
     with pytest.raises(ValueError, match="cost 'flops'"):
-        plots.tradeoff(pd.DataFrame(), "flops")
+        plots.tradeoff(pd.DataFrame({"error_mean": [1.0], "n": [1]}), "flops")
     with pytest.raises(ValueError, match=r"frames\.study_runs"):
         stats.summary(frames.runs(store))
