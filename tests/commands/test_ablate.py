@@ -237,7 +237,7 @@ def test_a_failed_run_is_reported_with_its_reason_and_exit_status_1(call, monkey
 
 
 def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_the_same_command_does(call, tmp_path, no_report):
-    settings = [*TINY, "--epochs", "60", "--grouping", "learned"]  # far longer than a look
+    settings = [*TINY, "--epochs", "60", "--grouping", "learned"]
     command = [sys.executable, "-m", "analysis.ablate", *settings]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
