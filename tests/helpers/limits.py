@@ -23,7 +23,7 @@ class Hang(BaseException):
 
 @contextmanager
 def limited(seconds: float = MAX_SECONDS, memory: int = MAX_MEMORY) -> Iterator[None]:
-    """Raise Hang after `seconds` of processor time, MemoryError for more than `memory` bytes beyond those in use."""
+    """Raise Hang after `seconds` of processor time, MemoryError for `memory` bytes more than are in use."""
 
     def stop(*_: Any) -> None:
         raise Hang(f"more than {seconds} s")
