@@ -22,9 +22,11 @@ from .cli import (
     data_dir_option,
     json_option,
     main,
+    meaningful_option,
     reports_option,
     runs_option,
 )
+from .margin import check_meaningful
 from .text import duration, one_line, print_table, say
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
 @runs_option
 @reports_option
 @data_dir_option
+@meaningful_option
 @click.option(
     "--sort",
     type=click.Choice(["study", "error", "macs", "params"]),
@@ -89,6 +92,7 @@ def ablate(
     runs: Path,
     reports: Path,
     data_dir: Path,
+    meaningful: float,
     sort: str,
     force: bool,
     dry_run: bool,
@@ -105,6 +109,7 @@ def ablate(
         return _print_studies(as_json)
     with ExitStack() as resources:
         with bad_input():
+            check_meaningful(meaningful)
             settings = studies.read_toml(toml) if toml else {}
             in_file = [name for name in settings if options.get(name) is None]
             with studies.naming_file(toml, in_file):
@@ -134,7 +139,8 @@ def ablate(
         return 0  # whatever the outcome, so that torchrun lets rank 0 report it
     if any(outcome.state in ("stopped", "held") for outcome in outcomes):
         return _exit_status(outcomes, name, store)  # there is no report of unfinished runs
-    return _conclude(study, store, reports, outcomes, sort, as_json)
+    report = reporting.StudyReport(store, name, meaningful)
+    return _conclude(report, reports, outcomes, sort, as_json)
 
 
 def _print_studies(as_json: bool) -> int:
@@ -193,16 +199,14 @@ def _print_plan(name: str, rows: list[dict[str, Any]], slots: int, as_json: bool
 
 
 def _conclude(
-    study: studies.Study,
-    store: RunStore,
+    report: reporting.StudyReport,
     reports: Path,
     outcomes: list[engines.Outcome],
     sort: str,
     as_json: bool,
 ) -> int:
     """Write the report, print the results, and return the exit status."""
-    name = study.config.name
-    report = reporting.StudyReport(store, name)
+    name, store = report.name, report.store
     page = reporting.write_report(report, reports)
     summary = report.summary
     if sort != "study" and len(summary):

@@ -15,6 +15,7 @@ import click
 from condense_core.machine import allowed_cores, usable_cores
 
 from .engines import is_first_rank
+from .margin import MEANINGFUL
 from .streams import drop_unwritten, prepare_streams
 from .text import one_line, say
 
@@ -37,6 +38,13 @@ def folder_option(name: str, contents: str) -> Callable[[Function], Function]:
 runs_option = folder_option("runs", "run store")
 reports_option = folder_option("reports", "folder of the reports")
 data_dir_option = folder_option("data-dir", "downloads and caches")
+meaningful_option = click.option(
+    "--meaningful",
+    type=float,
+    default=MEANINGFUL,
+    metavar="X",
+    help=f"smallest difference of test error that matters, in points  (default: {MEANINGFUL})",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout")
 
 

@@ -7,7 +7,16 @@ from pathlib import Path
 import click
 
 from . import reporting
-from .cli import bad_input, check_writable, command, main, reports_option, runs_option
+from .cli import (
+    bad_input,
+    check_writable,
+    command,
+    main,
+    meaningful_option,
+    reports_option,
+    runs_option,
+)
+from .margin import check_meaningful
 from .text import say
 
 
@@ -17,8 +26,14 @@ from .text import say
 @click.option("--out", type=click.Path(path_type=Path), help="write this one file and no others")
 @runs_option
 @reports_option
+@meaningful_option
 def report(
-    studies: tuple[str, ...], compare: tuple[str, str] | None, out: Path | None, runs: Path, reports: Path
+    studies: tuple[str, ...],
+    compare: tuple[str, str] | None,
+    out: Path | None,
+    runs: Path,
+    reports: Path,
+    meaningful: float,
 ) -> None:
     """Write the HTML report of each STUDY in the run store: one file that fetches nothing.
 
@@ -30,6 +45,7 @@ def report(
     with bad_input():
         if bool(studies) == bool(compare):
             raise ValueError("studies: name one or more, or two with --compare")
+        check_meaningful(meaningful)
         names = compare or tuple(dict.fromkeys(studies))
         store = RunStore(runs)
         for name in names:
@@ -37,7 +53,7 @@ def report(
         check_writable(out.parent if out else reports)
         if out and out.is_dir():
             raise ValueError(f"out {str(out)!r}: is a folder; name a file")
-    found = [reporting.StudyReport(store, name) for name in names]
+    found = [reporting.StudyReport(store, name, meaningful) for name in names]
     if len(found) == 1 and not out:
         page = reporting.write_report(found[0], reports)
     else:

@@ -11,7 +11,7 @@ from contextlib import nullcontext, suppress
 import click
 
 LEFT_COLUMNS = frozenset(
-    {"run", "variant", "role", "state", "factor", "level", "against"}
+    {"run", "variant", "role", "state", "factor", "level", "against", "finding"}
     | {"model", "data", "source", "layer", "operator", "convention", "what is counted"}
     | {"study", "asks", "in the paper"}
 )
@@ -58,7 +58,7 @@ def count(value: float) -> str:
     return f"{value:.3g}"
 
 
-def interval(low: float, high: float, form: str = "+.2f") -> str:
+def interval(low: float, high: float, form: str = "+z.2f") -> str:
     """Format an interval as 'low to high'; '–' if there is none, because its ends are NaN."""
     return f"{low:{form}} to {high:{form}}" if math.isfinite(low) else "–"
 

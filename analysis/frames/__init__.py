@@ -6,7 +6,7 @@ Every function takes a run store (its folder or a RunStore), a run, or a list of
 
 from .columns import COLUMNS, TYPES, typed
 from .costs import FAMILIES, layer_costs, layers, parts, published, times
-from .outcomes import outcomes
+from .outcomes import answers, outcomes
 from .pruning import channels, connections, deaths
 from .sources import ReadingLayer, reading_layers
 from .training import Source, epochs, runs, runs_in, stage_name, stages, steps, study_runs, variant_columns
@@ -17,6 +17,7 @@ __all__ = [
     "TYPES",
     "ReadingLayer",
     "Source",
+    "answers",
     "channels",
     "connections",
     "deaths",

@@ -164,18 +164,38 @@ _COLUMNS: dict[str, dict[str, str]] = {
         "source": "publication",
     },
 }
-_EFFECT = {
-    "factor": "axis whose levels are compared",
-    "level": "level",
-    "against": "level that it is compared with",
-    "difference": "mean difference in test error, percentage points",
-    "low": "lower end of its corrected 95 % interval",
-    "high": "upper end of its corrected 95 % interval",
-    "p": "p value of the hypothesis that the difference is 0, not corrected",
-    "pairs": "number of pairs",
-    "seeds": "number of seeds among them",
-    "effect": "whether the interval excludes 0",
+_KNOWN = {
+    "finding": "differs, same (within the margin), open, or unknown (no interval)",
+    "meaningful": "margin of what matters, percentage points",
+    "covers": "what the interval covers: seeds, or seeds and images",
 }
+_NEEDED = {
+    "seeds_needed": "seeds that settle the difference if it stays so; infinite if the test images forbid it",
+    "images_needed": "test images below which no number of seeds settles it",
+}
+_EFFECT = (
+    {
+        "factor": "axis whose levels are compared",
+        "level": "level",
+        "against": "level that it is compared with",
+        "difference": "mean difference in test error, percentage points",
+        "low": "lower end of its corrected 95 % interval",
+        "high": "upper end of its corrected 95 % interval",
+        "p": "p value of the hypothesis that the difference is 0, corrected with all others",
+        "pairs": "number of pairs",
+        "seeds": "number of seeds among them",
+        "effect": "whether the interval excludes 0",
+    }
+    | _KNOWN
+    | {
+        "se_seeds": "standard error from the seeds, percentage points",
+        "se_images": "standard error from the test images, percentage points",
+        "df": "degrees of freedom of the part from the seeds",
+        "half_width_next_seed": "half the width of the interval with one more seed, percentage points",
+        "half_width_twice_images": "the same with twice the test images, percentage points",
+    }
+    | _NEEDED
+)
 _VARIANT = {
     "role": "base, grid, reference, dense-equal or size",
     "size": "k0 of the base at this size",
@@ -197,12 +217,16 @@ _COLUMNS |= {
     | {
         "error_mean": "mean test error of the finished runs, %",
         "error_sd": "its standard deviation over the seeds, %",
+        "error_low": "lower end of the 95 % interval of the mean error, %",
+        "error_high": "upper end of the 95 % interval of the mean error, %",
         "n": "finished runs",
         "difference": "mean difference to the base, paired by seed, percentage points",
-        "difference_low": "lower end of its 95 % interval",
-        "difference_high": "upper end of its 95 % interval",
-        "pairs": "number of pairs",
-    },
+        "difference_low": "lower end of its corrected interval",
+        "difference_high": "upper end of its corrected interval",
+        "pairs": "seeds that both have",
+    }
+    | _KNOWN
+    | _NEEDED,
 }
 
 COLUMNS = Named("frame", _COLUMNS)
@@ -224,7 +248,9 @@ _REAL = frozenset(
         *("curve_top5_error_percent", "error_percent_before", "error_percent_after", "error_before"),
         *("error_after", "error_recovered", "epochs_to_recover", "alive", "mean_weight", "importance"),
         *("milliseconds", "low", "high", "gflops", "peak_memory", "peak_gflops", "flops", "error_percent"),
-        *("error_mean", "error_sd", "difference", "difference_low", "difference_high", "p"),
+        *("error_mean", "error_sd", "error_low", "error_high", "difference", "difference_low"),
+        *("difference_high", "p", "meaningful", "se_seeds", "se_images", "df", "half_width_next_seed"),
+        *("half_width_twice_images", "seeds_needed", "images_needed"),
     )
 )
 _OTHER = {

@@ -1,9 +1,10 @@
-"""Frame of what the runs said of each image."""
+"""What the runs said of each image, as a frame and as the statistics take it."""
 
 from __future__ import annotations
 
 import pandas as pd
 
+from analysis.stats import Outcomes
 from condense_core.store import Run, skip_damaged
 
 from .columns import COLUMNS, typed
@@ -33,3 +34,11 @@ def _of_run(run: Run, split: str) -> pd.DataFrame:
     frame = pd.DataFrame(columns).assign(run=run.name, split=split)
     frame["correct"] = frame.predicted == frame.label
     return typed("outcomes", frame[list(COLUMNS["outcomes"])])
+
+
+def answers(source: Source, split: str = "test") -> Outcomes:
+    """Return which images each run got wrong, for `stats`: the same as `outcomes`, without a row per image."""
+    said = {run.name: part for run in runs_in(source) for part in skip_damaged(Run.outcomes, run)}
+    known = {name: part for name, part in said.items() if f"{split}.predicted" in part}
+    wrong = {name: part[f"{split}.predicted"] != part[f"{split}.label"] for name, part in known.items()}
+    return Outcomes(wrong, {name: part[f"{split}.image"] for name, part in known.items()})

@@ -11,11 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.axes import level_name
+from analysis.stats import DIFFERS, SAME
 
 from .nothing import nothing, says_if_nothing
-from .style import COLOURS, GREY, NO_FINISHED, TEXT, TITLES, series_looks, style
+from .style import COLOURS, FAINT, GREY, NO_FINISHED, TEXT, TITLES, series_looks, style
 
 MAX_INTERACTIONS = 12  # more rows would be hard to read
+FINDING_COLOURS = {DIFFERS: COLOURS[0], SAME: COLOURS[2]}
 TITLE = {"grouping": "Grouping", "step": "Step", **TITLES}
 
 
@@ -28,7 +30,8 @@ def effects(
     """Draw differences in test error with their intervals: main effects, and interactions below them.
 
     The frames are those of the same names in `stats` (`by_seed` is `effects_by_seed`: one small mark per seed).
-    Filled and blue: the interval excludes 0.
+    Filled and blue: the interval excludes 0. Filled and green: it lies within the margin that matters, which is
+    shaded.
     """
     tables, titles = [effects], ["Main effects"]
     if interactions is not None and len(interactions):
@@ -55,11 +58,15 @@ def effects(
 
 def _forest(axes: Axes, table: pd.DataFrame) -> None:
     axes.axvline(0, color=GREY, lw=1)
+    for margin in table.meaningful.head(1):
+        axes.axvspan(-margin, margin, color=FAINT, alpha=0.4, lw=0, zorder=0)
     for place, row in enumerate(table.itertuples()):
-        colour = COLOURS[0] if row.effect else GREY
+        colour = FINDING_COLOURS.get(row.finding, GREY)
         if np.isfinite(row.low):
             axes.plot([row.low, row.high], [place, place], color=colour, lw=1.6)
-        axes.plot(row.difference, place, "o", color=colour, mfc=colour if row.effect else "none", ms=6, mew=1.4)
+        axes.plot(
+            row.difference, place, "o", color=colour, mfc="none" if colour == GREY else colour, ms=6, mew=1.4
+        )
     axes.set_yticks(range(len(table)), [effect_name(row) for _, row in table.iterrows()])
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

@@ -14,9 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
-from scipy import stats
 
-from analysis.stats import CONFIDENCE
 from analysis.text import count
 from condense_core.tables import GROUPINGS
 
@@ -78,11 +76,9 @@ COUNTS = FuncFormatter(lambda value, _: count(value))
 
 
 def interval_arms(part: pd.DataFrame) -> np.ndarray:
-    """Return the arms of each mean error's 95 % t interval, within 0 to 100 %; 0 for a single run: (2, n)."""
-    n, mean = part.n.to_numpy(float), part.error_mean.to_numpy(float)
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, np.maximum(n - 1, 1))
-    half = np.where(n > 1, quantile * part.error_sd.fillna(0) / np.sqrt(np.maximum(n, 1)), 0)
-    return np.vstack([np.minimum(half, mean), np.minimum(half, 100 - mean)])
+    """Return the arms of each mean error's 95 % interval (`stats.summary`); 0 for a single run: (2, n)."""
+    arms = np.vstack([part.error_mean - part.error_low, part.error_high - part.error_mean])
+    return np.nan_to_num(arms.astype(float))
 
 
 def series_looks(names: list[str]) -> dict[str, dict[str, Any]]:

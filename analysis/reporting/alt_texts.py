@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.plots import OPERATORS
-from analysis.stats import pareto
+from analysis.stats import SAME, pareto
 from analysis.text import count
 
 COST_NAMES = {"macs": "MACs", "params": "parameters", "flops_paper": "FLOPs"}
@@ -26,15 +26,18 @@ def tradeoff(summary: pd.DataFrame, cost: str = "macs") -> str:
 
 
 def effects(effects: pd.DataFrame, interactions: pd.DataFrame) -> str:
-    """List the effects that are shown."""
+    """List the effects that are shown, and count those that are the same or open."""
     shown = effects[effects.effect]
-    found = f"{len(shown)} of {len(effects)} main effects are shown"
-    if len(shown):
-        rows = (f"{row.level} − {row.against} {row.difference:+.2f} points" for row in shown.itertuples())
-        found += f": {'; '.join(rows)}"
-    if interactions.empty:
-        return f"{found}."
-    return f"{found}; {int(interactions.effect.sum())} of {len(interactions)} interactions are shown."
+    rows = [f"{row.level} − {row.against} {row.difference:+z.2f} points" for row in shown.itertuples()]
+    found = f"{_counted(effects)} main effects" + (f": {'; '.join(rows)}" if rows else "")
+    return f"{found}." if interactions.empty else f"{found}; {_counted(interactions)} interactions."
+
+
+def _counted(compared: pd.DataFrame) -> str:
+    """Return how many comparisons are shown, and how many are the same within the margin."""
+    same = int((compared.finding == SAME).sum())
+    margin = f"{same} the same within {compared.meaningful.iloc[0]:g} points, " if same else ""
+    return f"{int(compared.effect.sum())} shown, {margin}of {len(compared)}"
 
 
 def interactions(interactions: pd.DataFrame) -> str:
@@ -43,7 +46,7 @@ def interactions(interactions: pd.DataFrame) -> str:
     row = interactions.loc[(shown if len(shown) else interactions).difference.abs().idxmax()]
     return (
         f"{len(shown)} of {len(interactions)} interactions are shown. The largest: {row.level} − {row.against} "
-        f"differs by {row.difference:+.2f} points between {row.other_level} and {row.other_against}; its "
+        f"differs by {row.difference:+z.2f} points between {row.other_level} and {row.other_against}; its "
         f"interval {'excludes' if row.effect else 'includes'} 0."
     )
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import isnan
 
 import pandas as pd
 
-from analysis.stats import ERROR, mean_interval
+from analysis.stats import DIFFERENCE, ERROR, MAIN, Cells, Contrast, compared
 
+from .differences import Difference
+from .findings import against
 from .report_figure import ReportFigure
 from .study_report import StudyReport
 from .tables import Cell, Table, number
+
+FIRST, SECOND = "first ", "second "  # before the names of the variants
+RUN_COLUMNS = ("run", "variant", "seed", "state", "test_images", "data_fingerprint", ERROR)
 
 
 @dataclass(frozen=True)
@@ -31,47 +35,58 @@ class Comparison:
         return Table("Settings that differ", ("setting", self.first.name, self.second.name), rows)
 
     @cached_property
-    def paired(self) -> pd.DataFrame:
-        """Test errors of the variants and seeds that are done in both studies."""
-        first, second = map(_errors, (self.first, self.second))
-        return first.merge(second, on=["variant", "seed"], suffixes=("_first", "_second"))
+    def cells(self) -> Cells:
+        """The finished runs of both studies, those of the second beside those of the first."""
+        return Cells(pd.concat([_prefixed(self.first, FIRST), _prefixed(self.second, SECOND)]))
 
-    @property
-    def difference(self) -> pd.Series:
-        """The second study's errors minus the first's, pair by pair."""
-        return self.paired[f"{ERROR}_second"] - self.paired[f"{ERROR}_first"]
+    @cached_property
+    def contrasts(self) -> list[Contrast]:
+        """The second study minus the first, over all common variants and then of each."""
+        both = [
+            {SECOND + label: 1, FIRST + label: -1} for label in _labels(self.first) if self._is_common(label)
+        ]
+        found = [self.cells.contrast(MAIN, {"variant": "all"}, both)]
+        for signs, label in zip(both, filter(self._is_common, _labels(self.first)), strict=True):
+            found.append(self.cells.contrast(DIFFERENCE, {"variant": label}, [signs]))
+        return [contrast for contrast in found if contrast]
+
+    def _is_common(self, label: str) -> bool:
+        return {FIRST + label, SECOND + label} <= set(self.cells.errors.index)
+
+    @cached_property
+    def compared(self) -> pd.DataFrame:
+        """`stats.compared` of the contrasts. The test images count only if both studies have the same data."""
+        data = pd.concat([study.runs for study in (self.first, self.second) if len(study.runs)])
+        same = len(data) and data.data_fingerprint.nunique() == 1
+        outcomes = self.first.outcomes.joined(self.second.outcomes) if same else None
+        return compared(self.cells, self.contrasts, outcomes, self.first.meaningful)
 
     @property
     def variants(self) -> Table:
         """The variants of both studies, with their errors and the difference paired by seed."""
         errors = (f"error % {self.first.name}", f"error % {self.second.name}")
         labels = dict.fromkeys([*_labels(self.first), *_labels(self.second)])
-        columns = ("variant", *errors, "difference", "95 % interval", "pairs")
+        columns = ("variant", *errors, "difference", "95 % interval", "seeds", "finding")
         return Table("Variants of both", columns, [self._row(label) for label in labels])
 
     def _row(self, variant: str) -> list[Cell]:
-        found = mean_interval(self.difference[self.paired.variant == variant].to_numpy())
-        texts = (number(found.mean, "+.2f"), str(found), str(found.n))
         errors = [_error(study.summary, variant) for study in (self.first, self.second)]
+        rows = self.compared[self.compared.variant == variant] if len(self.compared) else self.compared
+        if rows.empty:
+            return [Cell(variant), *errors, Cell("–"), Cell("–"), Cell("0"), Cell("–")]
+        found = Difference.of_effect(rows.iloc[-1])
+        texts = (number(found.mean, "+.2f"), str(found), str(found.seeds), found.finding)
         return [Cell(variant), *errors, *map(Cell, texts)]
 
     @property
     def sentence(self) -> str:
         """The finding: whether one study has lower errors than the other."""
         names = f"{self.second.name} against {self.first.name}"
-        if self.paired.empty:
+        if self.compared.empty:
             return f"{names}: no variant and seed is done in both studies, so there are no pairs to compare."
-        found, variants = mean_interval(self.difference.to_numpy()), self.paired.variant.nunique()
-        seeds = self.paired.seed.nunique()
-        text = (
-            f"{names}: {found.mean:+.2f} points of test error over {variants} common variants ({found.n} pairs "
-            f"of {f'{seeds} seeds' if seeds > 1 else 'one seed, which says nothing about other seeds'}"
-        )
-        if isnan(found.low):
-            return f"{text}; without variation there is no interval)."
-        if found.excludes_zero:
-            return f"{text}; {found})."
-        return f"{text}; the interval {found} includes 0): no difference shown."
+        found, common = Difference.of_effect(self.compared.iloc[0]), len(self.contrasts) - 1
+        count = "1 common variant" if common == 1 else f"{common} common variants"
+        return f"{names}, over {count}: {against(found, 'its test error')}"
 
     @property
     def figures(self) -> list[tuple[ReportFigure | None, ReportFigure | None]]:
@@ -80,10 +95,10 @@ class Comparison:
         return [(both[0].get(key), both[1].get(key)) for key in dict.fromkeys([*both[0], *both[1]])]
 
 
-def _errors(study: StudyReport) -> pd.DataFrame:
-    columns = ["variant", "seed", ERROR]
+def _prefixed(study: StudyReport, prefix: str) -> pd.DataFrame:
+    """Return a study's runs with the names of their variants marked."""
     runs = study.runs
-    return runs[runs.state == "done"][columns] if len(runs) else pd.DataFrame(columns=columns)
+    return runs.assign(variant=prefix + runs.variant) if len(runs) else pd.DataFrame(columns=list(RUN_COLUMNS))
 
 
 def _labels(study: StudyReport) -> list[str]:

@@ -11,6 +11,9 @@ from scipy import stats
 from analysis.axes import MATCH_TOLERANCE
 from analysis.stats import CONFIDENCE, ERROR, Interval
 
+from .differences import Difference
+from .findings import against
+
 
 def equal_cost_sentences(summary: pd.DataFrame) -> list[str]:
     """Return whether a dense network at the base's cost has another test error than the base."""
@@ -23,14 +26,8 @@ def equal_cost_sentences(summary: pd.DataFrame) -> list[str]:
 def _equal_cost_sentence(row: Any) -> str:
     is_equal = abs(row.residual) <= MATCH_TOLERANCE
     name = "A dense network at the base's cost" if is_equal else "The dense network nearest to the base's cost"
-    found = Interval(row.difference_low, row.difference_high)
-    text = f"{name} ({row.variant}, {100 * row.residual:+.1f} % MACs) against the base: "
-    if not math.isfinite(found.low):
-        return f"{text}{row.difference:+.2f} points of test error; too few pairs for an interval."
-    if found.includes(0):
-        return f"{text}no difference shown ({row.difference:+.2f} points; the interval {found} includes 0)."
-    word = "lower" if row.difference < 0 else "higher"
-    return f"{text}its test error is {word}, {row.difference:+.2f} points ({found})."
+    found = against(Difference.of_variant(row), "its test error")
+    return f"{name} ({row.variant}, {100 * row.residual:+.1f} % MACs) against the base: {found}"
 
 
 def welch_interval(first: pd.Series, second: pd.Series) -> Interval:
@@ -53,7 +50,7 @@ def same_sentences(runs: pd.DataFrame) -> list[str]:
     if not len(first) or not len(second):
         return []
     found, counts = welch_interval(first, second), f"{len(first)} and {len(second)} runs, no two of one seed"
-    difference = f"{second.mean() - first.mean():+.2f} points"
+    difference = f"{second.mean() - first.mean():+z.2f} points"
     text = "One network under two names, which cannot differ: "
     if not math.isfinite(found.low):
         return [f"{text}{difference} of test error ({counts}); too few for an interval."]

@@ -10,11 +10,13 @@ from . import pruning_figures, result_figures, run_figures
 from .report_figure import ReportFigure, StudyData
 
 
-def report_figures(store: RunStore, runs: pd.DataFrame, summary: pd.DataFrame) -> list[ReportFigure]:
+def report_figures(
+    store: RunStore, runs: pd.DataFrame, summary: pd.DataFrame, compared: pd.DataFrame
+) -> list[ReportFigure]:
     """Draw every figure that there is data for, the ones that answer the study's question first."""
     if summary.empty or not summary.n.any():
         return []
-    data = StudyData(store, runs, summary)
+    data = StudyData(store, runs, summary, compared)
     return [
         *result_figures.effects(data),
         *result_figures.tradeoffs(data),

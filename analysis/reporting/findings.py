@@ -1,42 +1,27 @@
-"""Findings as sentences. An effect whose interval includes 0 is reported as 'no difference shown'."""
+"""Findings as sentences of three kinds: a difference is shown, excluded beyond a margin, or open."""
 
 from __future__ import annotations
-
-import math
 
 import pandas as pd
 
 from analysis.axes import MATCH_TOLERANCE
-from analysis.stats import Interval
-from analysis.text import interval
+from analysis.stats import DIFFERS, SAME, UNKNOWN
+
+from .differences import Difference
 
 
 def effect_sentence(effect: pd.Series) -> str:
-    """Return one main effect as a sentence, with its interval and the number of pairs."""
+    """Return one main effect as a sentence, with its interval and the number of seeds."""
     level, against = (_level(effect.factor, name) for name in (effect.level, effect.against))
-    names = f"{_capital(level)} against {against}"
-    if effect.pairs < 2:
-        return f"{names}: one pair only, too few for an interval."
-    if not math.isfinite(effect.low):
-        return (
-            f"{names}: {effect.difference:+.2f} points in each of {effect.pairs} pairs; without variation "
-            "there is no interval."
-        )
-    ends = interval(effect.low, effect.high)
-    if not effect.effect:
-        return (
-            f"{names}: no difference shown ({effect.difference:+.2f} points; the interval {ends} includes 0; "
-            f"{_pairs(effect)})."
-        )
-    word = "lower" if effect.difference < 0 else "higher"
-    return (
-        f"{_capital(level)} gives a {word} test error than {against}: "
-        f"{effect.difference:+.2f} points ({ends}; {_pairs(effect)})."
-    )
-
-
-def _pairs(effect: pd.Series) -> str:
-    return f"{effect.pairs} pairs" + (f", {effect.seeds} seeds" if effect.seeds > 1 else ", one seed")
+    found, first = Difference.of_effect(effect), _capital(level)
+    if found.differs:
+        return f"{first} gives a {found.word} test error than {against}: {found.numbers}.{found.more}"
+    if found.is_same:
+        margin = f"{found.meaningful:g} points"
+        return f"{first} and {against} give the same test error within {margin}: {found.numbers}."
+    if found.finding == UNKNOWN:
+        return f"{first} against {against}: {found.numbers}; {found.unknown}."
+    return f"{first} against {against} is open: {found.numbers}.{found.more}"
 
 
 def findings(
@@ -46,25 +31,41 @@ def findings(
     sentences = [effect_sentence(effect) for _, effect in effects.iterrows()]
     if interactions is not None and len(interactions):
         sentences += interaction_sentences(interactions)
-    return sentences + unequal_cost(summary) + reference_sentences(summary)
+    return sentences + unequal_cost(summary) + reference_sentences(summary) + _uncovered(effects)
 
 
 def interaction_sentences(interactions: pd.DataFrame) -> list[str]:
-    """Return a sentence for each interaction that is shown, or one that says that there are none."""
-    shown = interactions[interactions.effect]
-    if shown.empty:
-        largest = interactions.loc[interactions.difference.abs().idxmax()]
-        return [
-            f"No interaction is shown: no effect differs between the levels of another factor "
-            f"({len(interactions)} tested; the largest is {largest.difference:+.2f} points)."
-        ]
-    return [
-        f"This depends on {row.other.replace('_', ' ')}: {_level(row.factor, row.level)} minus "
-        f"{_level(row.factor, row.against)} is {abs(row.difference):.2f} points "
-        f"{'lower' if row.difference < 0 else 'higher'} with {_level(row.other, row.other_level)} than with "
-        f"{_level(row.other, row.other_against)} ({interval(row.low, row.high)}; {_pairs(row)})."
-        for _, row in shown.iterrows()
-    ]
+    """Return a sentence for each interaction that is shown, and one that says what is known of the others."""
+    shown = [_interaction_sentence(row) for _, row in interactions[interactions.finding == DIFFERS].iterrows()]
+    others = interactions[interactions.finding != DIFFERS]
+    return shown + ([_other_interactions(others)] if len(others) else [])
+
+
+def _interaction_sentence(row: pd.Series) -> str:
+    found = Difference.of_effect(row)
+    sides = [_level(row.factor, name) for name in (row.level, row.against)]
+    other, against = (_level(row.other, name) for name in (row.other_level, row.other_against))
+    return (
+        f"This depends on {row.other.replace('_', ' ')}: {' minus '.join(sides)} is {found.word} with {other} "
+        f"than with {against}: {found.numbers}.{found.more}"
+    )
+
+
+def _other_interactions(others: pd.DataFrame) -> str:
+    same, margin = int((others.finding == SAME).sum()), f"{others.meaningful.iloc[0]:g} points"
+    largest = Difference.of_effect(others.loc[others.difference.abs().idxmax()])
+    counted = "One interaction is" if len(others) == 1 else f"{len(others)} interactions are"
+    if same == len(others):
+        return f"{counted} within {margin}: the largest is {largest.numbers}."
+    within = f"; {same} of them {'is' if same == 1 else 'are'} within {margin}" if same else ""
+    return f"{counted} not shown{within}. The largest is {largest.numbers}; whether it is 0 is open."
+
+
+def _uncovered(effects: pd.DataFrame) -> list[str]:
+    """Return a note if intervals leave out the test images, because what runs say of each is not known."""
+    if effects.empty or not ((effects.covers == "seeds") & (effects.finding != UNKNOWN)).any():
+        return []
+    return ["The intervals cover the scatter of the seeds, but not that of the test images."]
 
 
 def unequal_cost(summary: pd.DataFrame) -> list[str]:
@@ -92,15 +93,23 @@ def reference_sentences(summary: pd.DataFrame) -> list[str]:
 
 
 def _reference_sentence(base: pd.Series, dense: pd.Series) -> str:
-    found = Interval(dense.difference_low, dense.difference_high)
+    found = Difference.of_variant(dense)
     text = (
         f"The base ({base.variant}) has {base.macs / dense.macs:.0%} of the dense reference's MACs and "
-        f"{base.params / dense.params:.0%} of its parameters; the dense reference's error differs by "
-        f"{dense.difference:+.2f} points"
+        f"{base.params / dense.params:.0%} of its parameters; "
     )
-    if not math.isfinite(found.low):
-        return f"{text}."
-    return f"{text} ({found}{', which includes 0' if found.includes(0) else ''})."
+    return text + against(found, "the dense reference's test error")
+
+
+def against(found: Difference, whose: str) -> str:
+    """Return what is known of a difference of test errors, as the end of a sentence."""
+    if found.differs:
+        return f"{whose} is {found.word}: {found.numbers}.{found.more}"
+    if found.is_same:
+        return f"{whose} is the same within {found.meaningful:g} points: {found.numbers}."
+    if found.finding == UNKNOWN:
+        return f"{whose} differs by {found.numbers}; {found.unknown}."
+    return f"whether {whose} differs is open: {found.numbers}.{found.more}"
 
 
 def _runs(count: int) -> str:

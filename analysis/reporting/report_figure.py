@@ -50,11 +50,12 @@ class ReportFigure:
 
 @dataclass(frozen=True)
 class StudyData:
-    """The runs of a study and their summary: what its figures are drawn from."""
+    """The runs of a study, their summary and comparisons: what its figures are drawn from."""
 
     store: RunStore
     runs: pd.DataFrame
     summary: pd.DataFrame
+    compared: pd.DataFrame
 
     def named(self, names: Iterable[str]) -> list[Run]:
         """Return runs of the store by their names."""

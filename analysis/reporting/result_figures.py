@@ -46,14 +46,15 @@ def tradeoffs(data: StudyData) -> Iterator[ReportFigure]:
 
 def effects(data: StudyData) -> Iterator[ReportFigure]:
     """Draw the main effects and the interactions of the study's factors."""
-    effects, interactions = stats.effects(data.runs), stats.interactions(data.runs)
+    effects, interactions = (stats.of_kind(data.compared, kind) for kind in (stats.MAIN, stats.INTERACTION))
     if effects.empty:
         return
     yield ReportFigure(
         "effects",
         "Effects",
-        "Difference in test error between two levels, paired over the other factors and the seeds, with its "
-        "Holm-corrected interval. Filled: the interval excludes 0. Ticks: the mean of each seed.",
+        "Difference in test error between two levels, the mean over the other factors. The intervals are "
+        "corrected together. Filled and blue: 0 is outside. Filled and green: it is within the margin that "
+        "matters, which is shaded. Ticks: single seeds.",
         alt_texts.effects(effects, interactions),
         plots.effects(effects, interactions, stats.effects_by_seed(data.runs)),
         pd.concat([effects, interactions], ignore_index=True),
@@ -79,7 +80,7 @@ def grid(data: StudyData) -> Iterator[ReportFigure]:
     yield ReportFigure(
         "grid",
         "The grid at equal cost" if matched else "The grid",
-        "Mean test error of every variant with its 95 % interval over the seeds.",
+        "Mean test error of every variant with its own 95 % interval.",
         alt_texts.grid(data.summary),
         plots.equal_cost(data.summary),
         data.grid[[*SUMMARY_DATA, "residual"]],

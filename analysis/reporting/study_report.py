@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import frames, stats
+from analysis.margin import MEANINGFUL
 from analysis.studies import StudyConfig, command
 from condense_core.config import ModelConfig, RecipeConfig, RunConfig
 from condense_core.files import LeftOut
@@ -37,6 +38,7 @@ class StudyReport:
 
     store: RunStore
     name: str
+    meaningful: float = MEANINGFUL
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -58,14 +60,29 @@ class StudyReport:
         return frames.study_runs(self.store, self.name, self.damaged)
 
     @cached_property
+    def outcomes(self) -> stats.Outcomes:
+        """What the finished runs say of each test image; nothing for runs of earlier versions."""
+        return frames.answers([run for run in self.started if run.status["state"] == "done"])
+
+    @cached_property
+    def compared(self) -> pd.DataFrame:
+        """`stats.comparisons`."""
+        return stats.comparisons(self.runs, self.outcomes, self.meaningful)
+
+    @cached_property
     def summary(self) -> pd.DataFrame:
         """`stats.summary`."""
-        return stats.summary(self.runs)
+        return stats.summarised(self.runs, self.compared, self.outcomes)
 
     @cached_property
     def effects(self) -> pd.DataFrame:
         """`stats.effects`."""
-        return stats.effects(self.runs)
+        return stats.of_kind(self.compared, stats.MAIN)
+
+    @cached_property
+    def interactions(self) -> pd.DataFrame:
+        """`stats.interactions`."""
+        return stats.of_kind(self.compared, stats.INTERACTION)
 
     @cached_property
     def started(self) -> list[Run]:
@@ -80,7 +97,7 @@ class StudyReport:
     @cached_property
     def findings(self) -> list[str]:
         """The findings as sentences."""
-        found = findings(self.effects, self.summary, stats.interactions(self.runs))
+        found = findings(self.effects, self.summary, self.interactions)
         found += equal_cost_sentences(self.summary) + same_sentences(self.runs) + unequal_terms(self.runs)
         return found + (edge_sentences(self.trials) if found else [])
 
@@ -102,7 +119,7 @@ class StudyReport:
     @cached_property
     def figures(self) -> list[ReportFigure]:
         """Every figure that there is data for."""
-        return report_figures(self.store, self.runs, self.summary)
+        return report_figures(self.store, self.runs, self.summary, self.compared)
 
     @property
     def top(self) -> list[ReportFigure]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.axes import AXES
+from analysis.stats import OPEN
 from analysis.text import LEFT_COLUMNS, count, interval
 
 SUMMARY_COLUMNS = (
@@ -17,8 +18,8 @@ SUMMARY_COLUMNS = (
     *("test error %", "n", "difference", "95 % interval"),
 )
 EFFECT_COLUMNS = (
-    *("factor", "level", "against", "difference"),
-    *("Holm-corrected interval", "p (uncorrected)", "pairs", "shown"),
+    *("factor", "level", "against", "difference", "95 % interval", "p", "pairs", "seeds"),
+    *("± seeds", "± images", "seeds needed", "finding"),
 )
 
 
@@ -79,7 +80,7 @@ EXACT = {
     "params": "params",
     "training MACs": "training_macs",
 }
-MATCHED_ROLES = ("grid", "reference", "dense-equal", "same")  # whose cost is compared with the base's
+MATCHED_ROLES = ("grid", "reference", "dense-equal")  # whose cost is compared with the base's
 FIRST = ("test error %", "n", "difference", "95 % interval")  # columns that readers of the report look for
 SHORT_NAMES = {"growth_rate": "k₀", "condense_factor": "C", "groups": "G", "group_lasso": "λ"}
 
@@ -152,10 +153,20 @@ def effect_rows(effects: pd.DataFrame) -> list[tuple[str, ...]]:
             interval(row.low, row.high),
             number(row.p, ".3g"),
             str(row.pairs),
-            "yes" if row.effect else "no",
+            str(row.seeds),
+            number(row.se_seeds),
+            number(getattr(row, "se_images", None)),
+            _seeds_needed(row),
+            row.finding,
         )
         for row in effects.itertuples()
     ]
+
+
+def _seeds_needed(row: Any) -> str:
+    if row.finding != OPEN:
+        return "–"
+    return "∞" if row.seeds_needed == math.inf else number(row.seeds_needed, ".0f")
 
 
 def setting(value: Any) -> str:

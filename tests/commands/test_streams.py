@@ -24,9 +24,9 @@ from analysis.cli import main
 from analysis.text import say
 
 
-def conclude(study, store, reports, outcomes, sort, as_json):
+def conclude(report, reports, outcomes, sort, as_json):
     say("Δ ± – …")
-    return command._exit_status(outcomes, study.config.name, store)
+    return command._exit_status(outcomes, report.name, report.store)
 
 
 if __name__ == "__main__":

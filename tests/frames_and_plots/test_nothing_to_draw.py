@@ -83,11 +83,13 @@ def test_a_study_of_one_variant_has_no_effects_but_all_other_figures(small_store
     assert "fewer than two factors" in words(plots.interactions(stats.summary(one)))
     assert plots.tradeoff(stats.summary(one)).axes
     assert plots.equal_cost(stats.summary(one)).axes
-    keys = [figure.key for figure in report_figures(small_store, one, stats.summary(one))]
+    keys = [
+        figure.key for figure in report_figures(small_store, one, stats.summary(one), stats.comparisons(one))
+    ]
     assert "effects" not in keys
     assert {"tradeoff", "life", "cost"} <= set(keys)
     single = one.head(1)
-    assert report_figures(small_store, single, stats.summary(single))
+    assert report_figures(small_store, single, stats.summary(single), stats.comparisons(single))
 
 
 def test_layers_of_the_end_alone_and_the_first_frame_by_name_are_drawn(small_store):
@@ -126,6 +128,6 @@ def test_reports_and_explorers_of_nothing_are_made(small_store, tmp_path):
     store.create()
     store.write_study("small", small_store.read_study("small"))
     report = StudyReport(store, "small")
-    assert report_figures(store, report.runs, report.summary) == []
+    assert report_figures(store, report.runs, report.summary, report.compared) == []
     assert "small" in render([report])
     assert explore(store.root)

@@ -214,7 +214,7 @@ def test_figures_leave_matplotlibs_settings_alone(summary):
 
 
 def test_every_picture_states_its_finding_and_has_its_data(small_store, runs, summary):
-    found = report_figures(small_store, runs, summary)
+    found = report_figures(small_store, runs, summary, stats.comparisons(runs))
     keys = [picture.key for picture in found]
     assert keys == [
         "effects", "interactions", "tradeoff", "tradeoff-params", "connections-alive",

@@ -216,9 +216,10 @@ def test_several_studies_share_a_report_and_two_can_be_compared(store, tmp_path,
     assert text.index('id="study-0"') < text.index('id="study-1"')
     comparison = Comparison(*chapters)
     assert [row[0].text for row in comparison.settings.rows] == ["epochs"]
-    assert len(comparison.paired) == 6
-    assert (comparison.difference == 0).all()
-    assert "+0.00 points of test error over 3 common variants (6 pairs" in comparison.sentence
+    assert comparison.compared.difference.abs().max() < 1e-9
+    assert comparison.compared.pairs.tolist() == [6, 2, 2, 2]
+    assert comparison.sentence.startswith("part against small, over 3 common variants: ")
+    assert "+0.00 points" in comparison.sentence
     assert {row[0].text for row in comparison.variants.rows} == set(chapters[0].summary.variant)
     assert "Side by side" in render(chapters, compare=True)
 
@@ -230,6 +231,9 @@ def test_several_studies_share_a_report_and_two_can_be_compared(store, tmp_path,
         (["small", "--compare", "small", "small"], "studies: name one or more"),
         (["smal"], "study 'smal': not in"),
         (["small", "--out", "."], "is a folder"),
+        (["small", "--meaningful", "0"], "meaningful 0: must be more than 0 points and at most 100"),
+        (["small", "--meaningful", "-1"], "meaningful -1: must be more than 0 points"),
+        (["small", "--meaningful", "nan"], "meaningful nan: must be more than 0 points"),
     ],
 )
 def test_bad_arguments_are_told_before_any_work(store, arguments, message):

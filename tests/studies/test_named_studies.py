@@ -57,7 +57,7 @@ def test_a_named_study_runs_to_its_report(store, name, settings, factors, undraw
     assert (effects.pairs >= 2).all()
     unequal = any("not at equal cost" in sentence for sentence in findings(effects, summary))
     assert unequal == (name in ("condense-factor", "path"))  # at equal width here
-    assert len(findings(effects, summary)) == len(effects) + unequal
+    assert len(findings(effects, summary)) == len(effects) + unequal + 1  # without outcomes
     shown = shown_run(runs)
     steps = frames.steps(store.run(next(c for _, c in study.run_configs() if c.name == shown)))
     assert steps.stage.tolist() == (["3"] if name == "pruning" else ["1", "2", "3"])

@@ -1,0 +1,32 @@
+from .comparisons import (
+    compared as compared,
+    comparisons as comparisons,
+    effects as effects,
+    effects_by_seed as effects_by_seed,
+    interactions as interactions,
+    of_kind as of_kind,
+)
+from .contrasts import (
+    DIFFERENCE as DIFFERENCE,
+    INTERACTION as INTERACTION,
+    MAIN as MAIN,
+    Cells as Cells,
+    Contrast as Contrast,
+    contrasts as contrasts,
+)
+from .estimates import (
+    DIFFERS as DIFFERS,
+    OPEN as OPEN,
+    SAME as SAME,
+    UNKNOWN as UNKNOWN,
+    estimated as estimated,
+)
+from .evidence import Evidence as Evidence
+from .intervals import (
+    CONFIDENCE as CONFIDENCE,
+    ERROR as ERROR,
+    Interval as Interval,
+    mean_interval as mean_interval,
+)
+from .outcomes import Outcomes as Outcomes, image_covariance as image_covariance
+from .summary import pareto as pareto, summarised as summarised, summary as summary
