@@ -187,15 +187,10 @@ class DataConfig(Checked):
 
 
 HOW_COMPUTED = ("threads", "device", "execution")  # settings of a run that are not in its name
-ADDED_LATER = (
-    "permute",
-    "pruning",
-    "criterion",
-    "retraining_rate",
-    "precision",
-    "split",
-    "content",
-)  # in it if not the default
+ADDED_LATER = (  # in its name if they are not at their default
+    *("permute", "pruning", "criterion", "retraining_rate", "precision"),
+    *("split", "content"),
+)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from analysis.stats import Outcomes
@@ -27,18 +28,25 @@ def outcomes(source: Source, split: str = "test") -> pd.DataFrame:
 
 
 def _of_run(run: Run, split: str) -> pd.DataFrame:
-    said = {name: array for name, array in run.outcomes().items() if name.startswith(f"{split}.")}
-    if not said:
+    if not (said := _said(run, split)):
         return pd.DataFrame()
-    columns = {name.removeprefix(f"{split}."): array for name, array in said.items()}
-    frame = pd.DataFrame(columns).assign(run=run.name, split=split)
+    frame = pd.DataFrame(said).assign(run=run.name, split=split)
     frame["correct"] = frame.predicted == frame.label
     return typed("outcomes", frame[list(COLUMNS["outcomes"])])
 
 
 def answers(source: Source, split: str = "test") -> Outcomes:
     """Return which images each run got wrong, for `stats`: the same as `outcomes`, without a row per image."""
-    said = {run.name: part for run in runs_in(source) for part in skip_damaged(Run.outcomes, run)}
-    known = {name: part for name, part in said.items() if f"{split}.predicted" in part}
-    wrong = {name: part[f"{split}.predicted"] != part[f"{split}.label"] for name, part in known.items()}
-    return Outcomes(wrong, {name: part[f"{split}.image"] for name, part in known.items()})
+    found = {
+        run.name: part for run in runs_in(source) for part in skip_damaged(lambda run: _said(run, split), run)
+    }
+    known = {name: part for name, part in found.items() if part}
+    wrong = {name: part["predicted"] != part["label"] for name, part in known.items()}
+    return Outcomes(wrong, {name: part["image"] for name, part in known.items()})
+
+
+def _said(run: Run, split: str) -> dict[str, np.ndarray]:
+    """Return what a run said of a split's images by column, each (N,); nothing if it has none."""
+    start = f"{split}."
+    said = run.outcomes().items()
+    return {name.removeprefix(start): array for name, array in said if name.startswith(start)}

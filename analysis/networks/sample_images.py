@@ -24,10 +24,11 @@ def real_images(
     size = model.config.image_size
     if data is None and is_file_name(name):
         return photographs(count, size), "crops of scikit-learn's two photographs"
-    seed, config = 0, DataConfig(data) if data else None
-    if config is None:
+    if data:
+        config, seed = DataConfig(data), 0
+    else:
         run = find_run(name, store).config
-        seed, config = run.seed, run.data
+        config, seed = run.data, run.seed
     if data and config.kind in ("folder", "imagenet"):
         config = dataclasses.replace(config, data_image_size=size)
     test = load(config, data_dir, seed=seed).test

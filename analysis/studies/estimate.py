@@ -11,7 +11,7 @@ from condense_core.config import RunConfig
 from condense_core.cost import cost_table
 from condense_core.store import FINISHED
 
-from .step_times import StepTime, time_image
+from .step_times import StepTime, dense_macs, time_image
 
 if TYPE_CHECKING:
     from condense_core.store import RunStore
@@ -120,17 +120,13 @@ def _seconds_per_image(configs: list[RunConfig], train_images: int) -> Callable[
 
     Beyond what can be timed in seconds, the time is extrapolated from a smaller network.
     """
-
-    def dense_macs(config: RunConfig) -> int:
-        return cost_table(config.model, 0).macs
-
-    low, high = (pick(configs, key=dense_macs) for pick in (min, max))
-    base, span = time_image(low, train_images), dense_macs(high) - dense_macs(low)
+    low, high = (pick(configs, key=lambda config: dense_macs(config.model)) for pick in (min, max))
+    base, span = time_image(low, train_images), dense_macs(high.model) - dense_macs(low.model)
     top = time_image(high, train_images) if span else base
     slope = max(0.0, (top.seconds - base.seconds) / span) if span else 0.0
 
     def at(config: RunConfig) -> StepTime:
-        beyond = dense_macs(config) - dense_macs(low)
+        beyond = dense_macs(config.model) - dense_macs(low.model)
         guessed = base.is_extrapolated or (top.is_extrapolated and beyond > 0)
         return StepTime(base.seconds + slope * beyond, guessed)
 

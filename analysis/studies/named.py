@@ -19,13 +19,8 @@ class NamedStudy:
     fixed: dict[str, Any] = field(default_factory=dict)
 
 
-KEPT_WITH_PRESETS = (
-    "grouping",
-    "reference",
-    "dense_equal",
-    "match",
-    "groups_3x3",
-)  # a study's own value, not the preset's
+KEPT_WITH_PRESETS = ("grouping", "reference", "dense_equal", "match", "groups_3x3")
+"""Settings of which a study keeps its own value, not the preset's."""
 
 _CRITERIA = ("l1", "l2", "norm-scale", "random")
 

@@ -41,15 +41,16 @@ def time_image(config: RunConfig, train_images: int) -> StepTime:
         seconds = _time_steps(dataclasses.replace(config, model=model), batch)
     if model == config.model:
         return StepTime(seconds, False)
-    return StepTime(seconds * _dense_macs(config.model) / _dense_macs(model), True)
+    return StepTime(seconds * dense_macs(config.model) / dense_macs(model), True)
 
 
-def _dense_macs(model: ModelConfig) -> int:
+def dense_macs(model: ModelConfig) -> int:
+    """Return the MACs of a network before anything is pruned."""
     return cost_table(model, 0).macs
 
 
 def _step_macs(model: ModelConfig, images: int) -> int:
-    return 3 * images * _dense_macs(model)  # the backward pass costs two forward ones
+    return 3 * images * dense_macs(model)  # the backward pass costs two forward ones
 
 
 def _timed_network(model: ModelConfig, images: int) -> ModelConfig:
@@ -82,7 +83,7 @@ def _halved(model: ModelConfig) -> Iterator[ModelConfig]:
             smaller = dataclasses.replace(model, **half)
         except ValueError:  # its groups do not divide it, or its images are too small
             continue
-        if _dense_macs(smaller) < _dense_macs(model):
+        if dense_macs(smaller) < dense_macs(model):
             yield smaller
 
 

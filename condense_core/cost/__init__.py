@@ -51,10 +51,10 @@ def cost_table(
     return measure(network, image_size)
 
 
-def check_image_size(given: int | None, own: int) -> None:
-    """Raise ValueError if another image size is given than that of a configuration."""
+def check_image_size(given: int | None, own: int, what: str = "configuration") -> None:
+    """Raise ValueError if another image size is given than that of a configuration or a model."""
     if given not in (None, own):
-        raise ValueError(f"image_size {given}: the configuration is for images of {own} pixels")
+        raise ValueError(f"image_size {given}: the {what} is for images of {own} pixels")
 
 
 def check_fits(config: ModelConfig, length: int, where: str) -> None:

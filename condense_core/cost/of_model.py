@@ -17,14 +17,14 @@ from condense_core.grouping import LearnedGroupLinear, MaskedConv1x1
 from condense_core.looking import blank_image, evaluating
 from condense_core.model import CondenseNet
 
+from . import check_image_size
 from .table import CostTable, LayerCost
 
 
 def _size_of_images(model: nn.Module, given: int | None) -> int:
     """Return the size of a CondenseNet's images, or the given one of another model."""
     if isinstance(model, CondenseNet):
-        if given not in (None, model.config.image_size):
-            raise ValueError(f"image_size {given}: the model is for images of {model.config.image_size} pixels")
+        check_image_size(given, model.config.image_size, "model")
         return model.config.image_size
     if given is None:
         raise ValueError(

@@ -19,24 +19,8 @@ if TYPE_CHECKING:
 
 FORMATS = (
     *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "DIB", "ICO", "CUR", "ICNS"),
-    *(
-        "PCX",
-        "DCX",
-        "PSD",
-        "SGI",
-        "SUN",
-        "XBM",
-        "XPM",
-        "MSP",
-        "QOI",
-        "DDS",
-        "FTEX",
-        "BLP",
-        "GBR",
-        "PIXAR",
-        "PCD",
-    ),
-    *("FLI", "TGA"),  # TGA is known by no first bytes
+    *("PCX", "DCX", "PSD", "SGI", "SUN", "XBM", "XPM", "MSP", "QOI", "DDS", "FTEX", "BLP", "GBR", "PIXAR"),
+    *("PCD", "FLI", "TGA"),  # TGA is known by no first bytes
 )
 """The formats of pictures that Pillow reads; for others it may start programs, or they hold measurements."""
 

@@ -6,15 +6,11 @@ import numpy as np
 from PIL import ExifTags, Image
 
 BACKGROUND = "white"  # beneath transparent pixels
-CONVERTED = frozenset(
-    {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"}
-)  # by Pillow, with their full range
+CONVERTED = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"})  # by Pillow, in full range
 TRANSPARENT = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 SIXTEEN_BITS = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 SIXTEEN_BITS_IN_32 = frozenset({"PNG", "PPM"})  # formats whose mode I has no other range
-SPARE_BYTE = frozenset(
-    {"BMP", "DIB", "TGA"}
-)  # formats whose writers leave a fourth byte 0: viewers pass over it
+SPARE_BYTE = frozenset({"BMP", "DIB", "TGA"})  # their writers leave a fourth byte 0: viewers pass over it
 WHITE_IS_ZERO, PHOTOMETRIC, BITS = 0, 262, 258  # of TIFF
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

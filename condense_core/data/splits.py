@@ -45,7 +45,8 @@ def split(source: Source, config: DataConfig, seed: int) -> Dataset:
     labels = train.labels.cpu()
     if source.test is None:
         rest, tested = _hold_out(labels, rest, TEST_SHARE, generator(drawn, "test"))
-        train, test = train.normalised_on(rest), train.normalised_on(rest).subset(tested)
+        train = train.normalised_on(rest)
+        test = train.subset(tested)
     else:
         test, tested = source.test, torch.arange(len(source.test))
     rest, validated = _hold_out(labels, rest, config.validation_fraction, generator(drawn, "validation"))

@@ -44,6 +44,14 @@ def calling(name: str, *arguments) -> bytes:
     return b"\x80\x02c" + f"{module}\n{function}\n".encode() + pickle.dumps(arguments, 2)[2:-1] + b"R."
 
 
+def refused_uncalled(folder, name: str, message: str) -> None:
+    """Assert that checkpoints whose pickle calls a function are refused, and that it is not called."""
+    sentinel = folder / "sentinel"
+    for content in (calling(name, f"touch {sentinel}"), calling(name, 10**10)):
+        refused(load_official, save_raw(folder / "c.pth.tar", content), message)
+    assert not sentinel.exists()
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -52,11 +60,7 @@ def calling(name: str, *arguments) -> bytes:
     ],
 )
 def test_a_checkpoint_that_calls_what_a_harmless_one_does_not_is_refused_unread(tmp_path, name):
-    sentinel = tmp_path / "sentinel"
-    for content in (calling(name, f"touch {sentinel}"), calling(name, 10**10)):
-        path = save_raw(tmp_path / "c.pth.tar", content)
-        refused(load_official, path, f"is refused: reading it would call {re.escape(name)}")
-    assert not sentinel.exists()
+    refused_uncalled(tmp_path, name, f"is refused: reading it would call {re.escape(name)}")
 
 
 @pytest.mark.parametrize(
@@ -67,11 +71,7 @@ def test_a_checkpoint_that_calls_what_a_harmless_one_does_not_is_refused_unread(
     ],
 )
 def test_what_lies_beside_weights_is_passed_over_and_never_called(tmp_path, name):
-    sentinel = tmp_path / "sentinel"
-    for content in (calling(name, f"touch {sentinel}"), calling(name, 10**10)):
-        path = save_raw(tmp_path / "c.pth.tar", content)
-        refused(load_official, path, f"holds an object of {re.escape(name)}, not a state dict")
-    assert not sentinel.exists()
+    refused_uncalled(tmp_path, name, f"holds an object of {re.escape(name)}, not a state dict")
 
 
 def test_a_call_of_what_was_built_or_a_state_for_it_is_refused(tmp_path):
