@@ -26,6 +26,7 @@ Progress = Callable[[int, int], None]  # images decoded so far, images in total
 Task = tuple[int, int | None]  # index of an image, and the seed of its augmentation
 Value = TypeVar("Value")
 
+NAMES = "train", "test"  # of the splits in a cache; a folder without test images has the first alone
 IMAGES_AHEAD = 1024  # decoded images wait in memory until they are taken
 
 
@@ -52,14 +53,15 @@ class FileReader:
 
 
 def decode_folder(folder: Folder, data_dir: Path, progress: Progress | None = None) -> list[np.ndarray]:
-    """Return all images of both splits as uint8 (N, 3, size, size); decode them once, then use the cache."""
+    """Return the images of every split as uint8 (N, 3, size, size); decode them once, then use the cache."""
     cache = folder.cache_file(data_dir, ".npz")
     if cache.is_file():
         with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # damaged: decode again
             return _read_cache(cache, folder)
     pixels = _decode(folder, progress)
     cache.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(cache, lambda file: np.savez(file, train=pixels[0], test=pixels[1]))
+    named = dict(zip(NAMES, pixels, strict=False))
+    write_atomically(cache, lambda file: np.savez(file, allow_pickle=False, **named))
     return pixels
 
 
@@ -75,10 +77,10 @@ def check_readable(folder: Folder, data_dir: Path, progress: Progress | None = N
 
 
 def _read_cache(cache: Path, folder: Folder) -> list[np.ndarray]:
-    """Read the pixels of both splits; raise an error if the file is damaged or belongs to another folder."""
+    """Read the pixels of every split; raise an error if the file is damaged or belongs to another folder."""
     pixels = []
     with zipfile.ZipFile(cache) as archive:
-        for name, files in zip(("train", "test"), folder.splits, strict=True):
+        for name, files in zip(NAMES, folder.splits, strict=False):
             shape = _shape(files, folder)
             with archive.open(f"{name}.npy") as file:
                 np.lib.format.read_magic(file)
@@ -106,7 +108,7 @@ def _shape(files: ImageFiles, folder: Folder) -> tuple[int, ...]:
 def _read_all(
     folder: Folder, read: Callable[[FileReader, int], Value], progress: Progress | None
 ) -> Iterator[Value]:
-    """Yield the result of `read` for all images of both splits in order, using all cores; report progress."""
+    """Yield the result of `read` for all images of every split in order, using all cores; report progress."""
     total = sum(len(files.paths) for files in folder.splits)
     readers = (FileReader(files, folder.image_size) for files in folder.splits)
     calls = (partial(read, reader, index) for reader in readers for index in range(len(reader.files.paths)))

@@ -1,4 +1,4 @@
-"""List image folders (class folders below `train/` and `test/` or `val/`) and check what can be seen unopened.
+"""List image folders (class folders, also in `train/`, `test/` or `val/`); check what can be seen unopened.
 
 `decoding` reads the images; this file only lists them, and reads parts of some to tell data sets apart.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from condense_core.config import DataConfig
+from condense_core.files import is_stray
 from condense_core.machine import read_ahead
 
 from .image_file import naming_image
@@ -20,6 +21,7 @@ from .listing import Omissions, class_folders, images_below, one_form
 
 MAX_READ = 4096  # files, evenly spaced, and of each the first and the last bytes
 EDGE_BYTES = 32 << 10
+TESTS = ("test", "val")  # folders of test images, the first one that is there
 
 
 @dataclass(frozen=True)
@@ -56,27 +58,28 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class Folder:
-    """A listed data set: its classes, the files of both splits, and the size that its images are cropped to.
+    """A listed data set: its classes, its files, and the size that its images are cropped to.
 
-    `note` says what was left out and which images do not fit; it may be empty.
+    `test` is None if the test images are drawn from `train`. `note` says so, what was left out, and which
+    images do not fit; it may be empty.
     """
 
     root: Path
     classes: tuple[str, ...]
     train: ImageFiles
-    test: ImageFiles
+    test: ImageFiles | None
     image_size: int
     note: str = ""
 
     @property
-    def splits(self) -> tuple[ImageFiles, ImageFiles]:
-        """Training and test files."""
-        return self.train, self.test
+    def splits(self) -> tuple[ImageFiles, ...]:
+        """Training files, and test files if there are any."""
+        return (self.train,) if self.test is None else (self.train, self.test)
 
     def content(self) -> str:
-        """Hash the images of both splits, so that a copy of the folder is known as the same data set."""
-        both = "/".join(split.content() for split in self.splits)
-        return hashlib.blake2b(both.encode(), digest_size=10).hexdigest()
+        """Hash the images of all splits, so that a copy of the folder is known as the same data set."""
+        every = "/".join(split.content() for split in self.splits)
+        return hashlib.blake2b(every.encode(), digest_size=10).hexdigest()
 
     def cache_file(self, data_dir: Path, suffix: str) -> Path:
         """Return the path of a cache for this folder; its name changes when a file does."""
@@ -97,29 +100,50 @@ def list_folder(config: DataConfig) -> Folder:
     data, root = f"data {config.name!r}", Path(os.path.expanduser(config.name.partition(":")[2]))
     if not root.is_dir():
         raise FileNotFoundError(f"{data}: there is no folder {root}")
-    train = root / "train"
-    tests = [root / name for name in ("test", "val") if (root / name).is_dir()]
-    if not train.is_dir() or not tests:
-        raise FileNotFoundError(f"{data}: {root} must hold train/ and test/ (or val/)")
-    omissions = Omissions()
-    train_folders, test_folders = (class_folders(split, omissions) for split in (train, tests[0]))
-    classes = tuple(train_folders)
-    if len(classes) < 2:
-        raise ValueError(f"{data}: {train} must hold at least 2 class folders, has {len(classes)}")
-    for here, split, there in ((train_folders, train, tests[0]), (test_folders, tests[0], train)):
-        if missing := (train_folders | test_folders).keys() - here.keys():
-            raise ValueError(f"{data}: class {min(missing)!r} of {there} has no folder in {split}")
+    places, omissions = _places(root, config), Omissions()
+    folders = [class_folders(place, omissions) for place in places]
+    _check_classes(data, root, places, folders)
+    classes = tuple(folders[0])
     splits = [
-        _list_split(train, train_folders.values(), omissions),
-        _list_split(tests[0], [test_folders[name] for name in classes], omissions),
+        _list_split(place, [found[name] for name in classes], omissions)
+        for place, found in zip(places, folders, strict=True)
     ]
     chosen = _size(config, splits[0])
-    left_out = [
-        text for text in (str(omissions), *(f"{other} ({tests[0]} is used)" for other in tests[1:])) if text
-    ]
-    notes = [f"left out {' and '.join(left_out)}"] if left_out else []
-    note = "; ".join([*notes, *filter(None, [chosen.note])])
-    return Folder(root, classes, splits[0], splits[1], chosen.pixels, f"{data}: {note}" if note else "")
+    left_out = " and ".join(filter(None, [str(omissions), *_unused(root, places)]))
+    drawn = "" if splits[1:] else "has no test/ or val/, so a third of each class is drawn for the test"
+    note = "; ".join(filter(None, [left_out and f"left out {left_out}", drawn, chosen.note]))
+    test = splits[1] if splits[1:] else None
+    return Folder(root, classes, splits[0], test, chosen.pixels, f"{data}: {note}" if note else "")
+
+
+def _places(root: Path, config: DataConfig) -> list[Path]:
+    """Find the folder of the training images, and that of the test images if they have one."""
+    train, tests = root / "train", [root / name for name in TESTS if (root / name).is_dir()]
+    if train.is_dir() and (tests or config.kind == "folder"):
+        return [train, *tests[:1]]
+    if tests or train.is_dir() or config.kind == "imagenet":
+        raise FileNotFoundError(f"data {config.name!r}: {root} must hold train/ and test/ (or val/)")
+    return [root]
+
+
+def _unused(root: Path, places: list[Path]) -> Iterator[str]:
+    """Say which folders beside `train/` are not read: perhaps a name was misspelled."""
+    if places != [root]:
+        for other in sorted(set(root.iterdir()).difference(places)):
+            if other.is_dir() and not is_stray(other.name):
+                yield f"{other} ({places[1]} is used)" if other.name in TESTS else str(other)
+
+
+def _check_classes(data: str, root: Path, places: list[Path], folders: list[dict[str, str]]) -> None:
+    """Raise ValueError unless there are at least two classes, the same ones in all places."""
+    if len(folders[0]) < 2:
+        other = "train/ and test/ (or val/), or " if places == [root] else ""
+        raise ValueError(
+            f"{data}: {places[0]} must hold {other}at least 2 class folders, has {len(folders[0])}"
+        )
+    for here, split, there in zip(folders, places, reversed(places), strict=True):
+        if missing := set().union(*folders) - here.keys():
+            raise ValueError(f"{data}: class {min(missing)!r} of {there} has no folder in {split}")
 
 
 def _list_split(root: Path, folders: Iterable[str], omissions: Omissions) -> ImageFiles:

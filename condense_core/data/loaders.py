@@ -6,6 +6,7 @@ A new kind is a function like these and an entry in `condense_core.tables.DATASE
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -104,15 +105,19 @@ def load_folder(config: DataConfig, data_dir: Path, progress: Progress | None) -
     if folder.image_size > LARGE_IMAGE_PIXELS:
         if config.kind == "folder":  # checking ImageNet takes an hour: its bad files are reported when met
             check_readable(folder, data_dir, progress)
-        train, test = (StreamedImages(files, folder.image_size) for files in folder.splits)
-        return folder.classes, train, test
+        streamed = [StreamedImages(files, folder.image_size) for files in folder.splits]
+        return folder.classes, *_train_and_test(streamed)
     pixels = [torch.from_numpy(split) for split in decode_folder(folder, data_dir, progress)]
     normalise = measure_normalisation(pixels[0])
     decoded = [
         DecodedImages(images, torch.tensor(files.labels), normalise, Augmentation(4, flip=True))
         for images, files in zip(pixels, folder.splits, strict=True)
     ]
-    return folder.classes, decoded[0], decoded[1]
+    return folder.classes, *_train_and_test(decoded)
+
+
+def _train_and_test(splits: Sequence[Images]) -> tuple[Images, Images | None]:
+    return splits[0], splits[1] if splits[1:] else None
 
 
 def _three_channels(pixels: np.ndarray) -> Tensor:

@@ -41,24 +41,25 @@ def split(source: Source, config: DataConfig, seed: int) -> Dataset:
     none of its own. All draws keep the shares of the classes.
     """
     drawn = seed if config.split == "seed" else FIXED
-    train, rest = source.train, torch.arange(len(source.train))
-    labels = train.labels.cpu()
-    if source.test is None:
+    images, test, rest = source.train, source.test, torch.arange(len(source.train))
+    labels = images.labels.cpu()
+    if test is None:
         rest, tested = _hold_out(labels, rest, TEST_SHARE, generator(drawn, "test"))
-        train = train.normalised_on(rest)
-        test = train.subset(tested)
-    else:
-        test, tested = source.test, torch.arange(len(source.test))
     rest, validated = _hold_out(labels, rest, config.validation_fraction, generator(drawn, "validation"))
     if config.train_images is not None:
         rest = rest[balanced(labels[rest], config.train_images, generator(drawn, "subset"))]
     if len(rest) < 2:
         raise ValueError(f"data {config.name!r}: needs at least 2 training images, has {len(rest)}")
+    if test is None:  # then nothing may be known of the test images, their brightness included
+        images = images.normalised_on(rest)
+        test = images.subset(tested)
+    else:
+        tested = torch.arange(len(test))
     return Dataset(
         source.name,
         source.classes,
-        train if len(rest) == len(train) else train.subset(rest),
-        train.subset(validated) if len(validated) else None,
+        images if len(rest) == len(images) else images.subset(rest),
+        images.subset(validated) if len(validated) else None,
         test,
         places={"test": tested, "validation": validated},
         whole=source.fingerprint if config.split == "seed" else None,

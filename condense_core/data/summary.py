@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from condense_core.config import DataConfig
 from condense_core.tables import DATASETS, implementation
@@ -80,11 +80,20 @@ def held_out(count: int, fraction: float) -> int:
 
 
 def summarise_folder(config: DataConfig) -> DatasetSummary:
-    """Count the classes and images of a folder."""
+    """Count the classes and images of a folder. Raise ValueError for a class with too few to be split."""
     from .folders import list_folder  # which loads Pillow
 
     folder = list_folder(config)
     counts = Counter(folder.train.labels)
     images = tuple(counts[label] for label in range(len(folder.classes)))
-    counted = len(folder.classes), folder.image_size, images, len(folder.test.paths)
-    return DatasetSummary(*counted, folder.content(), folder.note)
+    if folder.test is None:
+        found = _without_test(images, folder.image_size)
+    else:
+        found = DatasetSummary(len(images), folder.image_size, images, len(folder.test.paths))
+    for name, count, left in zip(folder.classes, images, found.class_images, strict=True):
+        tested, validated = count - left, held_out(left, config.validation_fraction)
+        if left == validated or (folder.test is None and not tested):
+            parts = f"{left - validated} for training, {validated} for validation"
+            parts += f", {tested} for the test" if folder.test is None else ""
+            raise ValueError(f"data {config.name!r}: class {name!r} has too few images to be split: {parts}")
+    return replace(found, content=folder.content(), note=folder.note)
