@@ -11,7 +11,7 @@ from typing import TypeVar
 from analysis.streams import ProgressStream
 from analysis.text import say
 from condense_core.config import RunConfig, known_only_here
-from condense_core.store import FINISHED, Changed, Run, RunStore, changes, check_run, find_damage
+from condense_core.store import FINISHED, Changed, Run, RunStore, changes, find_damage, find_damages
 from condense_core.validation import nearest
 
 from . import ray_cluster
@@ -180,8 +180,12 @@ def split_finished(configs: Sequence[RunConfig], store: RunStore) -> tuple[list[
 
 def refuse_damaged(configs: Sequence[RunConfig], store: RunStore, thoroughly: bool = True) -> None:
     """Raise ValueError if a started run is damaged; `thoroughly` reads all that reports read of it."""
-    check = check_run if thoroughly else lambda run: (run.record, run.status)
-    faults = [fault for config in configs if (fault := find_damage(store, store.run(config).name, check))]
+    names = [store.run(config).name for config in configs]
+    if thoroughly:
+        faults = list(find_damages(store, names).values())
+    else:
+        found = (find_damage(store, name, lambda run: (run.record, run.status)) for name in names)
+        faults = list(filter(None, found))
     if faults:
         more = f" (and {len(faults) - 1} more runs are damaged)" if faults[1:] else ""
         raise ValueError(f"{faults[0]}; remove the run's folder to train it again{more}")

@@ -33,7 +33,11 @@ class TuneList(click.ParamType):
             self.fail(f"{value!r} must be a setting and its values, like learning_rate=0.05,0.1")
         if name not in TUNABLE:
             self.fail(f"{name!r}: {nearest(name, TUNABLE)}")
-        return name, CommaList(TUNABLE[name]).convert(listed, param, ctx)
+        try:
+            return name, CommaList(TUNABLE[name]).split(listed)
+        except ValueError:
+            numbers = "whole numbers" if TUNABLE[name] is int else "numbers"
+            self.fail(f"{name} {listed!r} must be {numbers} with commas between them")
 
 
 def _as_table(ctx: click.Context, param: click.Parameter, lists: Any) -> dict[str, tuple[Any, ...]] | None:
@@ -56,12 +60,16 @@ class CommaList(click.ParamType):
         """Return the values as a tuple."""
         if not isinstance(value, str):
             return value
-        parts = re.split(r",|(?<=\d)-", value) if self.kind is int else value.split(",")
         try:
-            return tuple(self.kind(part.strip()) for part in parts if part.strip())
+            return self.split(value)
         except ValueError:
             wanted = "whole numbers, like 4-4-4" if self.kind is int else "numbers, like 0,1e-5"
             self.fail(f"{value!r} must be {wanted}")
+
+    def split(self, text: str) -> tuple[Any, ...]:
+        """Return the values in a text. Raise ValueError if one is of another kind."""
+        parts = re.split(r",|(?<=\d)-", text) if self.kind is int else text.split(",")
+        return tuple(self.kind(part.strip()) for part in parts if part.strip())
 
 
 def _option(name: str, plain: Any, hint: Any) -> Callable[[Any], Any]:

@@ -1,7 +1,8 @@
 """The run store: one folder per run, in plain formats, in which a crash loses nothing that was finished.
 
 `RunStore` finds runs, studies and benchmarks. `Run` reads one run and writes nothing; the process that holds
-it (`Run.hold`) gets a `RunWriter`, the only way to write one. `check_run` and `find_damage` check its files.
+it (`Run.hold`) gets a `RunWriter`, the only way to write one. `check_run` checks its files,
+`find_damages` those of several runs, which must also agree with each other.
 """
 
 import lazy_loader

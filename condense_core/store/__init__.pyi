@@ -1,5 +1,5 @@
 from . import schemas as schemas
-from .integrity import check_run as check_run, find_damage as find_damage
+from .integrity import check_run as check_run, find_damage as find_damage, find_damages as find_damages
 from .locks import RunHeld as RunHeld
 from .provenance import changes as changes, environment as environment
 from .run import FINISHED as FINISHED, Run as Run

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def check_run(run: Run) -> None:
-    """Read all that a report reads of a run. Raise ValueError or OSError, naming the file that is damaged."""
+def check_run(run: Run) -> dict[str, np.ndarray]:
+    """Read all that a report reads of a run, and return its outcomes.
+
+    Raise ValueError or OSError, naming the file that is damaged.
+    """
     run.check_links()
     config, done = run.config.model, run.status["state"] == "done"
     epochs, stages = run.epochs(), run.stages()
@@ -30,10 +35,9 @@ def check_run(run: Run) -> None:
         raise ValueError(f"{run.folder / name}: is missing or empty, though the run is done")
     if len(set(names)) < len(names) or any(name is not None and name > config.last_stage for name in names):
         raise ValueError(f"{run.folder / 'stages'}: {names} must be 0 to {config.last_stage} and the end")
-    if done:
-        run.outcomes()
     for record in stages if done else ():
         check_masks(run.stage_arrays(record), config, run.folder / "stages" / record["tensors"])
+    return run.outcomes() if done else {}
 
 
 def find_damage(store: RunStore, name: str, check: Callable[[Run], Any] = check_run) -> str | None:
@@ -45,6 +49,45 @@ def find_damage(store: RunStore, name: str, check: Callable[[Run], Any] = check_
     except (ValueError, OSError) as error:
         return str(error)
     return None
+
+
+def find_damages(store: RunStore, names: Iterable[str]) -> dict[str, str]:
+    """Return the fault of each damaged run by its name.
+
+    Runs of one seed on the same data are tested on the same images. If they disagree about these or about
+    their classes, the runs that agree with most of the others are whole.
+    """
+    seen: dict[str, Seen] = {}
+
+    def check(run: Run) -> None:
+        if said := check_run(run):
+            terms = run.record["data_fingerprint"], run.config.seed
+            seen[run.name] = terms, _digest(said["test.image"], said["test.label"])
+
+    found = {name: find_damage(store, name, check) for name in names}
+    for name in _contradicted(seen):
+        path = store.root / name / "outcomes.safetensors"
+        found[name] = (
+            f"{path}: other runs of its data and seed were tested on other images, or name other classes"
+        )
+    return {name: fault for name, fault in found.items() if fault}
+
+
+Seen = tuple[tuple[str, int], str]  # fingerprint of the data and seed, and a hash of the images and classes
+
+
+def _digest(images: np.ndarray, labels: np.ndarray) -> str:
+    order = images.argsort()
+    return hashlib.sha256(images[order].tobytes() + labels[order].tobytes()).hexdigest()
+
+
+def _contradicted(seen: Mapping[str, Seen]) -> Iterator[str]:
+    """Yield the runs that at least as many others contradict as agree with, themselves included."""
+    counts = Counter(seen.values())
+    for name, (terms, digest) in seen.items():
+        others = [count for other, count in counts.items() if other[0] == terms and other[1] != digest]
+        if max(others, default=0) >= counts[terms, digest]:
+            yield name
 
 
 def check_masks(arrays: dict[str, np.ndarray], model: ModelConfig, path: Path) -> None:

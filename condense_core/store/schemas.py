@@ -239,6 +239,9 @@ def check_outcomes(arrays: dict[str, Any], result: Mapping[str, Any], path: Path
         columns: list[Any] = [part for name, part in parts.items() if _is_column(part, OUTCOMES[name])]
         if len(columns) < len(OUTCOMES) or len({len(column) for column in columns}) > 1:
             raise ValueError(f"{path}: {split} must have {', '.join(OUTCOMES)}, one number for each image")
+        images = columns[0][columns[0].argsort()]
+        if (images < 0).any() or (images[1:] == images[:-1]).any():
+            raise ValueError(f"{path}: {split}.image must name each image once, from 0 on")
     wrong = arrays["test.predicted"] != arrays["test.label"]
     if len(wrong) != result["test_images"] or abs(100 * wrong.mean() - result["test_error_percent"]) > 1e-6:
         raise ValueError(

@@ -211,6 +211,13 @@ def bad_folders(tmp_path):
         (["--name", "../x"], "must be a plain file name"),
         (["--device", "tpu"], "device 'tpu'"),
         (["--groups-3x3", "4", "--sizes", ""], "match 'cost'"),
+        (["--meaningful", "0"], "meaningful 0: must be more than 0 points and at most 100"),
+        (["--meaningful", "-1"], "meaningful -1: must be more than 0 points"),
+        (["--meaningful", "nan"], "meaningful nan: must be more than 0 points"),
+        (["--seeds", "0"], "seeds 0: must be a whole number at least 1"),
+        (["--tune", "learning_rate=-1"], "tune learning_rate -1.0: must be a number at least 0"),
+        (["--tune", "learning_rate=nan,1"], "tune learning_rate nan: must be a number at least 0"),
+        (["--tune", "epochs=few"], "epochs 'few' must be whole numbers with commas between them"),
         (["--jobs", "0"], "x>=1"),
     ],
 )
