@@ -29,6 +29,15 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_plans(tmp_path_factory):
+    """Keep the plans that tests measure out of the user's cache."""
+    folder = tmp_path_factory.mktemp("plans")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("condense_core.deploy.remembered.folder", lambda: folder)
+        yield
+
+
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     """The part of the digits that `small_run` trains on."""

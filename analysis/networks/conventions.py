@@ -114,7 +114,7 @@ def count_conventions(
     size = model.config.image_size if isinstance(model, CondenseNet) else image_size
     assert size is not None  # cost_table asks for it
     try:
-        small = condense(model) if isinstance(model, CondenseNet) else None
+        small = condense(model, execution="reference") if isinstance(model, CondenseNet) else None
     except ValueError:  # single weights were pruned
         small = None
     return Conventions(table, count(model, size), count(small, size) if small else None)

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from condense_core import CondenseNet, condense, cost_table
-from condense_core.deploy import make_plan, quiet, write_onnx
+from condense_core import CondenseNet, condense, cost_table, fast
+from condense_core.deploy import quiet, write_onnx
 from condense_core.grouping import MaskedConv1x1, live_weights
 from condense_core.looking import same_draws
 from condense_core.tables import Named
@@ -42,7 +42,7 @@ def subject(name: str, model: nn.Module, image_size: int) -> Subject:
     condensed = None
     if isinstance(model, CondenseNet):
         try:
-            condensed = condense(model).requires_grad_(False)
+            condensed = condense(model)
         except ValueError:  # single weights are pruned: only the dense network can run
             condensed = None
     dense = without_masks(model)
@@ -118,9 +118,9 @@ def _openvino(model: nn.Module, images: Tensor, folder: Path) -> Call:
     return lambda: compiled(batch)
 
 
-def _planned(model: Any, images: Tensor, folder: Path) -> Call:
+def _modules(model: Any, images: Tensor, folder: Path) -> Call:
     small = copy.deepcopy(model)
-    make_plan(small, images)
+    fast.use(small, "reference")
     return lambda: small(images)
 
 
@@ -147,9 +147,9 @@ _EXECUTIONS = (
     Execution("torch.compile", False, _compiled, by_default=False),
     Execution("onnxruntime", False, _onnxruntime, _ONNX),
     Execution("openvino", False, _openvino, ("onnx", "onnxscript", "openvino")),
-    Execution("condensed torch", True, _eager),
+    Execution("condensed torch", True, _modules),
     Execution("condensed onnxruntime", True, _onnxruntime, _ONNX),
-    Execution("condensed fast", True, _planned),
+    Execution("condensed fast", True, _eager),
 )
 EXECUTIONS = Named("execution", {execution.name: execution for execution in _EXECUTIONS})
 """All ways to run a network, by name."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import time
 from collections import defaultdict
@@ -55,7 +54,7 @@ def waterfall(network: Subject, images: Tensor, repeats: int) -> pd.DataFrame:
         rows.append((layer, part, CONDENSED, spent, macs.get((layer, part))))
         if part == REST:
             rows.append((layer, part, FAST, spent, None))
-    plan = make_plan(copy.deepcopy(network.condensed), images, repeats)
+    plan = make_plan(network.condensed, images, repeats)
     for row in plan.layers:
         both = sum(macs[row.name, part] for part in ("1×1", "3×3"))
         rows.append((row.name, WHOLE, FAST, row.milliseconds[row.chosen], both))

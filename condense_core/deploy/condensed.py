@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from condense_core import fast
+from condense_core.config import Execution
 from condense_core.grouping import (
     LearnedGroupLinear,
     Masked,
@@ -24,42 +25,25 @@ from condense_core.grouping import (
     masked_layers,
 )
 from condense_core.looking import same_draws
-from condense_core.model import CondenseNet, DenseBlock, DenseLayer, Transition
+from condense_core.model import CondenseNet, DenseLayer, Transition
+
+from .blocks import CondensedBlock, Index
+from .plan import CHOICES, Plan
+from .planned import PlannedBlocks
 
 
-class Index(nn.Module):
-    """Select channels in the order in which a grouped convolution reads them: (N, in, …) → (N, len, …)."""
-
-    index: Tensor  # int64 (len,)
-
-    def __init__(self, index: Tensor):
-        super().__init__()
-        self.register_buffer("index", index)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Gather along the channels."""
-        return x.index_select(1, self.index)
-
-    def extra_repr(self) -> str:
-        """Return the number of channels, for `repr`."""
-        return f"{len(self.index)} channels"
-
-
-class CondensedBlock(DenseBlock):
-    """A dense block of condensed layers; `choices` has how the fast execution computes each (see `plan`)."""
-
-    choices: tuple[str, ...]
-
-    def __init__(self, layers: Iterable[nn.Module]):
-        nn.Sequential.__init__(self, *layers)
-        self.choices = ("grouped",) * len(self)
-
-
-def condense(model: CondenseNet, fold: bool = True) -> CondenseNet:
+def condense(
+    model: CondenseNet, fold: bool = True, *, plan: Plan | str | None = None, execution: Execution = "fast"
+) -> CondenseNet:
     """Build a physically smaller network with the same outputs as `model`, for any grouping and stage.
 
-    It is in evaluation mode, and batch norms after 1×1 convolutions are folded into them; `fold=False` keeps
-    them, for fine-tuning. Raise ValueError if single weights were pruned or groups keep unequal shares.
+    It is for inference: in evaluation mode, its weights take no gradients, and batch norms after 1×1
+    convolutions are folded into them. `fold=False` keeps them, and the gradients, for fine-tuning.
+
+    Its first call for a shape of images measures how each layer is computed fastest on this processor, or
+    remembers it. `plan` says it instead, for every shape: a plan, or one of `plan.CHOICES` for all layers;
+    nothing is measured then. Execution 'reference' is torch's modules. Raise ValueError if single weights were
+    pruned, groups keep unequal shares, or the plan is another network's.
 
     >>> from condense_core import ModelConfig
     >>> model = CondenseNet(ModelConfig(stages=(1,), growth=(8,), grouping="random"), seed=0)
@@ -72,14 +56,28 @@ def condense(model: CondenseNet, fold: bool = True) -> CondenseNet:
         _check_shares(name, masked)
     with same_draws():
         small = _condensed(model)
-    return fold_norms(small.eval()) if fold else small
+    if fold:
+        fold_norms(small.eval()).requires_grad_(False)
+    fast.use(small, execution)
+    _give(plan, small)
+    return small
+
+
+def _give(plan: Plan | str | None, small: CondenseNet) -> None:
+    if isinstance(plan, Plan):
+        plan.apply(small)
+    elif plan is not None and plan not in CHOICES:
+        raise ValueError(f"plan {plan!r}: must be a Plan or one of {', '.join(CHOICES)}")
+    else:
+        small.blocks.given = plan  # type: ignore[assignment]
 
 
 def _condensed(model: CondenseNet) -> CondenseNet:
     small = copy.deepcopy(model)
+    small.blocks = PlannedBlocks(OrderedDict(small.blocks.named_children()))
+    small.blocks.stride = model.config.stride
     for place, part in list(small.blocks.named_children()):
         if isinstance(part, Transition):
-            part.engine = None  # as in the condensed blocks: `fast.use` or a plan chooses again
             _condense_sequence(part)
         else:
             for layer in part.children():
@@ -151,12 +149,13 @@ def _grouped(conv: MaskedConv1x1, order: Tensor) -> nn.Conv2d:
     kept = int(live[0].sum())
     weight = conv.weight[order].flatten(1)[live].view(conv.out_channels, kept, 1, 1)
     small = nn.Conv2d(kept * conv.groups, conv.out_channels, 1, groups=conv.groups, bias=False)
-    return with_state(small, weight=weight)
+    return with_state(small, weight=weight).train(conv.training)
 
 
 def _dense(conv: MaskedConv1x1) -> nn.Conv2d:
     """Build the standard convolution of a layer that is not pruned yet."""
-    return with_state(nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False), weight=conv.weight)
+    plain = nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False)
+    return with_state(plain, weight=conv.weight).train(conv.training)
 
 
 def select_channels(norm: nn.Module, index: Tensor) -> nn.BatchNorm2d:

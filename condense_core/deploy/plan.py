@@ -1,26 +1,23 @@
-"""Plans: how each layer of a condensed network is computed fastest on this machine, measured."""
+"""Plans: how each layer of a condensed network is computed fastest on this machine."""
 
 from __future__ import annotations
 
-import copy
 import math
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from condense_core import fast
 from condense_core.config import EXECUTIONS, Execution
 from condense_core.files import NonNegativeInt, check_record
-from condense_core.looking import evaluating
 from condense_core.machine import processor
 from condense_core.model import CondenseNet
 
-from .condensed import CondensedBlock
+from .blocks import CondensedBlock
 
 CHOICES = {
     "grouped": "each group reads its own inputs",
@@ -66,19 +63,28 @@ class Plan:
         """Whether the plan was measured on the same processor with the same number of threads."""
         return (self.threads, self.processor) == (torch.get_num_threads(), processor())
 
+    @cached_property
+    def choices(self) -> Mapping[str, tuple[str, ...]]:
+        """The choices of each block's layers by the block's name; none if torch's modules are faster."""
+        found: dict[str, tuple[str, ...]] = {}
+        for layer in self.layers if self.execution == "fast" else ():
+            block = layer.name.split(".")[1]
+            found[block] = (*found.get(block, ()), layer.chosen)
+        return found
+
+    def check_fits(self, blocks: nn.Module) -> None:
+        """Raise ValueError if the plan was made for a network with other layers."""
+        planned, names = [layer.name for layer in self.layers], layer_names(blocks)
+        if planned and planned != names:
+            raise ValueError(f"plan: is for the layers {_ends(planned)}, but the network has {_ends(names)}")
+
     def apply(self, model: CondenseNet) -> CondenseNet:
-        """Let `model` run as planned, and return it; for inference: its weights take no more gradients.
+        """Let a condensed network run as planned whatever the shape of its input, and return it.
 
         Raises ValueError if the plan was made for another network.
         """
-        planned, blocks = [layer.name for layer in self.layers], condensed_blocks(model)
-        names = [f"{name}.{place}" for name, block in blocks.items() for place in range(len(block))]
-        if planned and planned != names:
-            raise ValueError(f"plan: is for the layers {_ends(planned)}, but the network has {_ends(names)}")
-        chosen = iter(self.layers)
-        for block in blocks.values() if planned else ():
-            block.choices = tuple(next(chosen).chosen for _ in block.choices)
-        model.eval().requires_grad_(False)
+        self.check_fits(model.blocks)
+        model.blocks.given = self  # type: ignore[assignment]
         fast.use(model, self.execution)
         return model
 
@@ -160,76 +166,11 @@ def _ends(names: list[str]) -> str:
     return f"{names[0]} to {names[-1]} ({len(names)})" if names else "none"
 
 
-def condensed_blocks(model: CondenseNet) -> dict[str, CondensedBlock]:
-    """Return the condensed dense blocks of a network by name."""
-    return {name: part for name, part in model.named_modules() if isinstance(part, CondensedBlock)}
-
-
-def make_plan(model: CondenseNet, images: Tensor, repeats: int = 7) -> Plan:
-    """Measure each layer of `model` by each choice on `images` (N, 3, H, W); let it run by the fastest.
-
-    Nothing else of the model is changed; the kernels compute it in evaluation mode without gradients. Times are
-    the shortest of `repeats`; the choices take turns. Raises ValueError if the network is not condensed, or if
-    the kernels cannot read the images.
-    """
-    if not condensed_blocks(model):
-        raise ValueError("plan: the network is not condensed; condense(model) gives one that is")
-    if fast.available() and not fast.can_run(images):
-        raise ValueError(
-            f"plan: images must be float32 or float64 on the CPU, not {images.dtype} on {images.device}"
-        )
-    executions = [(part, dict(vars(part))) for part in model.blocks]
-    try:
-        with evaluating(model):
-            plan = _measure_layers(model, images, repeats)
-            return _measure_network(plan, model, images, repeats)
-    except BaseException:
-        for part, before in executions:
-            vars(part).update({name: before.get(name) for name in ("engine", "choices") if name in vars(part)})
-        raise
-
-
-def _measure_layers(model: CondenseNet, images: Tensor, repeats: int) -> Plan:
-    names: dict[nn.Module, str] = {block: name for name, block in condensed_blocks(model).items()}
-    fast.use(model, "reference")
-    layers: list[LayerPlan] = []
-    features = model.stem(images)
-    for part in model.blocks:
-        if isinstance(part, CondensedBlock) and fast.available():
-            layers += _measure_block(names[part], part, features, repeats)
-        features = part(features)
-    size = images.shape[2], images.shape[3]
-    return Plan(tuple(layers), {}, len(images), size, torch.get_num_threads(), processor())
-
-
-def _measure_block(name: str, block: CondensedBlock, x: Tensor, repeats: int) -> list[LayerPlan]:
-    layers = fast.layers_by_choice(block, x, CHOICES)
-    if layers is None:
-        raise ValueError(f"plan: {name} has modules or hooks that the kernels do not support")
+def layer_names(blocks: nn.Module) -> list[str]:
+    """Return the names of the condensed layers of a network's blocks, in order."""
     return [
-        LayerPlan(f"{name}.{place}", layer.in_channels, layer.kept, fastest(layer.calls, repeats))
-        for place, layer in enumerate(layers)
+        f"blocks.{name}.{place}"
+        for name, block in blocks.named_children()
+        if isinstance(block, CondensedBlock)
+        for place in range(len(block))
     ]
-
-
-def _measure_network(plan: Plan, model: CondenseNet, images: Tensor, repeats: int) -> Plan:
-    """Add the times of the whole network to `plan`, and apply it."""
-    replace(plan, network={"fast": 0.0}).apply(model)
-    reference = copy.deepcopy(model)  # takes turns with `model`: a changed engine would read the blocks again
-    fast.use(reference, "reference")
-    calls = {"fast": partial(model, images)} if plan.layers else {}
-    plan = replace(plan, network=fastest(calls | {"reference": partial(reference, images)}, repeats))
-    plan.apply(model)
-    return plan
-
-
-def fastest(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Return the shortest time of each call in milliseconds; they take turns, the first round not counted."""
-    shortest = dict.fromkeys(calls, math.inf)
-    for repeat in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if repeat:
-                shortest[name] = min(shortest[name], 1000 * (time.perf_counter() - start))
-    return shortest

@@ -32,7 +32,7 @@ FORMAT = "condensed 1"
 
 
 def save_condensed(model: CondenseNet, path: str | Path, plan: Plan | None = None) -> None:
-    """Write a condensed network and the plan that it runs by."""
+    """Write a condensed network, and a plan for it."""
     notes = {"format": FORMAT, "model": json.dumps(to_dict(model.config))}
     if plan is not None:
         notes["plan"] = json.dumps(plan.to_dict())
@@ -40,7 +40,7 @@ def save_condensed(model: CondenseNet, path: str | Path, plan: Plan | None = Non
 
 
 def load_condensed(path: str | Path) -> tuple[CondenseNet, Plan | None]:
-    """Return a network that `save_condensed` wrote, set to run by its plan, and the plan.
+    """Return a network that `save_condensed` wrote, and its plan, by which it runs on its processor.
 
     Raises FileNotFoundError, or ValueError, naming the file, if it is not a condensed network.
     """
@@ -57,7 +57,9 @@ def load_condensed(path: str | Path) -> tuple[CondenseNet, Plan | None]:
         model = _rebuild(config, tensors)
         plan = Plan.from_dict(parse_json(notes["plan"], "plan")) if "plan" in notes else None
         if plan is not None:
-            plan.apply(model)
+            plan.check_fits(model.blocks)
+            if plan.matches_this_machine:
+                model.blocks.adopt(plan, model.stem.weight.dtype)  # type: ignore[operator]
     except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
     return model, plan

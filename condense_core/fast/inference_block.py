@@ -48,7 +48,11 @@ class Layer:
 
 
 def read_layer(layer: nn.Module, channels: int, choice: str) -> Layer:
-    """Read a condensed layer whose input has `channels` features, to be computed as chosen."""
+    """Read a condensed layer whose input has `channels` features, to be computed as chosen.
+
+    One that was trained on after it was condensed is grouped whatever is chosen, if its groups scale the same
+    input differently.
+    """
     parts: dict[str, Any] = layer._modules
     conv, norm, spatial = parts["conv1"], parts["norm1"], parts["conv2"]
     if "norm2" in parts:
@@ -64,7 +68,7 @@ def read_layer(layer: nn.Module, channels: int, choice: str) -> Layer:
     bias = np.zeros(rows.size)
     if conv.bias is not None:
         bias[rows.ravel()] = _numbers(conv.bias)
-    if choice != "grouped":
+    if choice != "grouped" and _scale_alike(inputs, affine):
         inputs, rows, affine, weight = _as_one_group(
             inputs, rows, affine, weight, np.unique(inputs) if choice == "union" else np.arange(channels)
         )
@@ -88,6 +92,12 @@ def _packed(weight: Array, rows: int) -> Array:
 
 def _numbers(tensor: Tensor) -> Array:
     return tensor.detach().double().numpy()
+
+
+def _scale_alike(inputs: Array, affine: Array) -> bool:
+    """Return whether all groups that read an input apply the same scale and shift to it."""
+    _, first, place = np.unique(inputs.ravel(), return_index=True, return_inverse=True)
+    return bool((affine[:, first[place]] == affine).all())
 
 
 def _as_one_group(
@@ -151,8 +161,7 @@ class _BlockState:
         modules = [*block.children(), *parts]
         self._tensors = [tensors for m in modules for tensors in (m._parameters, m._buffers) if tensors]
         self._hooks = [hooks for m in modules for hooks in hooks_of(m)]
-        self.made_of: Any = None
-        self.program: Program | None = None
+        self._programs: tuple[Any, dict[Any, Program]] = None, {}  # the tensors' state, and programs of it
 
     @property
     def are_evaluated(self) -> bool:
@@ -168,9 +177,21 @@ class _BlockState:
         """Return the parameters and buffers that the modules have now."""
         return [t for tensors in self._tensors for t in tensors.values() if t is not None]
 
+    def program(self, block: nn.Module, x: Tensor, choices: Sequence[str]) -> Program:
+        """Return the program by some choices, made again only if a tensor has changed."""
+        state = [(t.data_ptr(), t._version) for t in self.tensors()]
+        made_of, programs = self._programs
+        if made_of != state:
+            programs = {}
+            self._programs = state, programs
+        key = x.dtype, *choices
+        if key not in programs:
+            programs[key] = assemble(read_layers(block, choices, x.shape[1]), x.shape[1], x.dtype)
+        return programs[key]
+
 
 class InferenceEngine:
-    """Computes a condensed block in evaluation mode; keeps its program."""
+    """Computes a condensed block in evaluation mode; keeps its programs."""
 
     def __init__(self) -> None:
         self._known: _BlockState | None = None
@@ -178,36 +199,33 @@ class InferenceEngine:
     def __reduce__(self) -> tuple[Any, ...]:
         return InferenceEngine, ()  # a copied block has other tensors, so its engine keeps nothing of these
 
-    def run(self, block: nn.Module, x: Tensor) -> Tensor | None:
-        """(N, in, H, W) → (N, in + layers · growth_rate, H, W), or None if the reference must compute it."""
-        steps = self.program(block, x)
+    def run(self, block: nn.Module, x: Tensor, choices: Sequence[str] = ()) -> Tensor | None:
+        """(N, in, H, W) → (N, in + layers · growth_rate, H, W), or None if the reference must compute it.
+
+        Without choices it must.
+        """
+        steps = self.program(block, x, choices) if choices else None
         return None if steps is None else run(steps, x)
 
-    def program(self, block: nn.Module, x: Tensor) -> Program | None:
-        """Return the program of a block, made again only if one of its tensors or choices has changed.
+    def program(self, block: nn.Module, x: Tensor, choices: Sequence[str]) -> Program | None:
+        """Return the program of a block by some choices; None if kernels cannot compute it as it is now."""
+        return self._read(block).program(block, x, choices) if self.can_compute(block, x) else None
 
-        None in training, for gradients, with hooks, and with modules that the kernels do not know.
-        """
+    def can_compute(self, block: nn.Module, x: Tensor) -> bool:
+        """Return False in training, for gradients, with hooks, and with modules that kernels do not know."""
         if not can_run(x) or block.training:
-            return None
+            return False
         known = self._read(block)
-        tensors = known.tensors()
-        learns = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
-        if learns or not known.is_known or known.has_hooks or not known.are_evaluated:
-            return None
-        choices: Any = block.choices
-        made_of = x.dtype, choices, [(t.data_ptr(), t._version) for t in tensors]
-        if known.made_of != made_of:
-            layers = read_layers(block, choices, x.shape[1])
-            known.made_of, known.program = made_of, assemble(layers, x.shape[1], x.dtype)
-        return known.program
+        learns = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in known.tensors()))
+        return not learns and known.is_known and not known.has_hooks and known.are_evaluated
 
     def _read(self, block: nn.Module) -> _BlockState:
         layers: Any = block._modules.values()
         parts = [part for layer in layers for part in layer._modules.values()]
-        if self._known is None or self._known.parts != parts:
-            self._known = _BlockState(block, parts)
-        return self._known
+        known = self._known
+        if known is None or known.parts != parts:
+            known = self._known = _BlockState(block, parts)
+        return known
 
 
 def read_layers(block: nn.Module, choices: Sequence[str], channels: int) -> list[Layer]:
@@ -230,7 +248,7 @@ class LayerChoices:
 
 def layers_by_choice(block: nn.Module, x: Tensor, choices: Iterable[str]) -> list[LayerChoices] | None:
     """Return the layers of a condensed block on `x`, or None if the kernels cannot compute it (to measure)."""
-    steps = InferenceEngine().program(block, x)
+    steps = InferenceEngine().program(block, x, ["grouped"] * len(list(block.children())))
     if steps is None:
         return None
     out, channels, found = run(steps, x), x.shape[1], []

@@ -15,7 +15,8 @@ from torch import nn
 
 from condense_core import condense, fast
 from condense_core.deploy import Plan, export_file, load_condensed, make_plan, save_condensed
-from condense_core.deploy.plan import CHOICES, condensed_blocks
+from condense_core.deploy.blocks import CondensedBlock
+from condense_core.deploy.plan import CHOICES
 from condense_core.fast import engines, inference_block, threads
 
 
@@ -27,13 +28,8 @@ def lived_in(*arguments):
     return lived_in_training(*arguments).eval()
 
 
-def planned(model, choice: str = "grouped"):
-    """`model` as a plan leaves it that chose one execution for all layers."""
-    for block in condensed_blocks(model).values():
-        block.choices = (choice,) * len(block)
-    model.eval().requires_grad_(False)
-    fast.use(model)
-    return model
+def condensed_blocks(model) -> list[CondensedBlock]:
+    return [part for part in model.blocks if isinstance(part, CondensedBlock)]
 
 
 def assert_same(small, model, batch, tolerance=1e-11):
@@ -69,26 +65,35 @@ def test_any_condensed_network_on_any_images_gives_the_references_numbers(
     network = lived_in(small_model(groups=groups, condense_factor=factor, **model), stage).double()
     draws = torch.Generator().manual_seed(count)
     batch = torch.randn(count, 3, *size, dtype=torch.float64, generator=draws)
-    assert_same(planned(condense(network, fold), choice), network, batch)
+    assert_same(condense(network, fold, plan=choice), network, batch)
 
 
 def test_many_channels_and_large_images_are_worked_through_in_pieces():
     torch.set_num_threads(2)
     network = lived_in(small_model(stages=(2,), growth=(96,), groups=4, image_size=128, stem_stride=1)).double()
-    assert_same(planned(condense(network)), network, images(1, 128))
+    assert_same(condense(network, plan="grouped"), network, images(1, 128))
 
 
 def test_float32_and_repetition():
     torch.set_num_threads(2)
     network = lived_in(small_model())
-    small = planned(condense(network))
+    small = condense(network, plan="grouped")
     batch = images(3, dtype=torch.float32)
     assert_same(small, network, batch, tolerance=1e-5)
     assert small(batch).equal(small(batch))
 
 
+@pytest.mark.parametrize("choice", CHOICES)
+def test_groups_that_scale_the_same_input_differently_stay_groups(choice):
+    network = condense(lived_in(small_model()).double(), fold=False, execution="reference")
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.add_(torch.linspace(0, 1, len(module.weight)))
+    assert_same(condense(network, plan=choice), network, images())
+
+
 def test_what_is_not_a_number_stays_one():
-    small = planned(condense(lived_in(small_model()).double()))
+    small = condense(lived_in(small_model()).double(), plan="grouped")
     batch = images(2)
     batch[1] = float("nan")
     found = small(batch)
@@ -97,24 +102,23 @@ def test_what_is_not_a_number_stays_one():
 
 
 def test_training_gradients_and_hooks_are_left_to_the_reference():
-    network = condense(lived_in(small_model()))
-    fast.use(network)
-    block = next(iter(condensed_blocks(network).values()))
+    network = condense(lived_in(small_model()), fold=False)
+    block = condensed_blocks(network)[0]
     x = torch.randn(2, 8, 8, 8)
-    assert block.engine.program(block, x) is None, "its weights take gradients"
+    assert not block.engine.can_compute(block, x), "its weights take gradients"
     with torch.no_grad():
-        assert block.engine.program(block, x) is not None
-        assert block.engine.program(block, x.half()) is None
+        assert block.engine.can_compute(block, x)
+        assert not block.engine.can_compute(block, x.half())
         handle = block[0].conv1.register_forward_hook(lambda *_: None)
-        assert block.engine.program(block, x) is None
+        assert not block.engine.can_compute(block, x)
         handle.remove()
         block.train()
-        assert block.engine.program(block, x) is None
+        assert not block.engine.can_compute(block, x)
 
 
 def test_changed_weights_are_seen():
     network = lived_in(small_model()).double()
-    small = planned(condense(network))
+    small = condense(network, plan="grouped")
     batch = images()
     before = small(batch)
     for module in small.modules():
@@ -134,15 +138,15 @@ def test_a_plan_measures_every_layer_and_its_network_runs_by_the_best(tmp_path):
         f"blocks.block{block}.{place}" for block, layers in ((1, 1), (2, 2), (3, 1)) for place in range(layers)
     ]
     assert all(set(layer.milliseconds) == set(CHOICES) for layer in plan.layers)
-    assert [layer.chosen for layer in plan.layers] == [
-        choice for block in condensed_blocks(small).values() for choice in block.choices
-    ]
-    assert small.execution == plan.execution
+    assert list(small.blocks.plans.values()) == [plan]
     assert Plan.from_dict(plan.to_dict()) == plan
     text = str(plan)
     assert all(layer.name in text for layer in plan.layers)
     assert f"it runs by '{plan.execution}'" in text
     if plan.execution == "fast":
+        assert [choice for choices in plan.choices.values() for choice in choices] == [
+            layer.chosen for layer in plan.layers
+        ]
         assert_same(small, network, images(3))
 
 
@@ -242,7 +246,7 @@ def test_other_files_are_refused_by_name(tmp_path):
 
 def test_exports_do_not_hold_the_plan(tmp_path):
     network = lived_in(small_model())
-    small = planned(condense(network))
+    small = condense(network, plan="grouped")
     batch = images(dtype=torch.float32)
     with torch.no_grad():
         written = export_file(small, tmp_path / "small.pt2", batch, network(batch))

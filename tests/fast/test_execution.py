@@ -190,7 +190,8 @@ def test_a_backward_pass_that_would_be_wrong_is_refused():
 def test_costs_and_condensed_networks_are_those_of_the_reference():
     model, fast = pair(small_model(), stage=3, dtype=torch.float32)
     assert cost_table(fast) == cost_table(model)
-    assert condense(fast).execution == "reference"
+    assert condense(fast, execution="reference").execution == "reference"
+    assert condense(model).execution == "fast"
     assert fast.execution == "fast"
 
 

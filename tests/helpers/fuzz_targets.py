@@ -91,7 +91,7 @@ def condensed(folder: Path) -> Target:
         def read() -> None:
             network, plan = load_condensed(path)
             if network.config.image_size <= 32 and sum(network.config.stages) < 10:
-                network(images)
+                condense(network, plan=plan or "grouped")(images)
             str(plan)
 
         return read, str(path)

@@ -25,7 +25,10 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-CACHE = Path(config.CACHE_DIR or HERE / "__pycache__") / f"kernels-{fingerprint(HERE)}"
+KERNELS = fingerprint(HERE)
+"""The version of the kernels."""
+
+CACHE = Path(config.CACHE_DIR or HERE / "__pycache__") / f"kernels-{KERNELS}"
 
 # NaN and infinity keep their meaning, so that a network that diverges is noticed.
 _OPTIONS: Any = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz", "arcp"}}

@@ -1,0 +1,70 @@
+"""Time `condense(model)` as it comes against the masked network that it is made from.
+
+    python benchmarks/as_it_comes.py
+
+Masks are those of the initial weights, at the last stage. Both take turns; times are medians per image. The
+first call of each shape, which measures the plan, is timed alone.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+import click
+import numpy as np
+import torch
+from save_result import save_result
+
+from analysis.studies.options import CommaList
+from analysis.timing.latency import median_of, take_turns
+from condense_core import PRESETS, CondenseNet, ModelConfig, condense
+from condense_core.condensation import prune_to_stage
+
+DIGITS = ModelConfig(stages=(4, 4, 4), growth=(4, 8, 16), image_size=8)
+NETWORKS = {"digits": DIGITS} | {
+    name: PRESETS[name] for name in ("condensenet-50", "condensenet-86", "condensenet-74-imagenet-g8")
+}
+
+
+def measure(name: str, config: ModelConfig, batch: int, repeats: int) -> dict[str, object]:
+    """Time one network on batches of one size."""
+    model = CondenseNet(config, seed=0).eval().requires_grad_(False)
+    prune_to_stage(model, config.last_stage, config.last_stage)
+    images = torch.randn(batch, 3, config.image_size, config.image_size)
+    small = condense(model)
+    start = time.perf_counter()
+    small(images)
+    first = time.perf_counter() - start
+    times = take_turns({"masked": lambda: model(images), "condensed": lambda: small(images)}, repeats)
+    ratio = median_of(times["condensed"] / times["masked"])
+    medians = {side: float(np.median(values)) / batch for side, values in times.items()}
+    click.echo(
+        f"{name:<28}batch {batch:<4}{medians['masked']:9.3f} → {medians['condensed']:8.3f} ms per image"
+        f"{ratio.median:7.2f} ({ratio.low:.2f} to {ratio.high:.2f}); first call {first:.2f} s"
+    )
+    ratios = {"ratio": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high}
+    return {"network": name, "batch": batch, "first_call_seconds": first, **medians, **ratios}
+
+
+@click.command()
+@click.option("--networks", type=CommaList(str), default=",".join(NETWORKS))
+@click.option("--batch", "batches", type=CommaList(int), default="1,8,64")
+@click.option("--threads", default=2)
+@click.option("--repeats", type=click.IntRange(6), default=9)
+def as_it_comes(networks: tuple[str, ...], batches: tuple[int, ...], threads: int, repeats: int) -> None:
+    """Measure, print a table and save the result."""
+    torch.set_num_threads(threads)
+    condense(CondenseNet(DIGITS, seed=0))(torch.zeros(1, 3, 8, 8))  # compiles the kernels
+    with (
+        tempfile.TemporaryDirectory() as empty,
+        patch("condense_core.deploy.remembered.folder", lambda: Path(empty)),
+    ):
+        rows = [measure(name, NETWORKS[name], batch, repeats) for name in networks for batch in batches]
+    save_result("as_it_comes", settings={"threads": threads, "repeats": repeats}, rows=rows)
+
+
+if __name__ == "__main__":
+    as_it_comes()
