@@ -24,9 +24,10 @@ from parity import official_network
 from save_result import save_result
 from torch import Tensor, nn
 
-from condense_core import PRESETS, CondenseNet, ModelConfig, fast
+from condense_core import PRESETS, CondenseNet, ModelConfig, RecipeConfig, RunConfig, fast
 from condense_core.condensation import group_lasso, learned_layers, prune
 from condense_core.config import Execution
+from condense_core.training import momentum_descent
 
 LASSO = 1e-5
 SIDES = ("official", "official, channels_last", "reference", "fast")
@@ -45,9 +46,16 @@ def our_step(config: ModelConfig, execution: Execution, batch: int, last: bool) 
     images, labels = noise(config, batch)
     images = images.to(memory_format=torch.channels_last)
     model = CondenseNet(config, seed=0).to(memory_format=torch.channels_last)
-    fast.use(model, execution)
     for layer in learned_layers(model).values():
         prune(layer, layer.condense_factor - 1 if last else 0)
+    if programs := fast.programs(model, RunConfig(config, execution=execution)):
+        optimizer, lasso = momentum_descent(model, RecipeConfig()), 0.0 if last else LASSO
+
+        def by_program() -> Tensor:
+            loss, _, penalty = programs.train(images, labels, optimizer, lasso)
+            return torch.tensor(loss + penalty)
+
+        return by_program
 
     def loss_of() -> Tensor:
         loss = F.cross_entropy(model(images), labels)

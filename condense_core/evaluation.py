@@ -28,16 +28,17 @@ def evaluate(
     batches: Iterable[tuple[Tensor, Tensor]],
     add_up: Callable[[Tensor], object] = lambda sums: None,
     see: See = lambda logits, labels: None,
+    compute: Callable[[Tensor], Tensor] | None = None,
 ) -> Evaluation:
     """Return loss and errors of `model` in evaluation mode over batches of images and labels.
 
     If the batches are a rank's share, `add_up` adds the sums of all ranks in place. `see` gets the logits and
-    labels of each batch.
+    labels of each batch. `compute` computes what `model` would.
     """
     sums, classes = torch.zeros(4, dtype=torch.float64), 0
     with evaluating(model):
         for images, labels in batches:
-            logits = model(images)
+            logits = (compute or model)(images)
             classes = logits.shape[1]
             sums += _sums(logits, labels)
             see(logits, labels)

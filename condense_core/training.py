@@ -55,7 +55,7 @@ class Trainer:
         self.config, self.dataset = config, dataset.to(config.device)
         model = CondenseNet(config.model, config.seed).to(config.device)
         self.model: CondenseNet = model.to(memory_format=torch.channels_last)
-        fast.use(self.model, config.execution)
+        self._programs = fast.programs(self.model, config)
         self._network = distributed.parallel(self.model)
         self.optimizer = momentum_descent(self.model, config.recipe)
         batch_size = config.recipe.batch_size
@@ -70,7 +70,7 @@ class Trainer:
         if self._graphed:
             for group in self.optimizer.param_groups:  # a graph reads it from its place in memory
                 group["lr"] = torch.zeros((), device=config.device)
-        self._descend: fast.Step = self._descend_as_written
+        self._descend: fast.Step = self._descend_by_program if self._programs else self._descend_as_written
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
         """Train to the end, or until `should_stop`; `snapshot` may be taken whenever a record is yielded.
@@ -140,6 +140,15 @@ class Trainer:
         self.step += 1
         return loss
 
+    def _descend_by_program(self, images: Tensor, labels: Tensor) -> Tensor:
+        assert self._programs is not None
+        answer = self._programs.train(images, labels, self.optimizer, self._lasso_weight)
+        if answer is None:
+            return self._descend_as_written(images, labels)
+        (loss, wrong, lasso), count = answer, len(labels)
+        self._sums += torch.tensor([loss * count, wrong, lasso * count, count], dtype=torch.float64)
+        return torch.tensor(loss + lasso)
+
     def _descend_as_written(self, images: Tensor, labels: Tensor) -> Tensor:
         """Compute the part of a step that is done on the device, and leave its sums there."""
         bf16 = self.config.recipe.precision == "bf16"
@@ -147,7 +156,7 @@ class Trainer:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
             logits = self._network(images)
             loss = self._shares.loss(logits, labels, whole)
-        lasso = self._lasso()
+        lasso = self._lasso_weight * group_lasso(self.model) if self._lasso_weight else torch.zeros_like(loss)
         self.optimizer.zero_grad()
         (self.shard.ranks * loss + lasso).backward()  # gradients are the mean over the ranks
         self.optimizer.step()
@@ -157,13 +166,9 @@ class Trainer:
             self._sums += distributed.add_up(sums)
         return (loss + lasso).detach()
 
-    def _lasso(self) -> Tensor:
-        weight = self.config.recipe.group_lasso
-        if not weight or self.stage >= self.last_stage:
-            return torch.zeros((), device=self.config.device)
-        if self.config.execution == "fast":
-            return weight * fast.group_lasso(self.model)
-        return weight * group_lasso(self.model)
+    @property
+    def _lasso_weight(self) -> float:
+        return self.config.recipe.group_lasso if self.stage < self.last_stage else 0.0
 
     def _end_epoch(self, epoch: int) -> EpochRecord:
         loss, wrong, lasso, count = self._sums.tolist()
@@ -188,7 +193,7 @@ class Trainer:
     def _evaluate(self, images: Images, see: See = lambda logits, labels: None) -> Evaluation:
         """Evaluate the network on all images, of which each rank takes its share."""
         batches = self._shares.evaluated(images).evaluation_batches()
-        return evaluate(self.model, batches, distributed.add_up, see)
+        return evaluate(self.model, batches, distributed.add_up, see, self._programs)
 
     def _outcomes(self, split: str, images: Images) -> tuple[Evaluation, dict[str, Tensor]]:
         parts = [torch.empty(0, 3, dtype=torch.float64)]

@@ -33,8 +33,7 @@ PRELOADED = [
     "condense_core.training",
     "condense_core.distributed.ranks",
     "condense_core.fast.engines",
-    "condense_core.fast.lasso",
-    "condense_core.fast.training_block",
+    "condense_core.fast.program.programs",
 ]
 OBEYED = (signal.SIGTERM, signal.SIGHUP)  # by workers; a SIGINT is left to the study
 MAX_TMPDIR = 70  # bytes

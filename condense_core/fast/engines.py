@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import warnings
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
-
-from condense_core import condensation
-from condense_core.config import EXECUTIONS, Execution
-from condense_core.grouping import LearnedGroupConv
+from condense_core.config import EXECUTIONS, Execution, RunConfig
 from condense_core.model import CondenseNet, DenseBlock, Engine, Transition
 
-from .conditions import modules_of
+if TYPE_CHECKING:
+    from .program import Programs
 
 
 def use(model: CondenseNet, execution: Execution = "fast") -> None:
-    """Let `model` compute its blocks by the kernels, or as the reference does.
+    """Let a condensed network compute its blocks by the kernels, or as the reference does.
 
-    Without numba the reference stays, with a warning. What the kernels cannot compute (dropout, hooks, another
-    device) is left to the reference, call by call. Raises ValueError if there is no such execution.
+    Without numba the reference stays, with a warning. What the kernels cannot compute (gradients, hooks, other
+    devices) is left to the reference, call by call. A network that is not condensed stays as it is: `programs`
+    train it. Raises ValueError if there is no such execution.
 
     >>> from condense_core import PRESETS, CondenseNet
     >>> model = CondenseNet(PRESETS["condensenet-50"])
@@ -29,40 +28,36 @@ def use(model: CondenseNet, execution: Execution = "fast") -> None:
     """
     if execution not in EXECUTIONS:
         raise ValueError(f"execution {execution!r}: must be one of {', '.join(EXECUTIONS)}")
-    fast = execution == "fast" and available()
+    is_condensed = any(hasattr(part, "is_condensed") for part in model.blocks)  # its class is in a room above
+    fast = execution == "fast" and is_condensed and available()
     for part in model.blocks:
         if isinstance(part, DenseBlock | Transition):
             part.engine = _engine_for(part) if fast else None
 
 
 def _engine_for(part: DenseBlock | Transition) -> Engine:
-    from . import inference_block, training_block
+    from . import inference_block, pooling
 
-    if isinstance(part, Transition):
-        return training_block.PoolingEngine()
-    if getattr(part, "is_condensed", False):  # its class is in a room that imports this one
-        return inference_block.InferenceEngine()
-    return training_block.TrainingEngine()
+    return pooling.PoolingEngine() if isinstance(part, Transition) else inference_block.InferenceEngine()
+
+
+def programs(model: CondenseNet, config: RunConfig) -> Programs | None:
+    """Return what trains and evaluates a run's network by kernels; None if the reference or a GPU does."""
+    if config.execution != "fast" or config.device != "cpu" or not available():
+        return None
+    from .program import Programs
+
+    return Programs(model)
 
 
 @lru_cache(maxsize=1)
 def available() -> bool:
     """Return whether the kernels can be compiled here; warn once if not."""
     try:
-        from . import inference_block, training_block  # noqa: F401
+        from . import inference_block  # noqa: F401
     except ImportError as error:
         warnings.warn(
             f"execution 'fast' is not available ({error}): the slower reference is used", stacklevel=3
         )
         return False
     return True
-
-
-def group_lasso(model: nn.Module) -> Tensor:
-    """`condensation.group_lasso` by a kernel, if there is one for the device: scalar."""
-    layers = [module for module in modules_of(model) if isinstance(module, LearnedGroupConv)]
-    if not layers or layers[0].weight.device.type != "cpu" or not available():
-        return condensation.group_lasso(model)
-    from .lasso import group_lasso_of
-
-    return group_lasso_of(layers)

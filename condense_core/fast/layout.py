@@ -32,18 +32,25 @@ class Layout:
         """Whether neighbours in memory are the same pixel of different images."""
         return self.height * self.width <= MAX_SMALL_IMAGE and self.images >= LANES
 
-    def empty(self, channels: int, dtype: torch.dtype) -> Tensor:
-        """Return unset features (N, channels, H, W) of this layout."""
+    def shape(self, channels: int) -> tuple[int, int, int]:
+        """Return the shape of features as kernels read them: (images, channels, pixels)."""
         if self.by_pixel:
-            return empty(channels, self.height, self.width, self.images, dtype=dtype).permute(3, 0, 1, 2)
-        return empty(self.images, channels, self.height, self.width, dtype=dtype)
+            return 1, channels, self.pixels
+        return self.images, channels, self.height * self.width
 
-    def array(self, features: Tensor) -> Array:
-        """View features as kernels read them: (images, channels, pixels), or all images as one."""
-        channels = features.shape[1]
-        if self.by_pixel:
-            return features.permute(1, 2, 3, 0).numpy().reshape(1, channels, -1)
-        return features.numpy().reshape(self.images, channels, -1)
+    def pixels_of(self, features: Array) -> Array:
+        """View features as (N, C, H, W, I): I = 1, or all images side by side in one."""
+        inner = self.images if self.by_pixel else 1
+        return features.reshape(len(features), -1, self.height, self.width, inner)
+
+    def lines_of(self, features: Array) -> Array:
+        """View features as (N, C, pixels, I): I = 1, or all images side by side in one."""
+        return features.reshape(len(features), features.shape[1], -1, self.images if self.by_pixel else 1)
+
+    def images_of(self, features: Array) -> Array:
+        """View features as (images, C, H, W)."""
+        pixels = self.pixels_of(features)
+        return pixels[0].transpose(3, 0, 1, 2) if self.by_pixel else pixels[..., 0]
 
     @cached_property
     def pixels(self) -> int:

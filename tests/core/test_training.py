@@ -11,7 +11,7 @@ import torch
 from helpers.runs import small_model, small_run, train
 from torch.nn import functional as F
 
-from condense_core import CondenseNet, DataConfig, RecipeConfig, RunConfig, Trainer, cost_table, fast
+from condense_core import CondenseNet, DataConfig, RecipeConfig, RunConfig, Trainer, cost_table
 from condense_core.condensation import group_lasso
 from condense_core.data import Shard, load
 from condense_core.distributed import Shares
@@ -110,7 +110,6 @@ def test_a_step_is_the_papers_recipe(digits):
     list(trainer.run(lambda: trainer.step == steps))
 
     reference = CondenseNet(config.model, config.seed).to(memory_format=torch.channels_last).train()
-    fast.use(reference, config.execution)
     optimizer = torch.optim.SGD(reference.parameters(), 0.1, momentum=0.9, weight_decay=1e-4, nesterov=True)
     batches = [batch for epoch in range(2) for batch in digits.training_batches(0, epoch, 64)]
     for step, (images, labels) in enumerate(batches[:steps]):

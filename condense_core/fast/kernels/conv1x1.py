@@ -52,7 +52,7 @@ def pointwise_backward(  # type: ignore[no-untyped-def]
 
     The gradient of output o is affine[0, o]·dy + affine[1, o]·h + affine[2, o]. index (G, K), K a multiple
     of 4; weight (G, K / 4, M, 4), transposed. The gradient of x̂ is added to inner (N, ≥C, P), that of
-    the weights to dweight (G, K / 2, M / 4, 4, 2, 8), whose eight lanes are yet to be summed, and that of the
+    the weights to dweight (G, M / 4, K / 2, 4, 2, 8), whose eight lanes are yet to be summed, and that of the
     norm's shift and scale to dshift and dscale (C,).
     """
     groups, quads, outputs, _ = weight.shape
@@ -81,7 +81,7 @@ def pointwise_backward(  # type: ignore[no-untyped-def]
             # dweight += dh · zᵀ, for 4 outputs and 2 inputs at a time, lane by lane.
             for k in range(0, kept, 2):
                 for m in range(0, outputs, 4):
-                    dst = ((g * (kept // 2) + k // 2) * (outputs // 4) + m // 4) * 64
+                    dst = ((g * (outputs // 4) + m // 4) * (kept // 2) + k // 2) * 64
                     dots42(
                         flat_h, m * LANES, LANES, outputs * LANES,
                         flat_z, 0, offsets_z, k, kept * LANES, blocks, flat_dweight, dst,

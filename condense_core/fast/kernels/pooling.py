@@ -1,4 +1,4 @@
-"""Kernels of average pooling."""
+"""Kernels of average pooling, on features (N, ≥C, H, W, I) with I = 1, or with one image of I side by side."""
 
 from __future__ import annotations
 
@@ -6,29 +6,41 @@ from .compilation import kernel
 
 
 @kernel
-def pool(x, out, first, last):  # type: ignore[no-untyped-def]
-    """Means of 2×2 pixels of planes `first` to `last`: x (planes, H, W), out (planes, H / 2, W / 2)."""
+def pool(x, channels, out, first, last):  # type: ignore[no-untyped-def]
+    """Means of 2×2 pixels, for the planes `first` to `last` of N · C: x → out (N, ≥C, H / 2, W / 2, I)."""
     quarter = x.dtype.type(0.25)
     for plane in range(first, last):
-        for r in range(out.shape[1]):
-            above, below, row = x[plane, 2 * r], x[plane, 2 * r + 1], out[plane, r]
-            for p in range(out.shape[2]):
-                row[p] = (above[2 * p] + above[2 * p + 1] + below[2 * p] + below[2 * p + 1]) * quarter
+        source, target = x[plane // channels, plane % channels], out[plane // channels, plane % channels]
+        for r in range(target.shape[0]):
+            above, below, row = source[2 * r], source[2 * r + 1], target[r]
+            if x.shape[4] == 1:
+                for c in range(target.shape[1]):
+                    top, bottom = above[2 * c, 0] + above[2 * c + 1, 0], below[2 * c, 0] + below[2 * c + 1, 0]
+                    row[c, 0] = (top + bottom) * quarter
+            else:
+                for c in range(target.shape[1]):
+                    for n in range(x.shape[4]):
+                        top, bottom = (
+                            above[2 * c, n] + above[2 * c + 1, n],
+                            below[2 * c, n] + below[2 * c + 1, n],
+                        )
+                        row[c, n] = (top + bottom) * quarter
 
 
 @kernel
-def pool_backward(above, below, first, last):  # type: ignore[no-untyped-def]
-    """Spread the gradient `above` of the means over their pixels: below (planes, H, W)."""
+def pool_backward(above, channels, below, first, last):  # type: ignore[no-untyped-def]
+    """Spread gradients of the means over the pixels: above (N, ≥C, H / 2, W / 2, I), below (N, ≥C, H, W, I)."""
     quarter = above.dtype.type(0.25)
     for plane in range(first, last):
-        dst = below[plane]
-        if dst.shape[0] % 2 or dst.shape[1] % 2:  # `pool` left out an odd row or column
-            dst[:] = 0
-        for r in range(above.shape[1]):
-            row, upper, lower = above[plane, r], dst[2 * r], dst[2 * r + 1]
-            for p in range(above.shape[2]):
-                share = quarter * row[p]
-                upper[2 * p] = share
-                upper[2 * p + 1] = share
-                lower[2 * p] = share
-                lower[2 * p + 1] = share
+        source, target = above[plane // channels, plane % channels], below[plane // channels, plane % channels]
+        if target.shape[0] % 2 or target.shape[1] % 2:  # `pool` left out an odd row or column
+            target[:] = 0
+        for r in range(source.shape[0]):
+            row, upper, lower = source[r], target[2 * r], target[2 * r + 1]
+            for c in range(source.shape[1]):
+                for n in range(source.shape[2]):
+                    share = quarter * row[c, n]
+                    upper[2 * c, n] = share
+                    upper[2 * c + 1, n] = share
+                    lower[2 * c, n] = share
+                    lower[2 * c + 1, n] = share

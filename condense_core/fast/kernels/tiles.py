@@ -71,3 +71,19 @@ def pack_tile(x, image, channel, start, images, pixels, scale, shift, z, k):  # 
     # The rest of the last block is summed up with the weights' gradient, so it must be 0.
     for q in range(images * pixels, -(-images * pixels // LANES) * LANES):
         z[q // LANES, k, q % LANES] = zero
+
+
+@inlined
+def pack_row(x, image, channel, start, images, pixels, z, k):  # type: ignore[no-untyped-def]
+    """A channel of a tile into row k of z (blocks, K, LANES), 0 after its pixels."""
+    whole = pixels // LANES if pixels % LANES == 0 or images == 1 else 0
+    for s in range(images):
+        row = x[image + s, channel, start : start + pixels]
+        for b in range(whole):
+            for lane in range(LANES):
+                z[s * whole + b, k, lane] = row[b * LANES + lane]
+        for p in range(whole * LANES, pixels):
+            q = s * pixels + p
+            z[q // LANES, k, q % LANES] = row[p]
+    for q in range(images * pixels, -(-images * pixels // LANES) * LANES):
+        z[q // LANES, k, q % LANES] = x.dtype.type(0)

@@ -1,0 +1,1 @@
+from .programs import Programs as Programs

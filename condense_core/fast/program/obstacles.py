@@ -1,0 +1,102 @@
+"""What keeps programs from computing a network, and what of it may change between two steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from operator import attrgetter, is_
+
+import torch
+from torch import Tensor, nn
+
+from condense_core.fast.conditions import hooks_of, modules_of
+from condense_core.fast.layout import NUMBERS
+from condense_core.grouping import LearnedGroupLinear, MaskedConv1x1
+from condense_core.model import CondenseNet, DenseBlock, DenseLayer, Transition
+
+LAYER = ("norm1", "relu1", "conv1", "norm2", "relu2", "conv2")
+_TRAINING, _TAKES, _VERSION = map(attrgetter, ("training", "requires_grad", "_version"))
+_SETTINGS = attrgetter("momentum", "eps")
+TRANSITIONS = ("pool",), ("norm", "relu", "conv", "pool")
+
+
+def obstacle(model: CondenseNet) -> str | None:
+    """Return what of a network programs cannot compute, or None."""
+    return next(_obstacles(model), None)
+
+
+def _obstacles(model: CondenseNet) -> Iterator[str]:
+    parts, parameters = list(modules_of(model)), list(model.parameters())
+    if model.config.dropout:
+        yield "dropout"
+    if any(hook for part in parts for hook in hooks_of(part)):
+        yield "hooks"
+    for kind in {(own.dtype, own.device.type) for own in parameters}:
+        if kind[0] not in NUMBERS or kind[1] != "cpu" or kind[0] != parameters[0].dtype:
+            yield f"{kind[0]} on the device {kind[1]}"
+    if not all(own.requires_grad for own in parameters):
+        yield "frozen parameters"
+    norms = [part for part in parts if isinstance(part, nn.BatchNorm2d)]
+    if not all(map(_is_known_norm, norms)) or len({norm.eps for norm in norms}) > 1:
+        yield "batch norms of other kinds"
+    yield from _unknown_parts(model)
+
+
+def _is_known_norm(norm: nn.BatchNorm2d) -> bool:
+    return norm.momentum is not None and norm.affine and norm.running_mean is not None
+
+
+def _unknown_parts(model: CondenseNet) -> Iterator[str]:
+    """Yield the names of modules that are not as the network is built without dropout."""
+    for name, part in model.blocks.named_children():
+        if type(part) is DenseBlock:
+            for number, layer in part.named_children():
+                if type(layer) is not DenseLayer or not _is_known(layer, (LAYER,)):
+                    yield f"blocks.{name}.{number}"
+        elif type(part) is not Transition or not _is_known(part, TRANSITIONS):
+            yield f"blocks.{name}"
+    kinds = {"stem": nn.Conv2d, "norm": nn.BatchNorm2d, "relu": nn.ReLU, "pool": nn.AdaptiveAvgPool2d}
+    yield from (name for name, kind in kinds.items() if type(getattr(model, name)) is not kind)
+    if type(model.classifier) not in (nn.Linear, LearnedGroupLinear):
+        yield "classifier"
+
+
+def _is_known(part: nn.Module, names: tuple[tuple[str, ...], ...]) -> bool:
+    kinds = {"norm": nn.BatchNorm2d, "relu": nn.ReLU, "pool": nn.AvgPool2d}
+    if tuple(part._modules) not in names:
+        return False
+    for name, own in part._modules.items():
+        kind = kinds.get(name.rstrip("12"), nn.Conv2d)
+        is_masked = isinstance(own, MaskedConv1x1) and type(own).forward is MaskedConv1x1.forward
+        if type(own) is not kind and not is_masked:
+            return False
+    return True
+
+
+class Watched:
+    """A network, watched for whatever changes its programs."""
+
+    def __init__(self, model: nn.Module):
+        self._modules, self._parameters = list(modules_of(model)), list(model.parameters())
+        tables = [(part._modules, part._parameters, part._buffers) for part in self._modules]
+        self._owners = [table for some in tables for table in some if table]
+        self._hooks = [hooks for part in self._modules for hooks in hooks_of(part)]
+        self._masks = [part.mask for part in self._modules if "mask" in part._buffers]
+        self._norms = [part for part in self._modules if isinstance(part, nn.BatchNorm2d)]
+        self._objects, self._numbers = self._read()
+
+    def modes(self) -> set[bool]:
+        """Return whether modules are in training: both, if some are frozen."""
+        return set(map(_TRAINING, self._modules))
+
+    def has_changed(self) -> bool:
+        """Return whether modules, hooks, places of tensors, masks or the number of threads have changed."""
+        objects, numbers = self._read()
+        same = len(objects) == len(self._objects) and all(map(is_, objects, self._objects))
+        return not same or numbers != self._numbers
+
+    def _read(self) -> tuple[list[object], list[object]]:
+        objects: list[object] = list(chain.from_iterable(own.values() for own in self._owners))
+        settings = [torch.get_num_threads(), any(self._hooks), *map(_SETTINGS, self._norms)]
+        numbers = [*settings, *map(_TAKES, self._parameters)]
+        return objects, [*numbers, *map(Tensor.data_ptr, self._parameters), *map(_VERSION, self._masks)]
