@@ -213,7 +213,7 @@ def _conclude(
         summary = summary.sort_values({"error": "error_mean"}.get(sort, sort), kind="stable")
     if as_json:
         states = Counter(outcome.state for outcome in outcomes)
-        about = {"study": name, "states": states, "findings": report.findings, "report": str(page)}
+        about = report.plain | {"states": states, "report": str(page)}
         tables = {"summary": summary, "effects": report.effects, "runs": report.runs}
         plain = {key: json.loads(frame.to_json(orient="records")) for key, frame in tables.items()}
         click.echo(json.dumps(about | {"tuning": report.trials} | plain, indent=1))
@@ -232,6 +232,9 @@ def _print_results(name: str, summary: pd.DataFrame, report: reporting.StudyRepo
         print_table(title, reporting.EFFECT_COLUMNS, reporting.effect_rows(report.effects))
     for sentence in report.findings:
         say(f"- {sentence}")
+    for sentence in (report.settling, f"Audit: {report.verdicts}"):
+        if sentence:
+            say(sentence)
     say(f"Report: {page} (next to it: its tables as .csv and .parquet, its figures as .svg)")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ from .cli import (
     bad_input,
     check_writable,
     command,
+    json_option,
     main,
     meaningful_option,
     reports_option,
@@ -27,6 +29,7 @@ from .text import say
 @runs_option
 @reports_option
 @meaningful_option
+@json_option
 def report(
     studies: tuple[str, ...],
     compare: tuple[str, str] | None,
@@ -34,6 +37,7 @@ def report(
     runs: Path,
     reports: Path,
     meaningful: float,
+    as_json: bool,
 ) -> None:
     """Write the HTML report of each STUDY in the run store: one file that fetches nothing.
 
@@ -60,7 +64,10 @@ def report(
         joined = ("-against-" if compare else "-and-").join(names)
         path = out or reports / joined / "index.html"
         page = reporting.write_page(path, reporting.render(found, compare=bool(compare)))
-    say(str(page))
+    if as_json:
+        click.echo(json.dumps({"report": str(page), "studies": [study.plain for study in found]}, indent=1))
+    else:
+        say(str(page))
 
 
 if __name__ == "__main__":

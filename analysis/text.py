@@ -13,7 +13,7 @@ import click
 LEFT_COLUMNS = frozenset(
     {"run", "variant", "role", "state", "factor", "level", "against", "finding"}
     | {"model", "data", "source", "layer", "operator", "convention", "what is counted"}
-    | {"study", "asks", "in the paper"}
+    | {"study", "asks", "in the paper", "requirement", "verdict", "evidence", "to mend it"}
 )
 MAX_LINE = 2000  # characters
 JOINERS = "\u200c\u200d"  # Persian, Indian scripts and emoji need them; they change no order and hide nothing

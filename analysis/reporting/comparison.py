@@ -7,10 +7,9 @@ from functools import cached_property
 
 import pandas as pd
 
+from analysis.findings import Difference
 from analysis.stats import DIFFERENCE, ERROR, MAIN, Cells, Contrast, compared
 
-from .differences import Difference
-from .findings import against
 from .report_figure import ReportFigure
 from .study_report import StudyReport
 from .tables import Cell, Table, number
@@ -86,7 +85,7 @@ class Comparison:
             return f"{names}: no variant and seed is done in both studies, so there are no pairs to compare."
         found, common = Difference.of_effect(self.compared.iloc[0]), len(self.contrasts) - 1
         count = "1 common variant" if common == 1 else f"{common} common variants"
-        return f"{names}, over {count}: {against(found, 'its test error')}"
+        return f"{names}, over {count}: {found.against('its test error')}"
 
     @property
     def figures(self) -> list[tuple[ReportFigure | None, ReportFigure | None]]:

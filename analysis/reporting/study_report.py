@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
-import pandas as pd
-
-from analysis import frames, stats
-from analysis.margin import MEANINGFUL
+from analysis import frames
+from analysis.findings import Answer, StudyFindings, audit, settling_sentence, verdict_counts
 from analysis.studies import StudyConfig, command
 from condense_core.config import ModelConfig, RecipeConfig, RunConfig
-from condense_core.files import LeftOut
-from condense_core.store import Run, RunStore, find_damage, runs_of
+from condense_core.store import Run
 from condense_core.validation import from_dict, to_dict
 
 from .connection_maps import connection_maps
-from .controls import equal_cost_sentences, same_sentences
 from .figures import report_figures
-from .findings import findings, unequal_terms
 from .report_figure import ReportFigure, learned_runs, shown_run
-from .tables import Table, effect_table, frame_table, number, run_table, setting, summary_table
-from .tuning import edge_sentences, tuning_sentences, tuning_table
+from .tables import Table, audit_table, effect_table, frame_table, number, run_table, setting, summary_table
+from .tuning_table import tuning_table
 
 TOP = ("tradeoff", "effects", "grid", "connections-alive", "life", "macs", "cost")  # figures that answer first
 MAX_POINTS = 150  # of a small curve
@@ -33,83 +27,34 @@ MAX_VIEWS = 150  # of runs with curves: a page with a thousand has 5 MB and is s
 
 
 @dataclass(frozen=True)
-class StudyReport:
-    """The report of one study of a store, which is read once."""
-
-    store: RunStore
-    name: str
-    meaningful: float = MEANINGFUL
+class StudyReport(StudyFindings):
+    """The report of one study of a store."""
 
     @cached_property
-    def record(self) -> dict[str, Any]:
-        """The study's settings, question and variants."""
-        return self.store.read_study(self.name)
-
-    @cached_property
-    def damaged(self) -> dict[str, str]:
-        """The runs with a damaged file, and the fault of each; the report leaves them out."""
-        names = runs_of(self.record)
-        faults = {name: find_damage(self.store, name) for name in names}
-        for fault in filter(None, faults.values()):
-            warnings.warn(f"left out: {fault}", LeftOut, stacklevel=2)
-        return {name: fault for name, fault in faults.items() if fault}
-
-    @cached_property
-    def runs(self) -> pd.DataFrame:
-        """`frames.study_runs` without the damaged runs."""
-        return frames.study_runs(self.store, self.name, self.damaged)
-
-    @cached_property
-    def outcomes(self) -> stats.Outcomes:
-        """What the finished runs say of each test image; nothing for runs of earlier versions."""
-        return frames.answers([run for run in self.started if run.status["state"] == "done"])
-
-    @cached_property
-    def compared(self) -> pd.DataFrame:
-        """`stats.comparisons`."""
-        return stats.comparisons(self.runs, self.outcomes, self.meaningful)
-
-    @cached_property
-    def summary(self) -> pd.DataFrame:
-        """`stats.summary`."""
-        return stats.summarised(self.runs, self.compared, self.outcomes)
-
-    @cached_property
-    def effects(self) -> pd.DataFrame:
-        """`stats.effects`."""
-        return stats.of_kind(self.compared, stats.MAIN)
-
-    @cached_property
-    def interactions(self) -> pd.DataFrame:
-        """`stats.interactions`."""
-        return stats.of_kind(self.compared, stats.INTERACTION)
-
-    @cached_property
-    def started(self) -> list[Run]:
-        """The runs that were started."""
-        return [Run(self.store.root / name) for name in self.runs.run] if len(self.runs) else []
-
-    @cached_property
-    def records(self) -> list[dict[str, Any]]:
-        """The `Run.record` of every started run; each takes some kilobytes."""
-        return [run.record for run in self.started]
-
-    @cached_property
-    def findings(self) -> list[str]:
-        """The findings as sentences."""
-        found = findings(self.effects, self.summary, self.interactions)
-        found += equal_cost_sentences(self.summary) + same_sentences(self.runs) + unequal_terms(self.runs)
-        return found + (edge_sentences(self.trials) if found else [])
+    def audit(self) -> list[Answer]:
+        """How far the evidence goes."""
+        return audit(self)
 
     @property
-    def trials(self) -> list[dict[str, Any]]:
-        """What was tried to tune the settings of each variant: the rows of the record."""
-        return list(self.record.get("tuning", ()))
+    def settling(self) -> str:
+        """How many more seeds would settle what is open."""
+        return settling_sentence(self.compared)
 
     @property
-    def tuning(self) -> list[str]:
-        """How the settings were tuned, as sentences."""
-        return tuning_sentences(self.trials)
+    def verdicts(self) -> str:
+        """How many requirements of the audit are held."""
+        return verdict_counts(self.audit)
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """What is found and how far the evidence goes, as JSON takes it."""
+        answers = [asdict(answer) for answer in self.audit]
+        return {"study": self.name, "findings": self.findings, "settling": self.settling, "audit": answers}
+
+    @property
+    def audit_table(self) -> Table:
+        """Each question of the audit, one per row."""
+        return audit_table(self.audit)
 
     @property
     def tuning_table(self) -> Table | None:
@@ -139,22 +84,6 @@ class StudyReport:
             return {}
         names = sorted(learned_runs(self.runs).run, key=lambda name: name != shown)
         return connection_maps(Run(self.store.root / name) for name in names)
-
-    @property
-    def unfinished(self) -> list[dict[str, str]]:
-        """Runs that are not done, with their reasons."""
-        rows = self.runs[self.runs.state != "done"] if len(self.runs) else self.runs
-        return [{"run": row.run, "state": row.state, "reason": row.reason or ""} for row in rows.itertuples()]
-
-    @property
-    def requested(self) -> int:
-        """The number of runs of the study, started or not."""
-        return sum(len(variant["runs"]) for variant in self.record["variants"])
-
-    @cached_property
-    def curves_on(self) -> str:
-        """The images that the curves are measured on: validation or test."""
-        return next((run.epochs()[0]["curves_on"] for run in self.started if run.epochs()), "validation")
 
     @property
     def tables(self) -> list[Table]:
@@ -191,11 +120,6 @@ class StudyReport:
         """The time at which the last run ended, from the store."""
         times = [run.status["time"] for run in self.started if "time" in run.status]
         return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(max(times))) if times else "–"
-
-    @property
-    def seconds(self) -> float:
-        """The training time of all runs, in seconds."""
-        return float(self.runs.seconds.sum()) if len(self.runs) else 0.0
 
     @cached_property
     def viewed(self) -> set[str]:

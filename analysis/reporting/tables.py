@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.axes import AXES
+from analysis.findings import HELD, NOT_HELD, PARTLY, Answer
 from analysis.stats import OPEN
 from analysis.text import LEFT_COLUMNS, count, interval
 
@@ -113,6 +115,23 @@ def _exact(value: float) -> str:
 def effect_table(name: str, effects: pd.DataFrame) -> Table:
     """Return `stats.effects` under EFFECT_COLUMNS."""
     return Table(name, EFFECT_COLUMNS, [[Cell(text) for text in row] for row in effect_rows(effects)], heads=3)
+
+
+SIGNS = {HELD: "●", PARTLY: "◐", NOT_HELD: "○"}
+AUDIT_COLUMNS = ("requirement", "verdict", "evidence", "to mend it")
+
+
+def audit_table(answers: Sequence[Answer]) -> Table:
+    """Return the answers of an audit under AUDIT_COLUMNS; a sign marks each verdict."""
+    return Table("Audit", AUDIT_COLUMNS, [[Cell(text) for text in row] for row in audit_rows(answers)])
+
+
+def audit_rows(answers: Sequence[Answer]) -> list[tuple[str, ...]]:
+    """Return the answers of an audit as texts under AUDIT_COLUMNS."""
+    return [
+        (one.requirement, f"{SIGNS[one.verdict]} {one.verdict}", one.evidence, one.mend or "–")
+        for one in answers
+    ]
 
 
 def number(value: float | None, form: str = ".2f") -> str:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, strategies as st
 from scipy import stats as scipy_stats
 
-from analysis.reporting.findings import effect_sentence, findings
+from analysis.findings.effects import effect_sentence
+from analysis.findings.study_findings import comparison_sentences
 from analysis.stats import (
     Outcomes,
     comparisons,
@@ -206,11 +207,11 @@ def test_a_wider_margin_makes_more_differences_the_same():
 def test_findings_say_that_the_test_images_are_not_covered_without_outcomes():
     runs = study(noisy())
     note = "The intervals cover the scatter of the seeds, but not that of the test images."
-    assert findings(effects(runs), summary(runs))[-1] == note
+    assert comparison_sentences(effects(runs), summary(runs), pd.DataFrame())[-1] == note
     draws = np.random.default_rng(0)
     wrong = {run: draws.random(600) < 0.1 for run in runs.run}
     outcomes = Outcomes(wrong, dict.fromkeys(wrong, np.arange(600)))
-    assert note not in findings(effects(runs, outcomes), summary(runs, outcomes))
+    assert note not in comparison_sentences(effects(runs, outcomes), summary(runs, outcomes), pd.DataFrame())
 
 
 def test_runs_that_are_not_of_a_study_are_refused():
@@ -233,7 +234,7 @@ def test_runs_without_any_result_give_rows_without_figures():
     runs = study(lambda g, w, c, s: 1.0).assign(state="failed", test_error_percent=np.nan)
     assert summary(runs).n.tolist() == [0] * 12
     assert effects(runs).empty
-    assert not findings(effects(runs), summary(runs))
+    assert not comparison_sentences(effects(runs), summary(runs), pd.DataFrame())
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from helpers.runs import EXECUTION
 
 from analysis import frames, stats
 from analysis.ablate import ablate
+from analysis.findings.study_findings import comparison_sentences
 from analysis.reporting import StudyReport, render
-from analysis.reporting.findings import findings
 from analysis.reporting.report_figure import shown_run
 from analysis.studies import NAMED_STUDIES, Study
 from analysis.studies.named import PATH
@@ -55,9 +56,13 @@ def test_a_named_study_runs_to_its_report(store, name, settings, factors, undraw
     effects, summary = stats.effects(runs), stats.summary(runs)
     assert set(effects.factor) == factors
     assert (effects.pairs >= 2).all()
-    unequal = any("not at equal cost" in sentence for sentence in findings(effects, summary))
+    unequal = any(
+        "not at equal cost" in sentence for sentence in comparison_sentences(effects, summary, pd.DataFrame())
+    )
     assert unequal == (name in ("condense-factor", "path"))  # at equal width here
-    assert len(findings(effects, summary)) == len(effects) + unequal + 1  # without outcomes
+    assert (
+        len(comparison_sentences(effects, summary, pd.DataFrame())) == len(effects) + unequal + 1
+    )  # without outcomes
     shown = shown_run(runs)
     steps = frames.steps(store.run(next(c for _, c in study.run_configs() if c.name == shown)))
     assert steps.stage.tolist() == (["3"] if name == "pruning" else ["1", "2", "3"])

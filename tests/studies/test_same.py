@@ -9,8 +9,8 @@ from helpers.runs import EXECUTION
 from scipy import stats
 
 from analysis.explorer.contents import runs_of
+from analysis.findings.controls import same_sentences, welch_interval
 from analysis.reporting import StudyReport, render
-from analysis.reporting.controls import same_sentences, welch_interval
 from analysis.studies import Study, study_config
 from condense_core.store import RunStore
 

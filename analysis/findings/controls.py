@@ -1,4 +1,4 @@
-"""Findings about controls: the dense network that costs what the base does, and a network against itself."""
+"""Findings about controls: dense networks of the base's width and of its cost, and a network against itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,27 @@ from analysis.axes import MATCH_TOLERANCE
 from analysis.stats import CONFIDENCE, ERROR, Interval
 
 from .differences import Difference
-from .findings import against
+
+
+def reference_sentences(summary: pd.DataFrame) -> list[str]:
+    """Compare the base with the dense reference of its width: cost saved, error paid."""
+    if summary.empty:
+        return []
+    bases = summary[summary.role == "base"]
+    if bases.empty:
+        return []
+    base = bases.iloc[0]
+    references = summary[(summary.role == "reference") & (summary.n > 0)]
+    return [_reference_sentence(base, dense) for _, dense in references.iterrows()] if base.n else []
+
+
+def _reference_sentence(base: pd.Series, dense: pd.Series) -> str:
+    found = Difference.of_variant(dense)
+    text = (
+        f"The base ({base.variant}) has {base.macs / dense.macs:.0%} of the dense reference's MACs and "
+        f"{base.params / dense.params:.0%} of its parameters; "
+    )
+    return text + found.against("the dense reference's test error")
 
 
 def equal_cost_sentences(summary: pd.DataFrame) -> list[str]:
@@ -26,7 +46,7 @@ def equal_cost_sentences(summary: pd.DataFrame) -> list[str]:
 def _equal_cost_sentence(row: Any) -> str:
     is_equal = abs(row.residual) <= MATCH_TOLERANCE
     name = "A dense network at the base's cost" if is_equal else "The dense network nearest to the base's cost"
-    found = against(Difference.of_variant(row), "its test error")
+    found = Difference.of_variant(row).against("its test error")
     return f"{name} ({row.variant}, {100 * row.residual:+.1f} % MACs) against the base: {found}"
 
 

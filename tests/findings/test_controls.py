@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.reporting.controls import equal_cost_sentences
+from analysis.findings.controls import equal_cost_sentences
 
 BASE = {"variant": "base", "role": "base", "residual": 0.0, "n": 3, "difference": np.nan}
 SEEDS = {"pairs": 3, "meaningful": 0.5, "images_needed": 900.0}

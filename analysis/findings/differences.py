@@ -85,3 +85,13 @@ class Difference(Interval):
         if self.seeds < 2:
             return "one seed is too few for an interval"
         return "without variation there is no interval"
+
+    def against(self, whose: str) -> str:
+        """Return what is known of a difference of test errors, as the end of a sentence."""
+        if self.differs:
+            return f"{whose} is {self.word}: {self.numbers}.{self.more}"
+        if self.is_same:
+            return f"{whose} is the same within {self.meaningful:g} points: {self.numbers}."
+        if self.finding == UNKNOWN:
+            return f"{whose} differs by {self.numbers}; {self.unknown}."
+        return f"whether {whose} differs is open: {self.numbers}.{self.more}"

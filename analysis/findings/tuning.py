@@ -7,37 +7,7 @@ from typing import Any
 
 from analysis.text import count, duration, inert
 
-from .tables import Cell, Table, number
-
 Row = Mapping[str, Any]  # `schemas.Trial`
-
-
-def tuning_table(rows: Sequence[Row]) -> Table:
-    """Return every trial as a row; those that were chosen are marked."""
-    names = list(_tried(rows))
-    columns = (
-        "variant",
-        *map(inert, names),
-        "validation error %",
-        "runs",
-        "training MACs",
-        "seconds",
-        "chosen",
-    )
-    return Table("Tuning", columns, [_cells(row, names) for row in rows])
-
-
-def _cells(row: Row, names: list[str]) -> list[Cell]:
-    values = [Cell(_text(row["values"].get(name, "–")), differs=row["chosen"]) for name in names]
-    return [
-        Cell(inert(row["variant"])),
-        *values,
-        Cell(number(row["error_percent"])),
-        Cell(str(len(row["runs"]))),
-        Cell(count(row["training_macs"])),
-        Cell(number(row["seconds"], ".1f")),
-        Cell("yes" if row["chosen"] else "no"),
-    ]
 
 
 def tuning_sentences(rows: Sequence[Row]) -> list[str]:
@@ -50,7 +20,7 @@ def tuning_sentences(rows: Sequence[Row]) -> list[str]:
 
 
 def _how(rows: Sequence[Row]) -> str:
-    lists = [f"{inert(name)} from {', '.join(map(_text, values))}" for name, values in _tried(rows).items()]
+    lists = [f"{inert(name)} from {', '.join(map(value_text, values))}" for name, values in tried(rows).items()]
     runs, seeds = len({name for row in rows for name in row["runs"]}), len(rows[0]["runs"])
     cost = f"{count(sum(row['training_macs'] for row in rows))} training MACs"
     seconds = duration(sum(row["seconds"] for row in rows))
@@ -61,19 +31,19 @@ def _how(rows: Sequence[Row]) -> str:
     )
 
 
-def _tried(rows: Sequence[Row]) -> dict[str, list[Any]]:
+def tried(rows: Sequence[Row]) -> dict[str, list[Any]]:
     """Return the values that were tried, by their settings."""
-    tried: dict[str, dict[Any, None]] = {}
+    found: dict[str, dict[Any, None]] = {}
     for row in rows:
         for name, value in row["values"].items():
-            tried.setdefault(name, {})[value] = None
-    return {name: list(values) for name, values in tried.items()}
+            found.setdefault(name, {})[value] = None
+    return {name: list(values) for name, values in found.items()}
 
 
 def edge_sentences(rows: Sequence[Row]) -> list[str]:
     """Return a warning for every end of a list of tried values that was chosen."""
     chosen = [row for row in rows if row["chosen"]]
-    lists = _tried(rows) if chosen else {}
+    lists = tried(rows) if chosen else {}
     return [sentence for name, values in lists.items() for sentence in _edges(name, values, chosen)]
 
 
@@ -84,10 +54,11 @@ def _edges(name: str, values: list[Any], chosen: Sequence[Row]) -> Iterator[str]
         variants = [inert(row["variant"]) for row in chosen if row["values"].get(name) == end]
         if variants:
             yield (
-                f"The {word} {inert(name)} that was tried, {_text(end)}, was chosen for {', '.join(variants)}. "
-                "A value beyond it may be better: extend the list."
+                f"The {word} {inert(name)} that was tried, {value_text(end)}, was chosen for "
+                f"{', '.join(variants)}. A value beyond it may be better: extend the list."
             )
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Return a value that was tried, in short."""
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,5 @@
+from .answer import HELD as HELD, NOT_HELD as NOT_HELD, PARTLY as PARTLY, Answer as Answer
+from .audit import audit as audit, verdict_counts as verdict_counts
+from .differences import Difference as Difference
+from .settling import settling_sentence as settling_sentence
+from .study_findings import StudyFindings as StudyFindings, comparison_sentences as comparison_sentences
