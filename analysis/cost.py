@@ -1,4 +1,4 @@
-"""`python -m analysis.cost`: the cost of a network under every convention, next to the published figures."""
+"""`python -m analysis.cost`: the cost of a network, under every convention, next to the published figures."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import networks
 from .cli import bad_input, checkpoint_options, command, json_option, main, runs_option
-from .networks import compare_published, published_rows
 from .text import print_table, say
 
 if TYPE_CHECKING:
-    from condense_core import CostTable
-
-    from .networks import Conventions
+    from condense_core.store import RunStore
 
 ALL_COLUMNS = (
     *("model", "data", "FLOPs (paper) M", "MACs M", "printed M", "FLOPs agree"),
@@ -28,6 +26,7 @@ LAYER_COLUMNS = ("layer", "operator", "in", "out", "groups", "size", "MACs", "FL
 @command
 @click.argument("name", required=False)
 @click.option("--all", "every", is_flag=True, help="every preset and baseline next to its published figures")
+@click.option("--conventions", is_flag=True, help="also run it once, and let fvcore and torch count")
 @click.option("--per-layer", is_flag=True, help="one row per layer")
 @click.option("--stage", type=int, help="stage of a preset: 0 (nothing pruned) to C-1 (default: the last)")
 @runs_option
@@ -39,6 +38,7 @@ LAYER_COLUMNS = ("layer", "operator", "in", "out", "groups", "size", "MACs", "FL
 def cost(
     name: str | None,
     every: bool,
+    conventions: bool,
     per_layer: bool,
     stage: int | None,
     runs: Path,
@@ -50,39 +50,37 @@ def cost(
     FLOPs mean different things in different places, so every figure is given with its convention.
     """
     if every:
-        if name or per_layer or stage is not None:
+        if name or conventions or per_layer or stage is not None:
             raise click.UsageError("--all: goes alone or with --json")
         return _print_all(as_json)
     with bad_input():
         if name is None:
             raise ValueError("name: missing; a preset, a baseline, a run, a checkpoint file, or --all")
-        from condense_core import ModelConfig, cost_table
         from condense_core.store import RunStore
 
-        from .networks import count_conventions, find_network
-
-        network, image_size = find_network(name, RunStore(runs), **settings)
-        if stage is not None and not isinstance(network, ModelConfig):
-            raise ValueError(f"stage {stage}: only a preset has stages to choose from; {name!r} is as it is")
-        table = cost_table(network, stage, image_size)
-        _check_used(network, settings)
-    counted = count_conventions(network, stage, image_size)
+        counted, image_size = _counted(name, RunStore(runs), stage, conventions, settings)
+        networks.check_used(name, stage, **settings)
     if as_json:
-        click.echo(json.dumps(to_json(name, image_size, table, counted), indent=1))
+        click.echo(json.dumps(to_json(name, image_size, counted), indent=1))
     else:
-        _print_one(f"{name}, {image_size} pixels", name, table, counted, per_layer)
+        _print_one(f"{name}, {image_size} pixels", name, counted, per_layer)
     return 0
 
 
-def _check_used(network: Any, settings: dict[str, Any]) -> None:
-    """Raise ValueError if a setting of an official checkpoint was given for something else."""
-    for setting, value in settings.items():
-        if value is not None and getattr(getattr(network, "config", None), setting, None) != value:
-            raise ValueError(f"{setting} {value}: is only for an official checkpoint")
+def _counted(
+    name: str, store: RunStore, stage: int | None, is_traced: bool, settings: dict[str, Any]
+) -> tuple[networks.Conventions, int]:
+    """Count a network by its layers, if `is_traced` also as it is executed; return its image size too."""
+    if is_traced:
+        network, image_size = networks.find_network(name, store, **settings)
+        return networks.count_conventions(network, stage, image_size), image_size
+    table, image_size = networks.find_cost(name, store, stage, **settings)
+    return networks.Conventions(table), image_size
 
 
-def to_json(name: str, image_size: int, table: CostTable, counted: Conventions) -> dict[str, Any]:
+def to_json(name: str, image_size: int, counted: networks.Conventions) -> dict[str, Any]:
     """Return the cost of a network as plain values; all counts are whole numbers for one image."""
+    table = counted.table
     return {
         "name": name,
         "image_size": image_size,
@@ -91,21 +89,23 @@ def to_json(name: str, image_size: int, table: CostTable, counted: Conventions) 
         "macs": table.macs,
         "params": table.params,
         "conventions": counted.to_dict(),
-        "published": [dataclasses.asdict(row) for row in published_rows(name)],
+        "published": [dataclasses.asdict(row) for row in networks.published_rows(name)],
         "layers": [dataclasses.asdict(layer) for layer in table.layers],
     }
 
 
-def _print_one(title: str, name: str, table: CostTable, counted: Conventions, per_layer: bool) -> None:
+def _print_one(title: str, name: str, counted: networks.Conventions, per_layer: bool) -> None:
     if per_layer:
-        rows = [_layer_row(layer) for layer in table.layers]
+        rows = [_layer_row(layer) for layer in counted.table.layers]
         print_table(f"{title}, layer by layer, one image", LAYER_COLUMNS, rows)
     rows = [(convention, f"{figure:,}", meaning) for convention, figure, meaning in counted.rows()]
     print_table(f"{title}, one image", ("convention", "count", "what is counted"), rows)
-    count = counted.condensed or counted.masked
-    skipped = ", ".join(f"{number} {operator}" for operator, number in count.uncounted.items()) or "none"
-    say(f"Calls that fvcore did not count: {skipped}; it ignores ReLUs and concatenations.")
-    for row in published_rows(name):
+    if count := counted.condensed or counted.masked:
+        skipped = ", ".join(f"{number} {operator}" for operator, number in count.uncounted.items()) or "none"
+        say(f"Calls that fvcore did not count: {skipped}; it ignores ReLUs and concatenations.")
+    else:
+        say("What fvcore and torch count of it as it is executed: --conventions.")
+    for row in networks.published_rows(name):
         say(_published_line(row))
 
 
@@ -124,7 +124,7 @@ def _published_line(row: Any) -> str:
 
 
 def _print_all(as_json: bool) -> int:
-    rows = compare_published()
+    rows = networks.compare_published()
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return 0

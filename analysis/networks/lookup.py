@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from condense_core.cost import check_fits
+from condense_core.cost import CostTable, check_fits, cost_table
 from condense_core.files import LeftOut
-from condense_core.looking import same_draws
 from condense_core.presets import PRESETS
 from condense_core.store import Run, RunStore
 from condense_core.validation import nearest
+
+from .peers import BASELINES
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -102,11 +103,11 @@ def load_network(name: str, store: RunStore, **settings: Any) -> CondenseNet:
 
 def find_network(name: str, store: RunStore, **settings: Any) -> tuple[ModelConfig | nn.Module, int]:
     """Find a network to cost, and its image size. Raise ValueError or FileNotFoundError with a hint."""
-    from .peers import BASELINES
-
     if name in PRESETS:
         return PRESETS[name], PRESETS[name].image_size
     if name in BASELINES:
+        from condense_core.looking import same_draws
+
         with same_draws():
             return BASELINES[name].build(), BASELINES[name].image_size
     if is_file_name(name):
@@ -114,3 +115,28 @@ def find_network(name: str, store: RunStore, **settings: Any) -> tuple[ModelConf
     else:
         model = load_run(find_run(name, store, [*PRESETS, *BASELINES]))
     return model, model.config.image_size
+
+
+def find_cost(name: str, store: RunStore, stage: int | None = None, **settings: Any) -> tuple[CostTable, int]:
+    """Find what a network costs, and its image size. Raise as `find_network` does.
+
+    A preset and a run, in the last stage that it entered, are counted by their configuration, without torch.
+    """
+    if name in PRESETS:
+        return cost_table(PRESETS[name], stage), PRESETS[name].image_size
+    if name in BASELINES or is_file_name(name):
+        network, size = find_network(name, store, **settings)
+        return cost_table(network, image_size=size), size
+    run = find_run(name, store, [*PRESETS, *BASELINES])
+    model, entered = run.config.model, [record["stage"] for record in run.stages()]
+    last = model.last_stage if run.result or None in entered else max(entered, default=0)
+    return cost_table(model, last), model.image_size
+
+
+def check_used(name: str, stage: int | None, **settings: Any) -> None:
+    """Raise ValueError if a stage or a setting is given that this kind of network does not have."""
+    if stage is not None and name not in PRESETS:
+        raise ValueError(f"stage {stage}: only a preset has stages to choose from; {name!r} is as it is")
+    for setting, value in settings.items():
+        if value is not None and not is_file_name(name):
+            raise ValueError(f"{setting} {value}: is only for an official checkpoint")

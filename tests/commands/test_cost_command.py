@@ -15,8 +15,15 @@ from helpers.runs import small_model, small_run
 
 from analysis.cost import cost
 from analysis.engines.single_run import execute
-from analysis.networks import BASELINES, PUBLISHED, agreement, compare_published, count_conventions
-from analysis.networks.conventions import count, pruned_to
+from analysis.networks import (
+    BASELINES,
+    PUBLISHED,
+    agreement,
+    compare_published,
+    count_conventions,
+    load_run,
+)
+from analysis.networks.tracing import count, pruned_to
 from condense_core import PRESETS, CondenseNet, CostTable, condense, cost_table
 from condense_core.store import RunStore
 
@@ -123,7 +130,7 @@ def test_a_published_row_names_its_source_and_its_model():
 
 
 def test_the_machine_readable_cost_holds_together():
-    found = call("condensenet-86")
+    found = call("condensenet-86", "--conventions")
     assert found["flops_paper"] == 65_816_394
     for name in ("macs", "flops_paper", "params"):
         assert found[name] == sum(layer[name] for layer in found["layers"])
@@ -133,6 +140,15 @@ def test_the_machine_readable_cost_holds_together():
     assert dense["macs"] == found["conventions"]["masked-dense macs"]
 
 
+@pytest.mark.parametrize("name", ["condensenet-50", "mobilenet-1.0"])
+def test_what_is_calculated_is_what_is_counted_when_it_is_run(name):
+    calculated, traced = call(name), call(name, "--conventions")
+    assert calculated["layers"] == traced["layers"]
+    assert calculated["conventions"] == {
+        figure: traced["conventions"][figure] for figure in ("flops_paper", "macs", "params")
+    }
+
+
 def test_the_table_of_layers_has_a_row_a_layer():
     result = CliRunner().invoke(cost, ["condensenet-50", "--per-layer"])
     layers = cost_table(PRESETS["condensenet-50"]).layers
@@ -140,13 +156,27 @@ def test_the_table_of_layers_has_a_row_a_layer():
     assert all(layer.name in result.stdout for layer in layers)
 
 
-def test_a_run_costs_what_its_masks_leave(tmp_path):
-    config = small_run()
+@pytest.mark.parametrize("grouping", ["learned", "independent", "unstructured"])
+def test_a_run_costs_what_its_masks_leave(tmp_path, grouping):
+    config = small_run(grouping=grouping)
     store = RunStore(tmp_path / "runs")
     store.create()
     assert execute(config, store, tmp_path).state == "done"
     found = call(config.name[:-4], "--runs", str(tmp_path / "runs"))
     assert found["macs"] == store.run(config).result["macs"] == cost_table(config.model).macs
+    assert found["macs"] == cost_table(load_run(store.run(config))).macs
+
+
+def test_a_run_that_is_stopped_costs_what_the_masks_of_its_stage_leave(tmp_path):
+    config = small_run()
+    store = RunStore(tmp_path / "runs")
+    store.create()
+    run, steps = store.run(config), iter(range(100))
+    assert execute(config, store, tmp_path, lambda: next(steps) > 5).state == "stopped"
+    entered = [record["stage"] for record in run.stages()]
+    assert 0 < max(entered) < config.model.last_stage
+    found = call(config.name, "--runs", str(tmp_path / "runs"))
+    assert found["macs"] == run.stages()[-1]["macs"] == cost_table(load_run(run)).macs
 
 
 @needs_checkpoints
@@ -164,6 +194,8 @@ def test_an_official_checkpoint_costs_the_official_figures():
         (["nowhere.pth.tar"], "nowhere.pth.tar: there is no such file"),
         ([], "name: missing"),
         (["condensenet-86", "--all"], "--all: goes alone"),
+        (["condensenet-86", "--groups", "4"], "groups 4: is only for an official checkpoint"),
+        (["condensnet-86", "--stage", "4"], "'condensnet-86': did you mean 'condensenet-86'"),
     ],
 )
 def test_a_bad_request_is_one_line(arguments, message):

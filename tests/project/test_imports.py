@@ -32,6 +32,7 @@ def test_every_public_name_is_there(stub):
         "import analysis; from analysis.studies import Study",
         "from condense_core.data import summarise; summarise(condense_core.DataConfig())",
         "from condense_core.data import folders",
+        "from analysis.cost import cost; cost(['condensenet-86', '--per-layer'], standalone_mode=False)",
     ],
 )
 def test_light_names_load_no_torch(statement):
