@@ -43,7 +43,10 @@ def settling_steps(compared: pd.DataFrame) -> str:
     parts = []
     for seeds in dict.fromkeys(useful):
         settled = sum(value <= seeds for value in finite)
-        parts.append(f"--seeds {seeds:.0f} would settle {'all' if settled == len(needed) else settled}")
+        verb = "" if parts else "would settle "
+        parts.append(f"{seeds:.0f} seeds {verb}{'all' if settled == len(needed) else settled}")
+    if parts:
+        parts[-1] += " (--seeds)"
     if rest := len(needed) - len(finite):
         parts.append(f"{rest} {'needs' if rest == 1 else 'need'} more test images")
     return ", ".join(parts)

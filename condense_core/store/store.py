@@ -24,11 +24,12 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class RunStore:
-    """A folder of runs. Raises ValueError if `root` is a folder of something else."""
+    """A folder of runs, given as a path or its text. Raises ValueError if it is a folder of something else."""
 
     root: Path
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
         if self.root.exists() and not self.root.is_dir():
             raise ValueError(f"runs {str(self.root)!r}: is not a folder")
         files = [path for path in self.root.iterdir() if not is_stray(path.name)] if self.root.is_dir() else []

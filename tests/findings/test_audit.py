@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pandas as pd
@@ -110,7 +111,7 @@ def test_every_option_that_would_mend_something_exists(small_store):
 
     options = {name for parameter in ablate.params for name in parameter.opts}
     studies = [changed(small_store, **parts) for _, parts, _, _ in CASES]
-    named = {word for study in studies for one in audit(study) for word in one.mend.split() if word[:2] == "--"}
+    named = {word for study in studies for one in audit(study) for word in re.findall(r"--[a-z-]+", one.mend)}
     assert named <= options
     assert {"--seeds", "--split", "--dense-equal", "--grouping", "--tune", "--sizes", "--match"} <= named
 
@@ -146,17 +147,17 @@ def compared(*rows: tuple[str, float], kind: str = "main") -> pd.DataFrame:
         ((("differs", 3.0), ("same", 4.0)), ""),
         (
             (("open", 8.0), ("same", 4.0)),
-            "1 of 2 main effects is open. If they stay as they are, --seeds 8 would settle all.",
+            "1 of 2 main effects is open. If they stay as they are, 8 seeds would settle all (--seeds).",
         ),
         (
             (("open", 8.0), ("open", 20.0), ("open", 500.0)),
-            "3 of 3 main effects are open. If they stay as they are, --seeds 8 would settle 1, "
-            "--seeds 20 would settle 2, --seeds 500 would settle all.",
+            "3 of 3 main effects are open. If they stay as they are, 8 seeds would settle 1, "
+            "20 seeds 2, 500 seeds all (--seeds).",
         ),
         (
             (("open", 8.0), ("open", float("inf"))),
-            "2 of 2 main effects are open. If they stay as they are, --seeds 8 would settle 1, 1 needs more "
-            "test images.",
+            "2 of 2 main effects are open. If they stay as they are, 8 seeds would settle 1 (--seeds), "
+            "1 needs more test images.",
         ),
         (
             (("unknown", float("nan")),),
