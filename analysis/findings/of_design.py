@@ -64,12 +64,9 @@ def tuning(study: StudyFindings) -> Answer:
     """Answer whether every variant's settings were tuned, and alike."""
     requirement = "Variants are tuned alike"
     if not any(row["chosen"] for row in study.trials):
-        return Answer(
-            requirement,
-            NOT_HELD,
-            f"one recipe served all variants: learning rate {study.setting('learning_rate'):g}",
-            "--tune learning_rate=0.05,0.1,0.2",
-        )
+        rate = study.setting("learning_rate")
+        found = "one recipe served all variants" + ("" if rate is None else f": learning rate {rate:g}")
+        return Answer(requirement, NOT_HELD, found, "--tune learning_rate=0.05,0.1,0.2")
     lists = [
         f"{name} from {', '.join(map(value_text, values))}" for name, values in tried(study.trials).items()
     ]
@@ -107,7 +104,9 @@ def _same_question(study: StudyFindings) -> Iterator[tuple[str, dict[str, Any]]]
     for name in (file.stem for file in study.store.study_files()):
         for record in skip_damaged(study.store.read_study, name):
             other = record["settings"]
-            if (other["study"], other["data"] == own) == (question, False) and _is_done(study, record):
+            if (other.get("study"), other.get("data", own) == own) == (question, False) and _is_done(
+                study, record
+            ):
                 yield name, record
 
 

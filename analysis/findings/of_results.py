@@ -82,7 +82,7 @@ def _grouping_control(study: StudyFindings, control: str) -> Answer | None:
     row = _against(study.effects, learned, control)
     if row is None:
         among = (trained == control).any()
-        named = ",".join(dict.fromkeys([*study.setting("grouping"), control]))
+        named = ",".join(dict.fromkeys([*study.setting("grouping", learned), control]))
         what = "there are some, but no main effect of them" if among else "there are none"
         return Answer(requirement, PARTLY if among else NOT_HELD, what, "" if among else f"--grouping {named}")
     return Answer(requirement, HELD, f"{row.level} against {row.against}: {Difference.of_effect(row).numbers}")
