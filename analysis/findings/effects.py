@@ -54,9 +54,20 @@ def _other_interactions(others: pd.DataFrame) -> str:
 
 def uncovered_sentences(effects: pd.DataFrame) -> list[str]:
     """Return a note if intervals leave out the test images, because what runs say of each is not known."""
-    if effects.empty or not ((effects.covers == "seeds") & (effects.finding != UNKNOWN)).any():
+    known = effects[effects.finding != UNKNOWN] if len(effects) else effects
+    alone = known[known.covers == "seeds"] if len(known) else known
+    if alone.empty:
         return []
-    return ["The intervals cover the scatter of the seeds, but not that of the test images."]
+    if len(alone) == len(known):
+        return ["The intervals cover the scatter of the seeds, but not that of the test images."]
+    names = "; ".join(
+        f"{_level(row.factor, row.level)} against {_level(row.factor, row.against)}"
+        for row in alone.itertuples()
+    )
+    return [
+        f"{len(alone)} of these {len(known)} intervals cover the scatter of the seeds, but not that of the "
+        f"test images, because some runs have no outcomes: {names}."
+    ]
 
 
 def _level(factor: str, level: str) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import frames, stats
 from analysis.margin import MEANINGFUL
 from condense_core.files import LeftOut
-from condense_core.store import Run, RunStore, find_damage, runs_of
+from condense_core.store import Run, RunStore, find_damages, runs_of
 
 from .controls import equal_cost_sentences, reference_sentences, same_sentences
 from .effects import effect_sentence, interaction_sentences, uncovered_sentences
@@ -36,11 +36,10 @@ class StudyFindings:
     @cached_property
     def damaged(self) -> dict[str, str]:
         """The runs with a damaged file, and the fault of each; the report leaves them out."""
-        names = runs_of(self.record)
-        faults = {name: find_damage(self.store, name) for name in names}
-        for fault in filter(None, faults.values()):
+        faults = find_damages(self.store, runs_of(self.record))
+        for fault in faults.values():
             warnings.warn(f"left out: {fault}", LeftOut, stacklevel=2)
-        return {name: fault for name, fault in faults.items() if fault}
+        return faults
 
     @cached_property
     def runs(self) -> pd.DataFrame:

@@ -214,6 +214,19 @@ def test_findings_say_that_the_test_images_are_not_covered_without_outcomes():
     assert note not in comparison_sentences(effects(runs, outcomes), summary(runs, outcomes), pd.DataFrame())
 
 
+def test_findings_name_the_intervals_that_leave_out_the_test_images():
+    runs, draws = study(noisy(), ("learned", "random", "sequential")), np.random.default_rng(0)
+    known = runs.run[runs.grouping != "learned"]
+    outcomes = Outcomes({run: draws.random(600) < 0.1 for run in known}, dict.fromkeys(known, np.arange(600)))
+    found = effects(runs, outcomes)
+    last = comparison_sentences(found, summary(runs, outcomes), pd.DataFrame())[-1]
+    assert last.startswith(
+        f"{(found.covers == 'seeds').sum()} of these {len(found)} intervals cover the scatter"
+    )
+    assert "learned grouping against random grouping; learned grouping against sequential grouping" in last
+    assert "random grouping against sequential" not in last
+
+
 def test_runs_that_are_not_of_a_study_are_refused():
     with pytest.raises(ValueError, match="runs: must be those of a study"):
         effects(study(noisy()).drop(columns="role"))

@@ -10,6 +10,8 @@ from helpers.runs import edit
 from safetensors.numpy import save
 
 from analysis import frames
+from analysis.findings import StudyFindings
+from condense_core.files import LeftOut
 from condense_core.store import Run, RunStore, find_damage, find_damages, runs_of
 
 
@@ -97,6 +99,11 @@ def test_a_run_whose_outcomes_are_damaged_is_named_and_no_study_with_it_runs(cop
     assert list(faults) == [first]
     assert "outcomes.safetensors" in faults[first]
     assert DAMAGES[damage] in faults[first]
+    findings = StudyFindings(copied, "small")
+    with pytest.warns(LeftOut, match=r"left out: .*outcomes\.safetensors"):
+        left_out = findings.damaged
+    assert left_out == faults
+    assert set(names) - set(findings.runs.run) == {first}
     before = {path: path.stat().st_mtime_ns for path in copied.root.rglob("*")}
     with pytest.raises(ValueError, match=r"outcomes\.safetensors.*remove the run's folder to train it again$"):
         small_study.run(copied.root)
