@@ -6,6 +6,8 @@ import base64
 import csv
 import dataclasses
 import hashlib
+import html
+import json
 import re
 import shlex
 import shutil
@@ -398,3 +400,14 @@ def test_figures_of_one_run_refuse_a_mixture_of_several(store):
         plots.tradeoff(pd.DataFrame({"error_mean": [1.0], "n": [1]}), "flops")
     with pytest.raises(ValueError, match=r"frames\.study_runs"):
         stats.summary(frames.runs(store))
+
+
+def test_page_and_json_audit_the_evidence_alike(store, page, tmp_path):
+    out = ["--out", str(tmp_path / "page.html"), "--json"]
+    answered = CliRunner().invoke(report, ["small", "--runs", str(store.root), *out])
+    (found,) = json.loads(answered.stdout)["studies"]
+    text = html.unescape(page.read_text())
+    assert found["study"] == "small"
+    assert len(found["audit"]) == 16
+    assert all(part in text for answer in found["audit"] for part in answer.values())
+    assert all(sentence in text for sentence in found["findings"])
