@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli import bad_input, check_writable, command, json_option, main, runs_option
+from .cli import bad_input, batch_sizes, check_writable, command, json_option, main, runs_option
 from .text import count, interval, print_table, say
 from .timing import measure_networks, subject_named
 
@@ -61,7 +61,7 @@ def bench(
     in the run store, so that reports show it.
     """
     with bad_input():
-        sizes, chosen = _batches(batches), _executions(executions)
+        sizes, chosen = batch_sizes(batches), _executions(executions)
         if not names:
             raise ValueError("name: missing; presets, baselines, runs or checkpoint files")
         check_writable(runs)
@@ -83,13 +83,6 @@ def bench(
         _print(record)
         say(f"Saved to {path}")
     return 0
-
-
-def _batches(text: str) -> list[int]:
-    sizes = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
-    if min(sizes) < 1:
-        raise ValueError(f"batch {text!r}: must be whole numbers of at least 1, with commas between them")
-    return list(dict.fromkeys(sizes))
 
 
 def _executions(names: tuple[str, ...]) -> list[Execution]:

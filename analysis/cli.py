@@ -118,3 +118,11 @@ def main(command: click.Command) -> None:
         sys.exit(130)
     finally:
         drop_unwritten(sys.stderr)
+
+
+def batch_sizes(text: str) -> list[int]:
+    """Parse batch sizes with commas between them; raise ValueError if they are no such numbers."""
+    sizes = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
+    if min(sizes) < 1:
+        raise ValueError(f"batch {text!r}: must be whole numbers of at least 1, with commas between them")
+    return list(dict.fromkeys(sizes))

@@ -13,6 +13,7 @@ from condense_core import deploy
 
 from .cli import (
     bad_input,
+    batch_sizes,
     check_writable,
     checkpoint_options,
     command,
@@ -28,15 +29,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from condense_core import CondenseNet
-    from condense_core.deploy import Certificate, Exported, Plan
+    from condense_core.deploy import Certificate, Exported
 
 LAYER_COLUMNS = ("layer", "in", "groups", "kept", "share", "difference")
 TARGETS_HELP = """file to export to: .pt2 (torch.export), .onnx or .safetensors (with its plan); may be given
 several times"""
 DATA_HELP = """data set of the images, like a study's data  (default: the run's data; photographs for a
 checkpoint)"""
-BATCH_HELP = """plan for batches of N images: measure which execution of each layer is fastest on this machine
-(default: 1 with a .safetensors target, else no plan)"""
+BATCH_HELP = """batch sizes for which to measure what is fastest: the forms of an .onnx file for all of them,
+the plan of a .safetensors file for the first  (default: 1,8)"""
+FOR_HELP = """runtime in which an .onnx file shall be fast  (default: onnxruntime)"""
 
 
 @command
@@ -44,7 +46,8 @@ BATCH_HELP = """plan for batches of N images: measure which execution of each la
 @click.option("--to", "targets", type=click.Path(path_type=Path), multiple=True, help=TARGETS_HELP)
 @click.option("--images", type=click.IntRange(1), default=32, help="real images to compare on  (default: 32)")
 @click.option("--data", metavar="X", help=DATA_HELP)
-@click.option("--batch", type=click.IntRange(1), metavar="N", help=BATCH_HELP)
+@click.option("--for", "runtime", default="onnxruntime", metavar="X", help=FOR_HELP)
+@click.option("--batch", "batches", metavar="N,N", help=BATCH_HELP)
 @click.option("--per-layer", is_flag=True, help="one row per layer")
 @runs_option
 @data_dir_option
@@ -58,7 +61,8 @@ def condense(
     per_layer: bool,
     runs: Path,
     data_dir: Path,
-    batch: int | None,
+    runtime: str,
+    batches: str | None,
     as_json: bool,
     **settings: Any,
 ) -> int:
@@ -72,6 +76,8 @@ def condense(
 
         from .networks import load_network
 
+        deploy.check_runtime(runtime)
+        sizes = batch_sizes(batches or "1,8")
         for target in targets:
             deploy.check_format(target)
             check_writable(target.parent)
@@ -83,18 +89,22 @@ def condense(
             target.parent.mkdir(parents=True, exist_ok=True)
     certificate = deploy.certify(model, small, real, images_from)
     record = _record(run_or_checkpoint, model, certificate)
-    plan = None
-    if certificate.passes and (batch or any(target.suffix == ".safetensors" for target in targets)):
-        plan = deploy.make_plan(small, repeated(real, batch or 1))
-        record["plan"] = plan.to_dict()
+    measured: dict[str, Any] = {}
+    if certificate.passes:
+        kinds = {target.suffix for target in targets}
+        if ".safetensors" in kinds or (batches and not kinds):
+            measured[".safetensors"] = deploy.make_plan(small, repeated(real, sizes[0]))
+            record["plan"] = measured[".safetensors"].to_dict()
+        if ".onnx" in kinds:
+            measured[".onnx"] = deploy.choose_forms(small, runtime, sizes)
     with bad_input():  # a folder may vanish, a disk may be full
-        exported = _export(model, small, real, targets, record, plan) if certificate.passes else []
+        exported = _export(model, small, real, targets, record, measured) if certificate.passes else []
     if as_json:
         click.echo(json.dumps(record | {"exports": [_plain(export) for export in exported]}, indent=1))
     else:
         _print(certificate, per_layer)
-        if plan:
-            say(str(plan))
+        for found in measured.values():
+            say(str(found))
     return _verdict(certificate, exported, targets, as_json)
 
 
@@ -104,7 +114,7 @@ def _export(
     images: Tensor,
     targets: tuple[Path, ...],
     record: dict[str, Any],
-    plan: Plan | None,
+    measured: dict[str, Any],
 ) -> list[Exported]:
     import torch
 
@@ -112,9 +122,11 @@ def _export(
         reference = model(images)
     exported = []
     for target in targets:
-        exported.append(deploy.export_file(small, target, images, reference, plan))
+        own: Any = measured.get(target.suffix)
+        exported.append(deploy.export_file(small, target, images, reference, own))
         if exported[-1].passes:
-            _write_certificate(target, record | {"export": _plain(exported[-1])})
+            forms = {"forms": own.to_dict()} if target.suffix == ".onnx" else {}
+            _write_certificate(target, record | {"export": _plain(exported[-1])} | forms)
     return exported
 
 

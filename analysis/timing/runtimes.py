@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from condense_core import CondenseNet, condense, cost_table, fast
-from condense_core.deploy import quiet, write_onnx
+from condense_core.deploy import RUNTIMES, choose_forms, network_file, quiet
 from condense_core.grouping import MaskedConv1x1, live_weights
 from condense_core.looking import same_draws
 from condense_core.tables import Named
@@ -81,41 +82,32 @@ def _compiled(model: nn.Module, images: Tensor, folder: Path) -> Call:
 
 
 def _onnx(model: nn.Module, images: Tensor, folder: Path) -> Path:
+    """Write any network by torch's own exporter, once."""
     path = folder / f"{id(model)}.onnx"
     if not path.is_file():
+        batch = {0: torch.export.Dim("batch")}
+        names: Any = {"input_names": ["images"], "output_names": ["logits"], "dynamic_shapes": (batch,)}
         with quiet():
-            write_onnx(model, path, torch.cat([images[:1]] * 2))
+            torch.onnx.export(model, (torch.cat([images[:1]] * 2),), path, dynamo=True, verbose=False, **names)
     return path
 
 
-def _onnxruntime(model: nn.Module, images: Tensor, folder: Path) -> Call:
-    import onnxruntime
+def _in(runtime: str) -> Callable[[nn.Module, Tensor, Path], Call]:
+    def build(model: nn.Module, images: Tensor, folder: Path) -> Call:
+        run = RUNTIMES[runtime].load(_onnx(model, images, folder).read_bytes(), tuple(images.shape))
+        return partial(run, images.numpy())
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
-    options.add_session_config_entry(
-        "session.force_spinning_stop", "1"
-    )  # else its threads would slow the next runtime
-    path = _onnx(model, images, folder)
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    batch = {"images": images.numpy()}
-    return lambda: session.run(None, batch)
+    return build
 
 
-def _openvino(model: nn.Module, images: Tensor, folder: Path) -> Call:
-    import openvino
+def _exported_for(runtime: str) -> Callable[[Any, Tensor, Path], Call]:
+    def build(model: CondenseNet, images: Tensor, folder: Path) -> Call:
+        """Run the file that is written for this runtime and batch."""
+        forms = choose_forms(model, runtime, (len(images),))
+        run = RUNTIMES[runtime].load(network_file(model, forms.parts), tuple(images.shape))
+        return partial(run, images.numpy())
 
-    core = openvino.Core()
-    network = core.read_model(str(_onnx(model, images, folder)))
-    network.reshape({"images": list(images.shape)})
-    settings = {
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",  # like all others; the default is bfloat16 on CPUs with AMX
-    }
-    compiled = core.compile_model(network, "CPU", settings)
-    batch = [images.numpy()]
-    return lambda: compiled(batch)
+    return build
 
 
 def _modules(model: Any, images: Tensor, folder: Path) -> Call:
@@ -145,10 +137,11 @@ _EXECUTIONS = (
     Execution("torch", False, _eager),
     Execution("torch channels_last", False, _channels_last),
     Execution("torch.compile", False, _compiled, by_default=False),
-    Execution("onnxruntime", False, _onnxruntime, _ONNX),
-    Execution("openvino", False, _openvino, ("onnx", "onnxscript", "openvino")),
+    Execution("onnxruntime", False, _in("onnxruntime"), _ONNX),
+    Execution("openvino", False, _in("openvino"), ("onnx", "onnxscript", "openvino")),
     Execution("condensed torch", True, _modules),
-    Execution("condensed onnxruntime", True, _onnxruntime, _ONNX),
+    Execution("condensed onnxruntime", True, _exported_for("onnxruntime"), ("onnx", "onnxruntime")),
+    Execution("condensed openvino", True, _exported_for("openvino"), ("onnx", "openvino")),
     Execution("condensed fast", True, _eager),
 )
 EXECUTIONS = Named("execution", {execution.name: execution for execution in _EXECUTIONS})
@@ -157,9 +150,8 @@ EXECUTIONS = Named("execution", {execution.name: execution for execution in _EXE
 
 def prepare(execution: Execution, network: Subject, folder: Path) -> None:
     """Write the file that the execution reads, if any, so that writing is not timed."""
-    model = network.condensed if execution.condensed else network.dense
-    if "onnx" in execution.needs and model is not None:
-        _onnx(model, torch.zeros(1, 3, network.image_size, network.image_size), folder)
+    if "onnx" in execution.needs and not execution.condensed:
+        _onnx(network.dense, torch.zeros(1, 3, network.image_size, network.image_size), folder)
 
 
 def build(execution: Execution, network: Subject, batch: int, folder: Path) -> Call:

@@ -21,18 +21,23 @@ from condense_core.looking import evaluating
 from condense_core.model import CondenseNet
 
 from .certificate import TOLERANCE, relative_difference
+from .onnx_forms import Forms, dense_forms
+from .onnx_graph import network_file
 from .plan import Plan
+from .runtimes import installed_runtimes
 from .saving import load_condensed, save_condensed
+
+Measured = Plan | Forms | None
+Logits = dict[str, list[Tensor]]  # by the runtime and its version, of each batch
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: the packages that it needs, the one that runs it, and how to write and to run it."""
+    """A kind of file: the packages that it needs, and how to write it and to run it in its runtimes."""
 
     packages: tuple[str, ...]
-    runtime: str
-    write: Callable[[CondenseNet, Path, Tensor, Plan | None], None]
-    run: Callable[[Path, list[Tensor]], list[Tensor]]  # file, batches of images → logits of each batch
+    write: Callable[[CondenseNet, Path, Tensor, Measured], None]
+    run: Callable[[Path, list[Tensor]], Logits]
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Exported:
     sha256: str
     bytes: int
     runtime: str
-    difference: float
+    difference: float  # the largest of all runtimes
 
     @property
     def passes(self) -> bool:
@@ -64,86 +69,73 @@ def check_format(path: Path) -> None:
 
 
 def export_file(
-    model: CondenseNet, path: Path, images: Tensor, reference: Tensor, plan: Plan | None = None
+    model: CondenseNet, path: Path, images: Tensor, reference: Tensor, measured: Measured = None
 ) -> Exported:
     """Write `model` to `path` for batches of any size, and compare its logits on `images` with `reference`.
 
-    Only a .safetensors file holds the plan. A file that differs by more than the tolerance is discarded. Raise
-    ValueError for a name that `check_format` refuses.
+    A .safetensors file holds the plan that was measured, an .onnx file takes the forms (without them, the dense
+    ones). A file that differs by more than the tolerance is discarded. Raise ValueError for a name that
+    `check_format` refuses.
     """
     check_format(path)
     kind = FORMATS[path.suffix]
     example = torch.cat([images[:1]] * 2)  # exporters would take a batch of one image for a fixed size
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, quiet(), evaluating(model):
         temporary = Path(folder) / path.name
-        kind.write(model, temporary, example, plan)
-        logits = kind.run(temporary, [images, images[:1]])
-        differences = [relative_difference(own, reference[: len(own)]) for own in logits]
-        exported = _describe(temporary, f"{kind.runtime} {version(kind.runtime)}", differences)
+        kind.write(model, temporary, example, measured)
+        exported = _describe(temporary, kind.run(temporary, [images, images[:1]]), reference)
         if exported.passes:
             temporary.replace(path)
     return exported
 
 
-def _describe(path: Path, runtime: str, differences: list[float]) -> Exported:
-    content, difference = path.read_bytes(), float(np.max(differences))  # NaN if any is, unlike max()
-    return Exported(path.name, hashlib.sha256(content).hexdigest(), len(content), runtime, difference)
+def _describe(path: Path, logits: Logits, reference: Tensor) -> Exported:
+    found = [relative_difference(own, reference[: len(own)]) for batches in logits.values() for own in batches]
+    content, difference = path.read_bytes(), float(np.max(found))  # NaN if any is, unlike max()
+    return Exported(path.name, hashlib.sha256(content).hexdigest(), len(content), ", ".join(logits), difference)
 
 
-def _write_torch(model: nn.Module, path: Path, images: Tensor, plan: Plan | None) -> None:
+def _write_torch(model: nn.Module, path: Path, images: Tensor, measured: Measured) -> None:
     program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names folders of this machine
     torch.export.save(program, path)
 
 
-def _run_torch(path: Path, batches: list[Tensor]) -> list[Tensor]:
+def _run_torch(path: Path, batches: list[Tensor]) -> Logits:
     module = torch.export.load(path).module()
-    return [module(images) for images in batches]
+    return {f"torch {version('torch')}": [module(images) for images in batches]}
 
 
-def _write_condensed(model: CondenseNet, path: Path, images: Tensor, plan: Plan | None) -> None:
-    save_condensed(model, path, plan)
+def _write_condensed(model: CondenseNet, path: Path, images: Tensor, measured: Measured) -> None:
+    save_condensed(model, path, measured if isinstance(measured, Plan) else None)
 
 
-def _run_condensed(path: Path, batches: list[Tensor]) -> list[Tensor]:
+def _run_condensed(path: Path, batches: list[Tensor]) -> Logits:
     model, _ = load_condensed(path)
-    return [model(images) for images in batches]
+    return {f"condense {version('condense')}": [model(images) for images in batches]}
 
 
-def write_onnx(model: nn.Module, path: Path, images: Tensor, plan: Plan | None = None) -> None:
-    """Write `model` as ONNX for batches of any size; `images` (N, 3, H, W) are an example, N at least 2."""
-    import onnx
-
-    program = torch.onnx.export(
-        model,
-        (images,),
-        input_names=["images"],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        dynamo=True,
-        verbose=False,
-    )
-    assert program is not None
-    proto = program.model_proto
-    for node in proto.graph.node:
-        del node.metadata_props[:]  # stack traces, which name folders of this machine
-    onnx.save(proto, path)
+def _write_onnx(model: CondenseNet, path: Path, images: Tensor, measured: Measured) -> None:
+    forms = measured.parts if isinstance(measured, Forms) else dense_forms(model)
+    path.write_bytes(network_file(model, forms))
 
 
-def _run_onnx(path: Path, batches: list[Tensor]) -> list[Tensor]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return [torch.from_numpy(session.run(None, {"images": images.numpy()})[0]) for images in batches]
+def _run_onnx(path: Path, batches: list[Tensor]) -> Logits:
+    """Run the file in every runtime that is installed."""
+    file = path.read_bytes()
+    return {
+        str(runtime): [
+            torch.from_numpy(runtime.load(file, tuple(images.shape))(images.numpy())) for images in batches
+        ]
+        for runtime in installed_runtimes()
+    }
 
 
 FORMATS = {
-    ".pt2": Format(("torch",), "torch", _write_torch, _run_torch),
-    ".onnx": Format(("onnx", "onnxscript", "onnxruntime"), "onnxruntime", write_onnx, _run_onnx),
-    ".safetensors": Format(("safetensors",), "condense", _write_condensed, _run_condensed),
+    ".pt2": Format(("torch",), _write_torch, _run_torch),
+    ".onnx": Format(("onnx", "onnxruntime"), _write_onnx, _run_onnx),
+    ".safetensors": Format(("safetensors",), _write_condensed, _run_condensed),
 }
 
 

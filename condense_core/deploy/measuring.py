@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,9 @@ from condense_core.machine import processor
 
 from .blocks import CondensedBlock
 from .plan import CHOICES, LayerPlan, Plan
+
+Clock = Callable[[], float]  # seconds
+Name = TypeVar("Name")
 
 
 def run_parts(parts: nn.Module, x: Tensor, choices: Mapping[str, Sequence[str]]) -> Tensor:
@@ -53,13 +58,23 @@ def _measure_block(name: str, block: CondensedBlock, x: Tensor, repeats: int) ->
     ]
 
 
-def shortest(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Return the shortest time of each call in milliseconds; they take turns, the first round not counted."""
-    found = dict.fromkeys(calls, math.inf)
-    for repeat in range(repeats + 1):
+def shortest(
+    calls: Mapping[Name, Callable[[], object]],
+    repeats: int,
+    clock: Clock = time.perf_counter,
+    seconds: float = 0.0,
+) -> dict[Name, float]:
+    """Return the shortest time of each call in milliseconds; they take turns, the first round not counted.
+
+    There are so many `repeats`, and more until so many seconds have passed.
+    """
+    found, end = dict.fromkeys(calls, math.inf), time.perf_counter() + seconds
+    for repeat in itertools.count():
+        if repeat > repeats and time.perf_counter() >= end:
+            break
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = clock()
             call()
             if repeat:
-                found[name] = min(found[name], 1000 * (time.perf_counter() - start))
+                found[name] = min(found[name], 1000 * (clock() - start))
     return found

@@ -1,0 +1,67 @@
+"""Time ONNX files of condensed networks against those of the dense networks, in each runtime.
+
+    python benchmarks/exports.py
+
+The forms are chosen as `python -m analysis.condense --to x.onnx --for RUNTIME --batch 1,8,64` chooses them.
+Masks are those of the initial weights, at the last stage. Times are the shortest of the turns, and medians.
+"""
+
+from __future__ import annotations
+
+import click
+import numpy as np
+import torch
+from save_result import save_result
+
+from analysis.studies.options import CommaList
+from analysis.timing.latency import median_of, take_turns
+from condense_core import PRESETS, CondenseNet, ModelConfig, condense
+from condense_core.condensation import prune_to_stage
+from condense_core.deploy import RUNTIMES, choose_forms, dense_forms, network_file
+
+
+def measure(name: str, config: ModelConfig, runtime: str, batches: tuple[int, ...], repeats: int) -> list[dict]:
+    """Choose the forms of a network in a runtime, and time its file beside the dense one."""
+    model = CondenseNet(config, seed=0).eval()
+    prune_to_stage(model, config.last_stage, config.last_stage)
+    small = condense(model, execution="reference")
+    forms = choose_forms(small, runtime, batches)
+    click.echo(f"{name}\n{forms}")
+    files = {"condensed": network_file(small, forms.parts), "dense": network_file(small, dense_forms(small))}
+    rows = []
+    for one in forms.times:
+        images = np.random.default_rng(0).standard_normal((one.batch, 3, *[config.image_size] * 2), np.float32)
+        loaded = {side: RUNTIMES[runtime].load(file, images.shape) for side, file in files.items()}
+        turns = {side: lambda run=run: run(images) for side, run in loaded.items()}  # noqa: B023
+        times = take_turns(turns, repeats)
+        ratio = median_of(times["condensed"] / times["dense"])
+        row = {"network": name, "runtime": forms.runtime, "batch": one.batch, "shortest_ratio": one.ratio}
+        row |= {side: float(np.median(values)) / one.batch for side, values in times.items()}
+        rows.append(row | {"ratio": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high})
+        click.echo(
+            f"batch {one.batch:<4}{row['dense']:8.3f} → {row['condensed']:8.3f} ms per image, "
+            f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f}); shortest {one.ratio:.2f}"
+        )
+    return [row | {"forms": {part: str(form) for part, form in forms.parts.items()}} for row in rows]
+
+
+@click.command()
+@click.option("--networks", type=CommaList(str), default="condensenet-50,condensenet-86")
+@click.option("--runtimes", type=CommaList(str), default=",".join(RUNTIMES))
+@click.option("--batch", "batches", type=CommaList(int), default="1,8,64")
+@click.option("--threads", default=2)
+@click.option("--repeats", type=click.IntRange(6), default=9)
+def exports(
+    networks: tuple[str, ...], runtimes: tuple[str, ...], batches: tuple[int, ...], threads: int, repeats: int
+) -> None:
+    """Measure, print a table and save the result."""
+    torch.set_num_threads(threads)
+    rows = []
+    for name in networks:
+        for runtime in runtimes:
+            rows += measure(name, PRESETS[name], runtime, batches, repeats)
+            save_result("exports", settings={"threads": threads, "repeats": repeats}, rows=rows)
+
+
+if __name__ == "__main__":
+    exports()
