@@ -67,5 +67,5 @@ def check_runtime(name: str) -> Runtime:
     if name not in RUNTIMES:
         raise ValueError(f"runtime {name!r}: must be one of {', '.join(RUNTIMES)}")
     if RUNTIMES[name] not in installed_runtimes():
-        raise ValueError(f"runtime {name!r}: is not installed: pip install {name}")
+        raise ValueError(f"runtime {name!r}: is not installed: pip install 'condense[peers]'")
     return RUNTIMES[name]

@@ -39,7 +39,8 @@ def call(store: RunStore, *arguments):
 def test_a_run_is_exported_and_its_file_gives_the_masked_networks_logits(store, tmp_path):
     name = next(run.name for run in store.runs() if run.name.startswith("random"))
     target = tmp_path / "folder" / "small.onnx"
-    result = call(store, name, "--to", target, "--to", tmp_path / "small.pt2", "--json")
+    options = "--for", "onnxruntime", "--batch", "2"
+    result = call(store, name, "--to", target, "--to", tmp_path / "small.pt2", *options, "--json")
     assert result.exit_code == 0, result.output
     images = next(load(small_run().data).test.evaluation_batches())[0][:7]
     with torch.no_grad():
@@ -55,6 +56,8 @@ def test_a_run_is_exported_and_its_file_gives_the_masked_networks_logits(store, 
     assert certificate["certificate"]["images_from"] == "test images of digits"
     assert certificate["export"]["holds"]
     assert certificate["export"]["bytes"] == target.stat().st_size
+    assert [time["batch"] for time in certificate["forms"]["times"]] == [2]
+    assert certificate["forms"]["runtime"].startswith("onnxruntime")
     assert json.loads(result.stdout)["certificate"] == certificate["certificate"]
 
 
@@ -94,6 +97,8 @@ def test_photographs_are_real_images_of_the_size_asked_for():
     [
         (["learned", "--to", "/tmp.onnx/../tmp/.."], "must end in"),
         (["x", "--to", "small.onx"], r"to 'small.onx': must end in .pt2 or .onnx"),
+        (["x", "--for", "tvm"], "runtime 'tvm': must be one of onnxruntime, openvino"),
+        (["x", "--batch", "1,x"], "batch '1,x': must be whole numbers"),
         (["nothing"], "run 'nothing': must be a run (learned-|run 'nothing': did you mean"),
         (["nowhere.pth"], "nowhere.pth: there is no such file"),
         (["learned", "--to", "/proc/nowhere/a.pt2"], "cannot be written|No such file"),
@@ -119,8 +124,8 @@ def test_a_file_that_differs_for_a_single_image_is_not_put_in_place(value, store
     kind = export.FORMATS[".pt2"]
 
     def wrong(path, batches):
-        whole, single = kind.run(path, batches)
-        return [whole, torch.full_like(single, value)]
+        ((runtime, (whole, single)),) = kind.run(path, batches).items()
+        return {runtime: [whole, torch.full_like(single, value)]}
 
     monkeypatch.setitem(export.FORMATS, ".pt2", replace(kind, run=wrong))
     name = next(run.name for run in store.runs() if run.name.startswith("learned"))
