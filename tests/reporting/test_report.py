@@ -411,3 +411,13 @@ def test_page_and_json_audit_the_evidence_alike(store, page, tmp_path):
     assert len(found["audit"]) == 16
     assert all(part in text for answer in found["audit"] for part in answer.values())
     assert all(sentence in text for sentence in found["findings"])
+
+
+def test_frames_and_report_agree_to_the_digit(store, runs, page):
+    answers, text = frames.answers(store), html.unescape(page.read_text())
+    effects, summary = stats.effects(runs, answers), stats.summary(runs, answers)
+    for name, frame in {"effects": effects, "summary": summary}.items():
+        saved = pd.read_parquet(page.parent / f"{name}.parquet")
+        pd.testing.assert_frame_equal(saved, frames.typed(name, frame), check_exact=True)
+    for row in effects.itertuples():
+        assert f"{row.difference:+z.2f} points ({row.low:+z.2f} to {row.high:+z.2f};" in text
