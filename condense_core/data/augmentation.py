@@ -55,15 +55,13 @@ IMAGENET_NORMALISATION = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.2
 
 def augment(images: Tensor, augmentation: Augmentation, draws: torch.Generator) -> Tensor:
     """Pad with black, crop at a random place, flip half of the images: (N, C, H, W) → (N, C, H, W)."""
-    count, channels, height, width = images.shape
+    count, _, height, width = images.shape
     pad, device = augmentation.padding, images.device
     if pad:
         padded = F.pad(images, (pad,) * 4)
-        shift = torch.randint(2 * pad + 1, (2, count), generator=draws, device=device)
-        rows = shift[0][:, None, None, None] + torch.arange(height, device=device)[:, None]
-        columns = shift[1][:, None, None, None] + torch.arange(width, device=device)
-        image, channel = torch.arange(count, device=device), torch.arange(channels, device=device)
-        images = padded[image[:, None, None, None], channel[:, None, None], rows, columns]
+        down, right = torch.randint(2 * pad + 1, (2, count), generator=draws, device=device)
+        crops = padded.unfold(2, height, 1).unfold(3, width, 1)  # (N, C, down, right, H, W), without a copy
+        images = crops[torch.arange(count, device=device), :, down, right]
     if augmentation.flip:
         flipped = torch.rand(count, generator=draws, device=device) < 0.5
         images = torch.where(flipped[:, None, None, None], images.flip(3), images)

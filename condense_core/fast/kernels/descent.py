@@ -8,12 +8,27 @@ from .compilation import kernel
 
 
 @kernel
-def collect(lanes, cells, places, sums, norm_places, gradients):  # type: ignore[no-untyped-def]
-    """Write the gradients of weights, whose lanes (cells, 8) are summed up, and those of norms."""
+def pack(values, places, packed):  # type: ignore[no-untyped-def]
+    """Bring weights into the order in which kernels read them; the last value is a 0, whose place is −1."""
+    zero = len(values) - 1
+    for i in range(len(places)):
+        packed[i] = values[places[i] if places[i] >= 0 else zero]
+
+
+@kernel
+def collect(lanes, cells, places, gradients):  # type: ignore[no-untyped-def]
+    """Add up the lanes (cells, 8) of a convolution's gradients, write these, and set the lanes to 0 again."""
     for i in range(len(places)):
         gradients[places[i]] = lanes[cells[i]].sum()
-    for i in range(len(norm_places)):
-        gradients[norm_places[i]] = sums[i]
+    lanes[:] = 0
+
+
+@kernel
+def collect_norms(sums, places, gradients):  # type: ignore[no-untyped-def]
+    """Write the gradients of all norms, and set their sums to 0 again."""
+    for i in range(len(places)):
+        gradients[places[i]] = sums[i]
+    sums[:] = 0
 
 
 @kernel

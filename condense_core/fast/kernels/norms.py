@@ -45,24 +45,16 @@ def _scale_and_shift(mean, variance, epsilon, gamma, beta, norm, c):  # type: ig
 
 @kernel
 def batch_norm(  # type: ignore[no-untyped-def]
-    sums,
-    deviations,
-    sizes,
-    begin,
-    statistics,
-    gamma,
-    beta,
-    epsilon,
-    running_mean,
-    running_variance,
-    momentum,
-    norm,
-):
+    sums, deviations, sizes, begin, statistics, gamma, beta, epsilon, running_mean, running_variance, tracked,
+    momentum, norm,
+):  # fmt: skip
     """A batch norm as kernels read it, norm (5, C): scale and shift of its input, then 1/σ, −μ/σ and γ.
 
     The moments of the channels from `begin` on, by parts of a batch, join the `statistics` (2, ≥C): mean and
-    biased variance. The running ones (C,) move towards those, as torch does it: variance unbiased.
+    biased variance. The running ones (C,) move towards those, as torch does it: variance unbiased. The batch is
+    counted in tracked (1,).
     """
+    tracked[0] += 1
     pixels = sizes.sum()
     for c in range(sums.shape[1]):
         statistics[0, begin + c], statistics[1, begin + c] = _combine(sums, deviations, sizes, pixels, c)

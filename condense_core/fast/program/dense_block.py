@@ -73,6 +73,7 @@ class DenseBlock:
             features.raw, begin, layout.images_per_chunk, layout.height, layout.width, dy,
             summed=(conv.lanes, *norm.sums),
         )  # fmt: skip
+        conv.collect(calls)
 
 
 def pointwise(calls: Calls, conv: Pointwise, features: Features, norm: Norm, out: Array) -> Moments:
@@ -95,4 +96,5 @@ def pointwise_backward(
         conv.padded_index, conv.transposed, conv.rows, out, dy, affine, features.inner,
         summed=(conv.lanes, *norm.sums),
     )  # fmt: skip
+    conv.collect(calls)
     features.add_sums(calls, norm)

@@ -36,6 +36,7 @@ class Stem:
         calls.share(
             stem.stem_backward, len(layout.tile_sizes), *arrays, conv.out_channels, summed=(conv.lanes,)
         )
+        conv.collect(calls)
 
 
 class Head:

@@ -87,5 +87,6 @@ def set_up(calls: Calls, norm: Norm, moments: Moments, statistics: Array) -> Non
         return
     calls.add(
         norms.batch_norm, moments.sums, moments.deviations, moments.sizes, moments.begin, statistics,
-        norm.gamma, norm.beta, norm.epsilon, *norm.running, norm.momentum, norm.affine,
+        norm.gamma, norm.beta, norm.epsilon, *norm.running, norm.tracked,
+        norm.momentum, norm.affine,
     )  # fmt: skip

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from condense_core.fast.kernels import descent
 from condense_core.fast.layout import Array
 from condense_core.grouping import MaskedConv1x1, live_weights
 
+from .calls import Calls
 from .parameters import ZERO, Parameters
 
 LANES = 8  # in which kernels sum up the gradient of a weight
@@ -31,7 +33,7 @@ class Norm:
         self.gamma, self.beta = parameters.of(norm.weight)[0], parameters.of(norm.bias)[0]
         self.places = np.stack([parameters.places(norm.bias), parameters.places(norm.weight)])
         self.running = norm.running_mean.numpy(), norm.running_var.numpy()
-        self.tracked = norm.num_batches_tracked.numpy()
+        self.tracked = norm.num_batches_tracked.view(1).numpy()
         self.momentum, self.epsilon = norm.momentum, norm.eps
         self.affine = np.empty((5, len(self.gamma)), self.gamma.dtype)
 
@@ -43,12 +45,19 @@ class Convolution:
     transposed: Array
     lanes: Array
 
-    def __init__(self, matrix: Array, forward: Array, backward: Array, tile: tuple[int, int]):
+    def __init__(
+        self, parameters: Parameters, matrix: Array, forward: Array, backward: Array, tile: tuple[int, int]
+    ):
         """Take the places of the weights as a matrix and as the passes read them; `tile` is that of `dots`."""
         cells, self.lanes_shape = _cells(matrix.shape, *tile)
         live = matrix != ZERO
-        self.forward, self.backward = forward, backward
-        self.live, self.cells = matrix[live], cells[live]
+        self.forward, self.backward, self._gradients = forward, backward, parameters.gradients
+        order = cells[live].argsort()  # lanes are read one after the other
+        self._cells, self._places = (own[live][order].astype(np.int32) for own in (cells, matrix))
+
+    def collect(self, calls: Calls) -> None:
+        """Write the gradients, and set the lanes to 0 for the next convolution."""
+        calls.add(descent.collect, self.lanes.reshape(-1, LANES), self._cells, self._places, self._gradients)
 
 
 class Pointwise(Convolution):
@@ -74,7 +83,7 @@ class Pointwise(Convolution):
         self.rows = _filled(rows, (1, 4), -1)
         matrix = places[rows[:, :, None], index[:, None, :]]
         backward = _in_rows(_filled(matrix, (1, 4, 1)).swapaxes(1, 2), 4)
-        super().__init__(matrix, _in_rows(matrix, 4), backward, (4, 2))
+        super().__init__(parameters, matrix, _in_rows(matrix, 4), backward, (4, 2))
 
 
 class Spatial(Convolution):
@@ -87,7 +96,7 @@ class Spatial(Convolution):
         matrix = places.reshape(conv.groups, self.outputs, -1)
         taps = places[..., ::-1].swapaxes(1, 2).reshape(conv.groups, self.inputs, -1)
         rows = 2 if self.outputs <= 2 else 4  # few outputs fill registers of 2
-        super().__init__(matrix, _in_rows(matrix, rows), _in_rows(taps, 4), (2, 4))
+        super().__init__(parameters, matrix, _in_rows(matrix, rows), _in_rows(taps, 4), (2, 4))
 
 
 class Stem(Convolution):
@@ -96,7 +105,7 @@ class Stem(Convolution):
     def __init__(self, conv: nn.Conv2d, parameters: Parameters):
         self.out_channels, self.stride = conv.out_channels, conv.stride[0]
         matrix = parameters.places(conv.weight).reshape(1, conv.out_channels, -1)
-        super().__init__(matrix, _in_rows(matrix, 4), np.empty(0, int), (4, 2))
+        super().__init__(parameters, matrix, _in_rows(matrix, 4), np.empty(0, int), (4, 2))
 
 
 class Compression:

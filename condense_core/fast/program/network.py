@@ -36,15 +36,10 @@ class Network:
         layers = [layer for block in self.blocks for layer in block]
         compressions = [part for part in self.transitions if part is not None]
         norms = [norm for layer in layers for norm in (layer.first, layer.second)]
-        self.norms = [*norms, *(part.norm for part in compressions), self.norm]
+        norms += [*(part.norm for part in compressions), self.norm]
         inside = [conv for layer in layers for conv in (layer.pointwise, layer.spatial)]
         convolutions = self.stem, *inside, *(part.pointwise for part in compressions)
-        self.packing = Packing(parameters, convolutions, self.norms)
-
-    def track(self) -> None:
-        """Count a batch in all batch norms."""
-        for norm in self.norms:
-            norm.tracked += 1
+        self.packing = Packing(parameters, convolutions, norms)
 
 
 class Lasso:

@@ -86,8 +86,8 @@ class Watched:
         self._objects, self._numbers = self._read()
 
     def modes(self) -> set[bool]:
-        """Return whether modules are in training: both, if some are frozen."""
-        return set(map(_TRAINING, self._modules))
+        """Return whether norms are in training: both, if some are frozen."""
+        return set(map(_TRAINING, self._norms))
 
     def has_changed(self) -> bool:
         """Return whether modules, hooks, places of tensors, masks or the number of threads have changed."""

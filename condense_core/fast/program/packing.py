@@ -1,4 +1,4 @@
-"""What kernels read and write of a network's weights, each kind in one array, which one call fills."""
+"""The packed weights of all convolutions in one array, and the sums for gradients."""
 
 from __future__ import annotations
 
@@ -9,47 +9,39 @@ import numpy as np
 from condense_core.fast.kernels import descent
 from condense_core.fast.layout import Array
 
+from .calls import Calls
 from .layers import Convolution, Norm
 from .parameters import Parameters
 
 
 class Packing:
-    """The packed weights of convolutions and the sums for the gradients of all layers."""
+    """Gives layers their packed weights, and the sums that their backward pass adds to, which are 0 before it.
+
+    All convolutions use the same lanes, one after the other, so that these stay in the cache.
+    """
 
     def __init__(self, parameters: Parameters, convolutions: Sequence[Convolution], norms: Sequence[Norm]):
-        self._parameters, self._norms = parameters, norms
+        self._parameters = parameters
         places = [own for conv in convolutions for own in (conv.forward, conv.backward)]
-        self._places = np.concatenate([own.ravel() for own in places])
+        self._places = np.concatenate([own.ravel() for own in places]).astype(np.int32)
         self._packed = np.empty(len(self._places), parameters.values.dtype)
         packed = iter(_cut(self._packed, [own.shape for own in places]))
-        shapes = [conv.lanes_shape for conv in convolutions]
-        self._lanes = np.empty(sum(map(_size, shapes)), parameters.values.dtype)
-        for conv, lanes in zip(convolutions, _cut(self._lanes, shapes), strict=True):
-            conv.packed, conv.transposed, conv.lanes = next(packed), next(packed), lanes
-        before = np.cumsum([0, *map(_size, shapes)]) // shapes[0][-1]
-        self._cells = np.concatenate(
-            [first + conv.cells for first, conv in zip(before, convolutions, strict=False)]
-        )
-        self._live = np.concatenate([conv.live for conv in convolutions])
+        lanes = np.zeros(max(_size(conv.lanes_shape) for conv in convolutions), parameters.values.dtype)
+        for conv in convolutions:
+            conv.packed, conv.transposed = next(packed), next(packed)
+            conv.lanes = lanes[: _size(conv.lanes_shape)].reshape(conv.lanes_shape)
         self._norm_places = np.concatenate([norm.places.ravel() for norm in norms])
-        self._sums = np.empty(len(self._norm_places))
+        self._sums = np.zeros(len(self._norm_places))
         for norm, sums in zip(norms, _cut(self._sums, [norm.places.shape for norm in norms]), strict=True):
             norm.sums = sums
 
-    def pack(self) -> None:
+    def pack(self, calls: Calls) -> None:
         """Pack the weights of all convolutions as they are now."""
-        np.take(self._parameters.values, self._places, out=self._packed, mode="wrap")
+        calls.add(descent.pack, self._parameters.values, self._places, self._packed)
 
-    def clear(self) -> None:
-        """Set the sums of the backward pass to 0."""
-        self._lanes[:] = 0
-        self._sums[:] = 0
-
-    def collect(self) -> None:
-        """Write the gradients of convolutions and norms from the sums of the backward pass."""
-        lanes = self._lanes.reshape(-1, 8)
-        gradients = self._parameters.gradients
-        descent.collect(lanes, self._cells, self._live, self._sums, self._norm_places, gradients)
+    def collect_norms(self, calls: Calls) -> None:
+        """Write the gradients of all norms."""
+        calls.add(descent.collect_norms, self._sums, self._norm_places, self._parameters.gradients)
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -23,7 +23,8 @@ class Parameters:
         self._owners = list(model.parameters())
         count = sum(own.numel() for own in self._owners)
         self.values, self.gradients = np.zeros((2, count + 1), NUMBERS[self._owners[0].dtype])
-        self._momenta, self._views = np.zeros(0), list[Tensor]()
+        self._momenta, self._views = np.zeros(0), list[tuple[dict[str, Tensor], Tensor]]()
+        self._state: object = None  # of the optimizer whose momenta these are
         self._places: dict[Tensor, Array] = {}
         for own, (first, end) in zip(self._owners, self._ends(), strict=True):
             self._places[own] = np.arange(first, end).reshape(own.shape)
@@ -40,23 +41,21 @@ class Parameters:
 
     def descend(self, optimizer: SGD) -> None:
         """Take the step that the optimizer would take; its momenta become views of an array, too."""
-        states, settings = [optimizer.state[own] for own in self._owners], optimizer.param_groups[0]
-        if not self._views or any(
-            state["momentum_buffer"] is not view for state, view in zip(states, self._views, strict=True)
+        settings = optimizer.param_groups[0]
+        if optimizer.state is not self._state or not all(
+            own["momentum_buffer"] is view for own, view in self._views
         ):
-            self._take(states)
+            self._take(optimizer)
         rates = settings["lr"], settings["momentum"], settings["weight_decay"]
         descent.descend(self.values, self.gradients, self._momenta, *rates)
 
-    def _take(self, states: list[dict[str, Tensor]]) -> None:
+    def _take(self, optimizer: SGD) -> None:
+        self._state, self._views = optimizer.state, []
         self._momenta = np.zeros_like(self.values[:-1])
-        momenta = [state["momentum_buffer"] for state in states]
-        self._views = [
-            _moved(own, self._momenta[first:end])
-            for own, (first, end) in zip(momenta, self._ends(), strict=True)
-        ]
-        for state, view in zip(states, self._views, strict=True):
-            state["momentum_buffer"] = view
+        for own, (first, end) in zip(self._owners, self._ends(), strict=True):
+            state = optimizer.state[own]
+            state["momentum_buffer"] = _moved(state["momentum_buffer"], self._momenta[first:end])
+            self._views.append((state, state["momentum_buffer"]))
 
     def _ends(self) -> list[tuple[int, int]]:
         """Return the first and the last place (exclusive) of every parameter."""

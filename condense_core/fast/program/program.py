@@ -27,14 +27,13 @@ class Program:
         self._stem, self._head = Stem(network, features[0], size), Head(network, features[-1])
         parts = [self._stem, *_parts(network, features, training), self._head]
         self._calls = Calls(training)
-        self._calls.add(network.packing.pack)
+        network.packing.pack(self._calls)
         for part in parts:
             part.forward(self._calls)
         if training:
-            self._calls.add(network.packing.clear)
             for part in reversed(parts):
                 part.backward(self._calls)
-            self._calls.add(network.packing.collect)
+            network.packing.collect_norms(self._calls)
 
     def logits(self, images: Tensor) -> Array:
         """Return the logits (N, K) of images."""

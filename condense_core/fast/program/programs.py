@@ -51,7 +51,6 @@ class Programs:
         loss, wrong = self._program(network, images, training=True).loss(images, labels)
         penalty = network.lasso.add_gradient(lasso) if lasso else 0.0
         network.parameters.descend(optimizer)
-        network.track()
         return loss, wrong, penalty
 
     def __call__(self, images: Tensor) -> Tensor:
