@@ -2,9 +2,9 @@
 
     python benchmarks/study.py [--commit 40ebbf7 --rounds 5 --seeds 3]
 
-The earlier commit is checked out into a temporary folder. Both sides train the same runs with equal settings, each
-round into a new store, and write their reports. The first round compiles the kernels and is kept apart ("cold").
-Processor time is that of all processes of a study: others on the machine do not count. Result: `results/study.json`.
+The earlier commit is checked out into a temporary folder. Both sides train the same runs, each round into a new
+store, and write their reports. The first round compiles the kernels and is kept apart ("cold"). Processor time
+is that of all processes of a study: others on the machine do not count. Result: `results/study.json`.
 """
 
 from __future__ import annotations

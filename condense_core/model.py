@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from .config import Execution, ModelConfig
+from .config import ModelConfig
 from .grouping import LearnedGroupLinear, MaskedConv1x1, conv1x1, live_weights
 from .looking import same_draws
 from .randomness import generator
@@ -19,13 +18,6 @@ from .topology import BlockShape, TransitionShape, parts
 def _conv1x1(in_channels: int, out_channels: int, config: ModelConfig, draws: torch.Generator) -> nn.Module:
     how = config.grouping, config.groups, config.condense_factor
     return conv1x1(in_channels, out_channels, *how, draws, config.permute)
-
-
-class Engine(Protocol):
-    """Another way to compute a block, with the same numbers (see `fast`)."""
-
-    def run(self, block: nn.Module, x: Tensor) -> Tensor | None:
-        """Return what the block makes of `x`, or None if that is left to the block's modules."""
 
 
 class DenseLayer(nn.Sequential):
@@ -51,24 +43,20 @@ class DenseLayer(nn.Sequential):
 
 
 class DenseBlock(nn.Sequential):
-    """Dense layers of one growth rate at one resolution; each reads the results of all before it."""
+    """Dense layers of one growth rate at one resolution; each reads the results of all before it.
 
-    engine: Engine | None = None  # the reference: layer by layer, as written here
+    (N, in, H, W) → (N, in + layers · growth_rate, H, W).
+    """
 
     def __init__(self, shape: BlockShape, config: ModelConfig, draws: torch.Generator):
         super().__init__(*(DenseLayer(in_channels, shape, config, draws) for in_channels in shape.inputs))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in, H, W) → (N, in + layers · growth_rate, H, W)."""
-        if self.engine is not None and (result := self.engine.run(self, x)) is not None:
-            return result
-        return super().forward(x)
-
 
 class Transition(nn.Sequential):
-    """Halves the resolution; all features pass on (full connectivity, Sec. 3.3) or a 1×1 compresses them."""
+    """Halves the resolution; all features pass on (full connectivity, Sec. 3.3) or a 1×1 compresses them.
 
-    engine: Engine | None = None  # the reference: layer by layer, as written here
+    (N, in, H, W) → (N, out_channels, H / 2, W / 2).
+    """
 
     def __init__(self, shape: TransitionShape, config: ModelConfig, draws: torch.Generator):
         layers = OrderedDict[str, nn.Module]()
@@ -78,12 +66,6 @@ class Transition(nn.Sequential):
             layers["conv"] = _conv1x1(shape.in_channels, shape.out_channels, config, draws)
         layers["pool"] = nn.AvgPool2d(2)
         super().__init__(layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in, H, W) → (N, out_channels, H / 2, W / 2)."""
-        if self.engine is not None and (result := self.engine.run(self, x)) is not None:
-            return result
-        return super().forward(x)
 
 
 class CondenseNet(nn.Module):
@@ -115,12 +97,6 @@ class CondenseNet(nn.Module):
         linear = LearnedGroupLinear if config.classifier_pruning else nn.Linear
         self.classifier = linear(channels, config.num_classes)
         self._initialise(generator(seed, "initialisation"))
-
-    @property
-    def execution(self) -> Execution:
-        """How the blocks are computed: 'reference', as written here, or 'fast', if `fast.use` set it."""
-        engines = [block.engine for block in self.blocks if isinstance(block, DenseBlock)]
-        return "reference" if engines[0] is None else "fast"
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) → logits (N, num_classes)."""

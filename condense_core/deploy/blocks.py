@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from condense_core.model import DenseBlock
+from condense_core.model import DenseBlock, Transition
 
 
 class Index(nn.Module):
@@ -31,7 +32,7 @@ class Index(nn.Module):
 class CondensedBlock(DenseBlock):
     """A dense block of condensed layers."""
 
-    is_condensed = True  # for `fast`, which gives it an engine and cannot import this class
+    engine: Any = None  # torch's modules; `fast.use` gives it another
 
     def __init__(self, layers: Iterable[nn.Module]):
         nn.Sequential.__init__(self, *layers)
@@ -41,7 +42,21 @@ class CondensedBlock(DenseBlock):
 
         By kernels, each layer as chosen for it (see `plan.CHOICES`); without choices by torch's modules.
         """
-        engine: Any = self.engine
-        if engine is not None and (result := engine.run(self, x, choices)) is not None:
+        if self.engine is not None and (result := self.engine.run(self, x, choices)) is not None:
             return result
-        return nn.Sequential.forward(self, x)
+        return super().forward(x)
+
+
+class CondensedTransition(Transition):
+    """The condensed layers of a transition: (N, in, H, W) → (N, out_channels, H / 2, W / 2)."""
+
+    engine: Any = None
+
+    def __init__(self, layers: Mapping[str, nn.Module]):
+        nn.Sequential.__init__(self, OrderedDict(layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """By kernels, or by torch's modules."""
+        if self.engine is not None and (result := self.engine.run(self, x)) is not None:
+            return result
+        return super().forward(x)

@@ -27,7 +27,7 @@ from condense_core.grouping import (
 from condense_core.looking import same_draws
 from condense_core.model import CondenseNet, DenseLayer, Transition
 
-from .blocks import CondensedBlock, Index
+from .blocks import CondensedBlock, CondensedTransition, Index
 from .plan import CHOICES, Plan
 from .planned import PlannedBlocks
 
@@ -77,14 +77,16 @@ def _condensed(model: CondenseNet) -> CondenseNet:
     small.blocks = PlannedBlocks(OrderedDict(small.blocks.named_children()))
     small.blocks.stride = model.config.stride
     for place, part in list(small.blocks.named_children()):
+        condensed: nn.Module
         if isinstance(part, Transition):
             _condense_sequence(part)
+            condensed = CondensedTransition(dict(part.named_children()))
         else:
             for layer in part.children():
                 _condense_sequence(layer)  # type: ignore[arg-type]
-            block = CondensedBlock(part.children())
-            block.training = part.training
-            small.blocks.add_module(place, block)
+            condensed = CondensedBlock(part.children())
+        condensed.training = part.training
+        small.blocks.add_module(place, condensed)
     if isinstance(small.classifier, LearnedGroupLinear):
         small.classifier = _condense_linear(small.classifier)  # type: ignore[assignment]
     return small

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from threading import Lock
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -93,8 +93,8 @@ class PlannedBlocks(nn.Sequential):
             return plan or self.measure(x[: shape.images], shape, REPEATS)
 
     def _are_ready(self, x: Tensor) -> bool:
-        engines = [(block, cast(Any, block.engine)) for block in self.condensed().values()]
-        return all(engine is not None and engine.can_compute(block, x) for block, engine in engines)
+        blocks = self.condensed().values()
+        return all(block.engine is not None and block.engine.can_compute(block, x) for block in blocks)
 
     def _recall(self, shape: Shape) -> Plan | None:
         if plan := recall(self, shape):
@@ -116,7 +116,7 @@ def make_plan(model: CondenseNet, images: Tensor, repeats: int = 7) -> Plan:
         raise ValueError(
             f"plan: images must be float32 or float64 on the CPU, not {images.dtype} on {images.device}"
         )
-    before = model.execution
+    before = fast.execution_of(model)
     try:
         with evaluating(model), _ONE_AT_A_TIME:
             fast.use(model)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
 
 from condense_core.config import EXECUTIONS, Execution, RunConfig
-from condense_core.model import CondenseNet, DenseBlock, Engine, Transition
+from condense_core.model import CondenseNet, Transition
 
 if TYPE_CHECKING:
     from .program import Programs
@@ -20,22 +22,29 @@ def use(model: CondenseNet, execution: Execution = "fast") -> None:
     devices) is left to the reference, call by call. A network that is not condensed stays as it is: `programs`
     train it. Raises ValueError if there is no such execution.
 
-    >>> from condense_core import PRESETS, CondenseNet
-    >>> model = CondenseNet(PRESETS["condensenet-50"])
-    >>> use(model, "reference")
-    >>> model.execution
+    >>> from condense_core import PRESETS, CondenseNet, condense
+    >>> small = condense(CondenseNet(PRESETS["condensenet-50"]))
+    >>> use(small, "reference")
+    >>> execution_of(small)
     'reference'
     """
     if execution not in EXECUTIONS:
         raise ValueError(f"execution {execution!r}: must be one of {', '.join(EXECUTIONS)}")
-    is_condensed = any(hasattr(part, "is_condensed") for part in model.blocks)  # its class is in a room above
-    fast = execution == "fast" and is_condensed and available()
-    for part in model.blocks:
-        if isinstance(part, DenseBlock | Transition):
-            part.engine = _engine_for(part) if fast else None
+    for part in _condensed_parts(model):
+        part.engine = _engine_for(part) if execution == "fast" and available() else None
 
 
-def _engine_for(part: DenseBlock | Transition) -> Engine:
+def execution_of(model: CondenseNet) -> Execution:
+    """Return how a network is computed: 'fast', if `use` has said so."""
+    return "fast" if any(part.engine for part in _condensed_parts(model)) else "reference"
+
+
+def _condensed_parts(model: CondenseNet) -> list[Any]:
+    """Return the parts that take an engine; their classes are in a room that imports this one."""
+    return [part for part in model.blocks if hasattr(part, "engine")]
+
+
+def _engine_for(part: nn.Module) -> Any:
     from . import inference_block, pooling
 
     return pooling.PoolingEngine() if isinstance(part, Transition) else inference_block.InferenceEngine()

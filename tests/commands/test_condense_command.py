@@ -16,6 +16,7 @@ from analysis.condense import condense
 from analysis.engines.single_run import execute
 from analysis.networks import load_network
 from analysis.networks.sample_images import photographs
+from condense_core import fast
 from condense_core.data import load
 from condense_core.deploy import Plan, export, load_condensed
 from condense_core.store import RunStore
@@ -142,7 +143,7 @@ def test_a_file_with_a_plan_is_loaded_and_runs_by_it(store, tmp_path):
     model, plan = load_condensed(tmp_path / "small.safetensors")
     assert plan.to_dict() == Plan.from_dict(record["plan"]).to_dict()
     assert plan.batch == 40
-    assert model.execution == plan.execution
+    assert fast.execution_of(model) == plan.execution
     result = call(store, name, "--batch", 1)
     assert "Batch 1, 8 x 8 pixels" in result.output
     assert "the whole network: " in result.output.lower()

@@ -11,7 +11,7 @@ import torch
 from helpers.networks import lived_in
 from helpers.runs import small_model
 
-from condense_core import condense, load_condensed, make_plan, save_condensed
+from condense_core import condense, fast, load_condensed, make_plan, save_condensed
 from condense_core.deploy import planned, remembered
 from condense_core.deploy.certificate import TOLERANCE, relative_difference
 from condense_core.deploy.plan import CHOICES
@@ -105,7 +105,7 @@ def test_what_is_given_holds_for_every_shape_and_nothing_is_measured(measured, c
     small = condense(MODEL, plan=plan)
     assert_right(small, images(8, 16))
     assert len(measured) == 1
-    assert small.execution == plan.execution
+    assert fast.execution_of(small) == plan.execution
 
 
 def test_another_plan_than_there_is_and_that_of_another_network_are_refused():
@@ -120,7 +120,7 @@ def test_another_plan_than_there_is_and_that_of_another_network_are_refused():
 
 def test_the_reference_runs_in_torchs_modules(measured):
     small = condense(MODEL, execution="reference")
-    assert small.execution == "reference"
+    assert fast.execution_of(small) == "reference"
     assert_right(small, images())
     assert not measured
 
