@@ -232,9 +232,8 @@ def _print_results(name: str, summary: pd.DataFrame, report: reporting.StudyRepo
         print_table(title, reporting.EFFECT_COLUMNS, reporting.effect_rows(report.effects))
     for sentence in report.findings:
         say(f"- {sentence}")
-    for sentence in (report.settling, f"Audit: {report.verdicts}"):
-        if sentence:
-            say(sentence)
+    for sentence in filter(None, (report.settling, report.verdicts)):
+        say(sentence)
     say(f"Report: {page} (next to it: its tables as .csv and .parquet, its figures as .svg)")
 
 

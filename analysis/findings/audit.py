@@ -36,15 +36,20 @@ QUESTIONS = (
 
 
 def verdict_counts(answers: Sequence[Answer]) -> str:
-    """Return how many requirements are held, partly and not, and name those that are not."""
+    """Return how many requirements are held, partly and not, and name those that are not; empty if none."""
+    if not answers:
+        return ""
     found = {verdict: [one.requirement for one in answers if one.verdict == verdict] for verdict in VERDICTS}
     counted = ", ".join(f"{len(names)} {verdict}" for verdict, names in found.items())
     missing = f" ({'; '.join(found[NOT_HELD])})" if found[NOT_HELD] else ""
-    return f"Of {len(answers)} requirements: {counted}{missing}."
+    return f"Of {len(answers)} requirements of the audit: {counted}{missing}."
 
 
 def audit(study: StudyFindings) -> list[Answer]:
-    """Return the answer to each question that the study raises; none if no run is done."""
-    if study.done.empty:
+    """Return the answer to each question that the study raises.
+
+    There are none if no run is done, and none of a network against itself, which makes no claim.
+    """
+    if study.done.empty or (study.done.role == "same").any():
         return []
     return [answer for question in QUESTIONS if (answer := question(study))]

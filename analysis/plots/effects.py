@@ -14,7 +14,7 @@ from analysis.axes import level_name
 from analysis.stats import DIFFERS, SAME
 
 from .nothing import nothing, says_if_nothing
-from .style import COLOURS, FAINT, GREY, NO_FINISHED, TEXT, TITLES, series_looks, style
+from .style import COLOURS, GREY, NO_FINISHED, TEXT, TITLES, series_looks, style
 
 MAX_INTERACTIONS = 12  # more rows would be hard to read
 FINDING_COLOURS = {DIFFERS: COLOURS[0], SAME: COLOURS[2]}
@@ -59,7 +59,7 @@ def effects(
 def _forest(axes: Axes, table: pd.DataFrame) -> None:
     axes.axvline(0, color=GREY, lw=1)
     for margin in table.meaningful.head(1):
-        axes.axvspan(-margin, margin, color=FAINT, alpha=0.4, lw=0, zorder=0)
+        axes.axvspan(-margin, margin, color=GREY, alpha=0.15, lw=0, zorder=0)
     for place, row in enumerate(table.itertuples()):
         colour = FINDING_COLOURS.get(row.finding, GREY)
         if np.isfinite(row.low):

@@ -23,7 +23,7 @@ from .tuning_table import tuning_table
 
 TOP = ("tradeoff", "effects", "grid", "connections-alive", "life", "macs", "cost")  # figures that answer first
 MAX_POINTS = 150  # of a small curve
-MAX_VIEWS = 150  # of runs with curves: a page with a thousand has 5 MB and is slow to open
+MAX_VIEWS = 110  # of runs with curves: a page with a thousand has 5 MB and is slow to open
 
 
 @dataclass(frozen=True)

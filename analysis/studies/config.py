@@ -175,7 +175,7 @@ DEFAULTS: dict[str, Any] = {
     "group_lasso": (1e-5,),
     "pruning": ("condensing",),
     "criterion": ("l1",),
-    "seeds": 5,
+    "seeds": 10,
     "tune": None,
     "tune_seeds": 2,
     "threads": 1,

@@ -128,12 +128,18 @@ def test_another_study_of_the_same_question_on_other_data_counts(small_store, tm
 
 def test_a_study_without_a_finished_run_has_no_audit(small_store):
     assert audit(changed(small_store, runs=lambda runs: runs.assign(state="failed"))) == []
+    assert verdict_counts([]) == ""
+
+
+def test_a_network_against_itself_has_no_audit(small_store):
+    second = changed(small_store, runs=lambda runs: runs.assign(role=[*runs.role[1:], "same"]))
+    assert audit(second) == []
 
 
 def test_the_verdicts_are_counted(small_store):
     answers = audit(StudyFindings(small_store, "small"))
     counted = verdict_counts(answers)
-    assert counted.startswith(f"Of {len(answers)} requirements: ")
+    assert counted.startswith(f"Of {len(answers)} requirements of the audit: ")
     assert all(one.requirement in counted for one in answers if one.verdict == NOT_HELD)
 
 
