@@ -40,7 +40,7 @@ def settling_steps(compared: pd.DataFrame) -> str:
     needed = _needed(compared)
     finite = sorted(value for value in needed if math.isfinite(value))
     useful = finite[:1] + finite[len(finite) // 2 :][:1] + finite[-1:]
-    parts = []
+    parts: list[str] = []
     for seeds in dict.fromkeys(useful):
         settled = sum(value <= seeds for value in finite)
         verb = "" if parts else "would settle "
