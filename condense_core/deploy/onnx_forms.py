@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from statistics import fmean
@@ -24,7 +24,6 @@ from .onnx_layers import POINTWISE, Form
 from .runtimes import Runtime, check_runtime
 
 BATCHES = (1, 8)
-MARGIN = 0.05  # of the dense form's time
 SECONDS = 0.5
 Ratios = dict[Form, list[float]]  # to the dense form's time, by batch
 
@@ -59,8 +58,10 @@ class Forms:
 
     def __str__(self) -> str:
         ratios = ", ".join(f"{one.ratio:.2f} (batch {one.batch})" for one in self.times)
-        beside = f"ONNX file: {ratios} of the dense network's time in {self.runtime}, {self.threads} threads"
-        return "\n".join([f"{beside}.", *(f"{name}: {form}." for name, form in self.parts.items())])
+        beside = f"ONNX file: {ratios} of the dense network's time in {self.runtime}, {self.threads} threads."
+        if all(one.ratio == 1 for one in self.times):
+            return f"{beside} No other form is faster: the file is that of the dense network."
+        return "\n".join([beside, *(f"{name}: {form}." for name, form in self.parts.items())])
 
 
 def dense_forms(model: CondenseNet) -> dict[str, Form]:
@@ -75,20 +76,36 @@ def choose_forms(model: CondenseNet, runtime: str, batches: Sequence[int] = BATC
     the clock: the shortest of `repeats` or more, in turns. If the whole is slower for a batch, all forms are
     dense. Raises ValueError if there is no such runtime.
     """
-    own, dense = check_runtime(runtime), dense_forms(model)
+    own = check_runtime(runtime)
     with evaluating(model):
-        chosen = {
-            name: _fastest(_measure_part(part, x, own, batches, repeats)) for name, part, x in _inputs(model)
-        }
-    file, reference = (network_file(model, forms) for forms in (chosen, dense))
-    x = blank_image(model, model.config.image_size)
-    times = tuple(
-        next(_beside(reference, [file], x, own, batch, repeats, time.perf_counter, SECONDS))
-        for batch in batches
-    )
-    if chosen == dense or any(found.ratio > 1 for found in times):
-        chosen, times = dense, tuple(replace(one, milliseconds=one.dense_milliseconds) for one in times)
-    return Forms(chosen, times, str(own), torch.get_num_threads(), processor())
+        ratios = {name: _measure_part(part, x, own, batches, repeats) for name, part, x in _inputs(model)}
+    # with and without forms that gather: what these cost their neighbours is not in a part's own time
+    candidates = [
+        {name: _fastest(found, among) for name, found in ratios.items()} for among in (POINTWISE, ("dense",))
+    ]
+    parts, times = _fastest_whole(model, candidates, own, batches, repeats)
+    return Forms(parts, times, str(own), torch.get_num_threads(), processor())
+
+
+def _fastest_whole(
+    model: CondenseNet,
+    candidates: list[dict[str, Form]],
+    runtime: Runtime,
+    batches: Sequence[int],
+    repeats: int,
+) -> tuple[dict[str, Form], tuple[FileTime, ...]]:
+    """Return the candidate whose file is fastest, or the dense forms if each is slower for a batch."""
+    dense, x = dense_forms(model), blank_image(model, model.config.image_size)
+    reference, *files = (network_file(model, forms) for forms in (dense, *candidates))
+    by_batch = [
+        _beside(reference, files, x, runtime, batch, repeats, time.perf_counter, SECONDS) for batch in batches
+    ]
+    found = list(zip(candidates, zip(*by_batch, strict=True), strict=True))
+    unchanged = dense, tuple(replace(one, milliseconds=one.dense_milliseconds) for one in found[0][1])
+    faster = [
+        (forms, times) for forms, times in found if forms != dense and max(one.ratio for one in times) <= 1
+    ]
+    return min(faster, key=lambda whole: fmean(one.ratio for one in whole[1]), default=unchanged)
 
 
 def _dense(part: nn.Module) -> Form:
@@ -129,14 +146,10 @@ def _measure_part(part: nn.Module, x: Tensor, runtime: Runtime, batches: Sequenc
     return ratios
 
 
-def _fastest(ratios: Ratios) -> Form:
-    """Return the form with the lowest mean ratio of those that are not slower than the dense one for any batch.
-
-    One that gathers must be clearly faster: what it costs its neighbours, whose features lie otherwise, is not
-    in its own time.
-    """
-    allowed = [form for form in ratios if max(ratios[form]) <= 1]
-    return min(allowed, key=lambda form: fmean(ratios[form]) + MARGIN * (form.pointwise != "dense"))
+def _fastest(ratios: Ratios, among: Collection[str]) -> Form:
+    """Return the form with the lowest mean ratio of those that are for no batch slower than the dense one."""
+    allowed = [form for form in ratios if max(ratios[form]) <= 1 and form.pointwise in among]
+    return min(allowed, key=lambda form: fmean(ratios[form]))
 
 
 def _beside(

@@ -106,6 +106,7 @@ def test_a_file_that_is_slower_as_a_whole_is_dense_and_says_so(ratio, is_dense, 
     assert (forms.parts == dense_forms(small)) is is_dense
     assert [time.ratio for time in forms.times] == [1.0 if is_dense else ratio] * 2
     assert f"{1.0 if is_dense else ratio:.2f} (batch 8)" in str(forms)
+    assert ("No other form is faster" in str(forms)) is is_dense
 
 
 def test_unknown_runtimes_and_types_are_refused():
