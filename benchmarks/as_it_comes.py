@@ -64,15 +64,16 @@ def measure(name: str, config: ModelConfig, batch: int, repeats: int) -> dict[st
 @click.option("--threads", default=1)
 @click.option("--repeats", type=click.IntRange(6), default=9)
 def as_it_comes(networks: tuple[str, ...], batches: tuple[int, ...], threads: int, repeats: int) -> None:
-    """Measure, print a table and save the result."""
+    """Measure, print a table and save a result for each network."""
     torch.set_num_threads(threads)
     condense(CondenseNet(DIGITS, seed=0))(torch.zeros(1, 3, 8, 8))  # compiles the kernels
     with (
         tempfile.TemporaryDirectory() as empty,
         patch("condense_core.deploy.remembered.folder", lambda: Path(empty)),
     ):
-        rows = [measure(name, NETWORKS[name], batch, repeats) for name in networks for batch in batches]
-    save_result("as_it_comes", settings={"threads": threads, "repeats": repeats}, rows=rows)
+        for name in networks:
+            rows = [measure(name, NETWORKS[name], batch, repeats) for batch in batches]
+            save_result(f"as_it_comes-{name}", settings={"threads": threads, "repeats": repeats}, rows=rows)
 
 
 if __name__ == "__main__":

@@ -61,13 +61,11 @@ def measure(name: str, config: ModelConfig, runtime: str, batches: tuple[int, ..
 def exports(
     networks: tuple[str, ...], runtimes: tuple[str, ...], batches: tuple[int, ...], threads: int, repeats: int
 ) -> None:
-    """Measure, print a table and save the result."""
+    """Measure, print a table and save a result for each network."""
     torch.set_num_threads(threads)
-    rows = []
     for name in networks:
-        for runtime in runtimes:
-            rows += measure(name, PRESETS[name], runtime, batches, repeats)
-            save_result("exports", settings={"threads": threads, "repeats": repeats}, rows=rows)
+        rows = [row for own in runtimes for row in measure(name, PRESETS[name], own, batches, repeats)]
+        save_result(f"exports-{name}", settings={"threads": threads, "repeats": repeats}, rows=rows)
 
 
 if __name__ == "__main__":
