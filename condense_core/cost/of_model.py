@@ -1,24 +1,72 @@
-"""The cost of a live model with its present masks: every layer that an image passes is counted."""
+"""The cost of a live model with its present masks: every operator that an image passes is counted."""
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils.hooks import RemovableHandle
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from condense_core.grouping import LearnedGroupLinear, MaskedConv1x1
+from condense_core.grouping import Masked, masked_layers
 from condense_core.looking import blank_image, evaluating
 from condense_core.model import CondenseNet
 
 from . import check_image_size
+from .operators import NOT_COUNTED, cost_of
 from .table import CostTable, LayerCost
+
+Call = tuple[str, LayerCost]  # the name of the module that runs, and what it calls
+MaskedLayers = dict[str, tuple[Masked, int]]  # by name, with the number of live weights
+BARE = ("relu", "pool")  # the operators that have no parameters
+
+
+def measure(model: nn.Module, image_size: int | None) -> CostTable:
+    """Measure the cost of a model for an image of `image_size` pixels; a CondenseNet knows its own size.
+
+    Shapes are enough where the model needs no numbers: nothing is computed then. Warns of products that are
+    not counted. Raises ValueError if the model cannot read such an image.
+    """
+    model = _unwrapped(model)
+    size = _size_of_images(model, image_size)
+    masked = {name: (layer, _live(layer)) for name, layer in masked_layers(model).items()}
+    calls = _calls(model, size, masked)
+    if left_out := Counter(cost.name for _, cost in calls if cost.operator == NOT_COUNTED):
+        counts = ", ".join(f"{number} {name}" for name, number in sorted(left_out.items()))
+        warnings.warn(f"cost_table does not count all of the model: {counts} left out", stacklevel=3)
+    return CostTable(tuple(_rows(model, calls, masked)))
+
+
+def _calls(model: nn.Module, size: int, masked: MaskedLayers) -> list[Call]:
+    """Run the model, without numbers if it can do so."""
+    try:
+        return _run(_without_numbers(model), size, masked)
+    except Exception:  # it asks for the value of a tensor, or it cannot read the image
+        pass
+    try:
+        return _run(model, size, masked)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n", 1)[0]
+        image = f"a black image (1, 3, {size}, {size})"
+        text = f"image_size {size}: a {type(model).__name__} cannot read {image}: {reason}"
+        raise ValueError(text) from error
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model that torch.compile or a parallel wrapper runs."""
+    while True:
+        if "_orig_mod" in model._modules:
+            model = model.get_submodule("_orig_mod")
+        elif isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        else:
+            return model
 
 
 def _size_of_images(model: nn.Module, given: int | None) -> int:
@@ -36,171 +84,103 @@ def _size_of_images(model: nn.Module, given: int | None) -> int:
     return given
 
 
-def measure(model: nn.Module, image_size: int | None) -> CostTable:
-    """Measure the cost of a model for an image of `image_size` pixels; a CondenseNet knows its own size.
+def _live(layer: Masked) -> int:
+    """Return how many weights of a masked layer survive."""
+    return int(layer.mask.sum()) * layer.weight.shape[0] // layer.groups
 
-    Warns of products that are not counted. Raises ValueError if the model cannot read such an image.
-    """
-    model = _unwrapped(model)
-    size, counter = _size_of_images(model, image_size), _Counter()
-    with ExitStack() as stack:
-        stack.enter_context(evaluating(model))
+
+def _without_numbers(model: nn.Module) -> nn.Module:
+    """Copy a model onto the device 'meta', where tensors have shapes alone; the copy may keep what it likes."""
+    memo: dict[int, Any] = {id(buffer): buffer.to("meta") for buffer in model.buffers()}
+    for own in model.parameters():
+        memo[id(own)] = nn.Parameter(own.detach().to("meta"), requires_grad=False)
+    with torch.device("meta"):
+        return copy.deepcopy(model, memo)
+
+
+def _run(model: nn.Module, size: int, masked: MaskedLayers) -> list[Call]:
+    """Run an image through the model; return what each operator costs, with the module that it runs in."""
+    image, counter = blank_image(model, size), _Counter(masked)
+    with evaluating(model), torch.device(image.device), _attention_by_its_operators():
         for name, module in model.named_modules():
-            if count := _count_of(module):
-                for hook in counter.register(name, module, count):
-                    stack.enter_context(hook)
-        stack.enter_context(counter)
-        try:
-            model(blank_image(model, size))
-        except RuntimeError as error:
-            reason = str(error).split("\n", 1)[0]
-            image = f"a black image (1, 3, {size}, {size})"
-            text = f"image_size {size}: a {type(model).__name__} cannot read {image}: {reason}"
-            raise ValueError(text) from error
-    if counter.left_out:
-        counts = ", ".join(f"{number} {name}" for name, number in sorted(counter.left_out.items()))
-        warnings.warn(f"cost_table does not count all of the model: {counts} left out", stacklevel=3)
-    return CostTable((*counter.layers, *_others(model, counter)))
+            if not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
+                counter.watch(name, module)
+        with counter:
+            model(image)
+    return counter.calls
 
 
-def _others(model: nn.Module, counter: _Counter) -> Iterator[LayerCost]:
-    """Yield a row for parameters of modules that are not counted, such as embeddings and other norms."""
-    inside = {id(own) for module in counter.seen for own in module.parameters()}
-    if left := sum(own.numel() for own in model.parameters() if id(own) not in inside):
-        yield LayerCost("other parameters", "other", 0, 0, 1, 0, 0, 0, left)
+@contextmanager
+def _attention_by_its_operators() -> Iterator[None]:
+    """Keep the attention of torch.nn from running as a single operator."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model that torch.compile or a parallel wrapper runs."""
-    while True:
-        if "_orig_mod" in model._modules:
-            model = model.get_submodule("_orig_mod")
-        elif isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        else:
-            return model
+class _Counter(TorchDispatchMode):
+    """Counts operators, each in the innermost module that is running."""
 
-
-class _Counter(TorchFunctionMode):
-    """Counts layers, and the ReLUs and average pools that a network calls as functions outside of them."""
-
-    def __init__(self) -> None:
+    def __init__(self, masked: MaskedLayers) -> None:
         super().__init__()
-        self.layers: list[LayerCost] = []
-        self.left_out: Counter[str] = Counter()
-        self.seen: set[nn.Module] = set()
-        self.depth = 0  # of the counted layers that are running: their calls belong to them
+        self.calls: list[Call] = []
+        self.masked, self.running = masked, [""]
 
-    def register(self, name: str, module: nn.Module, count: Count) -> list[RemovableHandle]:
-        """Let a layer report that it runs, and what it costs."""
+    def watch(self, name: str, module: nn.Module) -> None:
+        """Let a module say when it runs."""
 
         def enter(*_: Any) -> None:
-            self.depth += 1
+            self.running.append(name)
 
-        def leave(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            cost = count(name, module, inputs[0], output)
-            self.layers.append(replace(cost, params=0) if module in self.seen else cost)  # called again
-            self.seen.add(module)
-            self.depth -= 1
+        def leave(*_: Any) -> None:
+            self.running.pop()
 
-        return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+        module.register_forward_pre_hook(enter)
+        module.register_forward_hook(leave, always_call=True)
 
-    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
-        output = function(*arguments, **(named or {}))
-        name = getattr(function, "__name__", "").rstrip("_")
-        if not self.depth and name in FUNCTIONS:
-            self.layers.append(FUNCTIONS[name](f"{name}()", None, arguments[0], output))
-        elif not self.depth and name == "mean" and arguments[0].dim() == 4 and output.dim() >= 2:
-            self.layers.append(_average_pool("mean()", None, arguments[0], output))  # type: ignore[arg-type]
-        elif not self.depth and name.strip("_") in UNCOUNTED:
-            self.left_out[name.strip("_")] += 1
+    def __torch_dispatch__(self, operator: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        output = operator(*arguments, **(named or {}))
+        if cost := cost_of(operator, arguments, output):
+            module = self.running[-1]
+            self.calls.append((module, _of_live_weights(cost, self.masked.get(module))))
         return output
 
 
-def _masked(name: str, module: MaskedConv1x1, x: Tensor, y: Tensor) -> LayerCost:
-    weights = int(module.mask.sum()) * module.out_channels // module.groups
-    macs = weights * _numbers(y[:, 0])
-    return _cost(name, "conv1x1", x, y, macs, macs, weights, module.groups)
+def _of_live_weights(cost: LayerCost, masked: tuple[Masked, int] | None) -> LayerCost:
+    if masked is None or not cost.macs:
+        return cost
+    layer, live = masked
+    macs = cost.macs // layer.weight.numel() * live
+    return replace(cost, groups=layer.groups, macs=macs, flops_paper=cost.flops_paper - cost.macs + macs)
 
 
-def _convolution(name: str, module: nn.Conv2d, x: Tensor, y: Tensor) -> LayerCost:
-    macs = module.weight.numel() * _numbers(y[:, 0])
-    size = module.kernel_size[0]
-    return _cost(name, f"conv{size}x{size}", x, y, macs, macs, _parameters(module), module.groups)
+def _rows(model: nn.Module, calls: list[Call], masked: MaskedLayers) -> Iterator[LayerCost]:
+    """Yield a row for each call; the first one in a module has the module's parameters."""
+    params = _parameters(model, {module for module, cost in calls if cost.operator not in BARE}, masked)
+    for module, cost in calls:
+        own = 0 if cost.operator in BARE else params.pop(module, 0)
+        yield replace(cost, name=_name(model, module, cost), params=own)
+    if left := params.total():
+        yield LayerCost("other parameters", "other", 0, 0, 1, 0, 0, 0, left)
 
 
-def _linear(name: str, module: nn.Linear, x: Tensor, y: Tensor) -> LayerCost:
-    weights = module.weight.numel()
-    if isinstance(module, LearnedGroupLinear):
-        weights = int(module.mask.sum()) * module.out_features
-    biases, places = 0 if module.bias is None else module.out_features, y.shape[1:-1].numel()
-    macs, flops = weights * places, (weights + biases) * places
-    return _cost(name, "linear", x, y, macs, flops, weights + biases)
+def _parameters(model: nn.Module, modules: set[str], masked: MaskedLayers) -> Counter[str]:
+    """Count each parameter once, in the innermost of `modules` around it."""
+    counts: Counter[str] = Counter()
+    for name, own in model.named_parameters():
+        module, _, kind = name.rpartition(".")
+        count = masked[module][1] if module in masked and kind == "weight" else own.numel()
+        while module and module not in modules:
+            module = module.rpartition(".")[0]
+        counts[module] += count
+    return counts
 
 
-def _norm(name: str, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
-    return _cost(name, "norm", x, y, 0, 0, _parameters(module))
-
-
-def _relu(name: str, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
-    return _cost(name, "relu", x, y, 0, _numbers(y), 0)
-
-
-def _average_pool(name: str, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
-    height, width = y.shape[2:] if y.dim() == 4 else (1, 1)
-    window = (x.shape[2] // height) * (x.shape[3] // width)
-    return _cost(name, "pool", x, y, 0, _numbers(y) * window, 0)
-
-
-def _numbers(y: Tensor) -> int:
-    """Return how many numbers an image has in a tensor (N, …)."""
-    return y.shape[1:].numel()
-
-
-def _parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _cost(
-    name: str, operator: str, x: Tensor, y: Tensor, macs: int, flops_paper: int, params: int, groups: int = 1
-) -> LayerCost:
-    size = y.shape[2] if y.dim() == 4 else 1
-    return LayerCost(name, operator, x.shape[1], y.shape[1], groups, size, macs, flops_paper, params)
-
-
-Count = Callable[[str, Any, Tensor, Tensor], LayerCost]
-
-HANDLES: dict[type[nn.Module], Count] = {
-    MaskedConv1x1: _masked,
-    nn.Conv2d: _convolution,
-    nn.Linear: _linear,
-    nn.BatchNorm2d: _norm,
-    nn.ReLU: _relu,
-    nn.ReLU6: _relu,
-    nn.AvgPool2d: _average_pool,
-    nn.AdaptiveAvgPool2d: _average_pool,
-}
-"""How each kind of layer is counted; others cost nothing."""
-
-FUNCTIONS: dict[str, Count] = {
-    "relu": _relu,
-    "relu6": _relu,
-    "hardtanh": _relu,
-    "avg_pool2d": _average_pool,
-    "adaptive_avg_pool2d": _average_pool,
-}
-"""How calls of functions are counted; a mean over the pixels is an average pool too."""
-
-
-UNCOUNTED = frozenset(
-    (
-        *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
-        *("linear", "bilinear", "matmul", "mm", "bmm", "baddbmm", "addmm", "einsum", "lstm", "gru"),
-        *("scaled_dot_product_attention", "multi_head_attention_forward", "rnn_tanh", "rnn_relu"),
-    )
-)
-"""Products outside of the layers that are counted: a warning names them."""
-
-
-def _count_of(module: nn.Module) -> Count | None:
-    return next((count for kind, count in HANDLES.items() if isinstance(module, kind)), None)
+def _name(model: nn.Module, module: str, cost: LayerCost) -> str:
+    """Name a layer by its module, and a function that a larger module calls by both."""
+    if module and cost.operator != NOT_COUNTED and not model.get_submodule(module)._modules:
+        return module
+    return f"{module}.{cost.name}()".removeprefix(".")
