@@ -7,10 +7,10 @@ from typing import Any
 
 from analysis.text import count, duration, inert
 
-Row = Mapping[str, Any]  # `schemas.Trial`
+TrialRow = Mapping[str, Any]  # `schemas.Trial`
 
 
-def tuning_sentences(rows: Sequence[Row]) -> list[str]:
+def tuning_sentences(rows: Sequence[TrialRow]) -> list[str]:
     """Return how a study's settings were chosen; without tuning, that one recipe served all variants."""
     if not rows:
         return ["One recipe served all variants: no setting was tuned for each of them (option --tune)."]
@@ -19,7 +19,7 @@ def tuning_sentences(rows: Sequence[Row]) -> list[str]:
     return [_how(rows), *edge_sentences(rows)]
 
 
-def _how(rows: Sequence[Row]) -> str:
+def _how(rows: Sequence[TrialRow]) -> str:
     lists = [f"{inert(name)} from {', '.join(map(value_text, values))}" for name, values in tried(rows).items()]
     runs, seeds = len({name for row in rows for name in row["runs"]}), len(rows[0]["runs"])
     cost = f"{count(sum(row['training_macs'] for row in rows))} training MACs"
@@ -31,7 +31,7 @@ def _how(rows: Sequence[Row]) -> str:
     )
 
 
-def tried(rows: Sequence[Row]) -> dict[str, list[Any]]:
+def tried(rows: Sequence[TrialRow]) -> dict[str, list[Any]]:
     """Return the values that were tried, by their settings."""
     found: dict[str, dict[Any, None]] = {}
     for row in rows:
@@ -40,14 +40,14 @@ def tried(rows: Sequence[Row]) -> dict[str, list[Any]]:
     return {name: list(values) for name, values in found.items()}
 
 
-def edge_sentences(rows: Sequence[Row]) -> list[str]:
+def edge_sentences(rows: Sequence[TrialRow]) -> list[str]:
     """Return a warning for every end of a list of tried values that was chosen."""
     chosen = [row for row in rows if row["chosen"]]
     lists = tried(rows) if chosen else {}
     return [sentence for name, values in lists.items() for sentence in _edges(name, values, chosen)]
 
 
-def _edges(name: str, values: list[Any], chosen: Sequence[Row]) -> Iterator[str]:
+def _edges(name: str, values: list[Any], chosen: Sequence[TrialRow]) -> Iterator[str]:
     numbers = [value for value in values if value is not None]
     ends = ((min(numbers), "smallest"), (max(numbers), "largest")) if numbers else ()
     for end, word in ends:

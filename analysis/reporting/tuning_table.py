@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.findings.tuning import Row, tried, value_text
+from analysis.findings import TrialRow, tried, value_text
 from analysis.text import count, inert
 
 from .tables import Cell, Table, number
 
 
-def tuning_table(rows: Sequence[Row]) -> Table:
+def tuning_table(rows: Sequence[TrialRow]) -> Table:
     """Return every trial as a row; those that were chosen are marked."""
     names = list(tried(rows))
     columns = (
@@ -25,7 +25,7 @@ def tuning_table(rows: Sequence[Row]) -> Table:
     return Table("Tuning", columns, [_cells(row, names) for row in rows])
 
 
-def _cells(row: Row, names: list[str]) -> list[Cell]:
+def _cells(row: TrialRow, names: list[str]) -> list[Cell]:
     values = [Cell(value_text(row["values"].get(name, "–")), differs=row["chosen"]) for name in names]
     return [
         Cell(inert(row["variant"])),

@@ -31,7 +31,7 @@ def _checked(name: Any, values: Any) -> tuple[Any, ...]:
     if name not in TUNABLE:
         raise ValueError(f"tune {name!r}: {nearest(str(name), TUNABLE)}")
     shown = list(values) if isinstance(values, tuple) else values
-    if isinstance(shown, list) and (fault := find_fault({name: values}, Tune)):
+    if shown and isinstance(shown, list) and (fault := find_fault({name: values}, Tune)):
         raise ValueError(f"tune {name} {fault.text}")
     if not isinstance(shown, list) or len(shown) < 2:
         raise ValueError(f"tune {name} {shown!r}: must be a list of two or more values to choose from")

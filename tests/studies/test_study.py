@@ -18,7 +18,7 @@ ROLES = ("base", "grid", "reference", "dense-equal", "size")
 
 @pytest.fixture(scope="module")
 def ablation() -> Study:
-    return Study.named("ablation", device="cpu")
+    return Study.named("ablation", device="cpu", seeds=3)
 
 
 def test_the_ablation_is_the_grid_the_reference_and_two_more_sizes(ablation):
