@@ -20,12 +20,11 @@ def tuning_sentences(rows: Sequence[TrialRow]) -> list[str]:
 
 
 def _how(rows: Sequence[TrialRow]) -> str:
-    lists = [f"{inert(name)} from {', '.join(map(value_text, values))}" for name, values in tried(rows).items()]
     runs, seeds = len({name for row in rows for name in row["runs"]}), len(rows[0]["runs"])
     cost = f"{count(sum(row['training_macs'] for row in rows))} training MACs"
     seconds = duration(sum(row["seconds"] for row in rows))
     return (
-        f"For each variant {' and '.join(lists)} was chosen by the error on validation images, with "
+        f"For each variant {tried_in_words(rows)} was chosen by the error on validation images, with "
         f"{'1 seed' if seeds == 1 else f'{seeds} seeds'} that no result has. This took {runs} runs, {cost} and "
         f"{seconds} besides the results."
     )
@@ -38,6 +37,12 @@ def tried(rows: Sequence[TrialRow]) -> dict[str, list[Any]]:
         for name, value in row["values"].items():
             found.setdefault(name, {})[value] = None
     return {name: list(values) for name, values in found.items()}
+
+
+def tried_in_words(rows: Sequence[TrialRow]) -> str:
+    """Return the settings that were tuned, each with its list of values."""
+    lists = (f"{inert(name)} from {', '.join(map(value_text, values))}" for name, values in tried(rows).items())
+    return " and ".join(lists)
 
 
 def edge_sentences(rows: Sequence[TrialRow]) -> list[str]:

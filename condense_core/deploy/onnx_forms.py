@@ -20,7 +20,8 @@ from condense_core.model import CondenseNet, Transition
 
 from .measuring import Clock, shortest
 from .onnx_graph import network_file, part_file
-from .onnx_layers import POINTWISE, Form
+from .onnx_layers import Form
+from .plan import CHOICES
 from .runtimes import Runtime, check_runtime
 
 BATCHES = (1, 8)
@@ -81,7 +82,7 @@ def choose_forms(model: CondenseNet, runtime: str, batches: Sequence[int] = BATC
         ratios = {name: _measure_part(part, x, own, batches, repeats) for name, part, x in _inputs(model)}
     # with and without forms that gather: what these cost their neighbours is not in a part's own time
     candidates = [
-        {name: _fastest(found, among) for name, found in ratios.items()} for among in (POINTWISE, ("dense",))
+        {name: _fastest(found, among) for name, found in ratios.items()} for among in (CHOICES, ("dense",))
     ]
     parts, times = _fastest_whole(model, candidates, own, batches, repeats)
     return Forms(parts, times, str(own), torch.get_num_threads(), processor())
@@ -119,10 +120,10 @@ def _groups(block: nn.Module) -> int:
 def forms_of(part: nn.Module) -> list[Form]:
     """Return the forms that a block or a transition can take."""
     if isinstance(part, Transition):
-        return [Form(how) for how in POINTWISE] if "conv" in part._modules else [Form()]
+        return [Form(how) for how in CHOICES] if "conv" in part._modules else [Form()]
     groups = _groups(part)
     merged = [count for count in range(groups, 0, -1) if groups % count == 0]
-    return [Form(how, count) for how, count in itertools.product(POINTWISE, merged)]
+    return [Form(how, count) for how, count in itertools.product(CHOICES, merged)]
 
 
 def _inputs(model: CondenseNet) -> Iterator[tuple[str, nn.Module, Tensor]]:

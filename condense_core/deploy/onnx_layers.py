@@ -13,13 +13,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 Array = np.ndarray
 
-POINTWISE = {
-    "dense": "one group reads all inputs; pruned connections are weights of 0",
-    "union": "one group reads the inputs that any group reads",
-    "grouped": "each group reads its own inputs",
-}
-"""How a 1×1 convolution can be computed."""
-
 
 @dataclass(frozen=True)
 class Form:
@@ -47,7 +40,7 @@ class Pointwise:
     places: Array
 
     def in_form(self, pointwise: str, channels: int) -> Pointwise:
-        """Return it as `POINTWISE` says, after `channels` inputs.
+        """Return it as `plan.CHOICES` says, after `channels` inputs.
 
         It stays grouped if its groups scale the same input differently: it was trained on after condensing.
         """

@@ -32,8 +32,11 @@ def is_in_mode(norm: nn.Module, training: bool) -> bool:
 
     One that was frozen by `eval()` in a block in training takes its running statistics.
     """
-    if type(norm) is not nn.BatchNorm2d or norm.training != training:
-        return False
+    return type(norm) is nn.BatchNorm2d and norm.training == training and is_known_norm(norm)
+
+
+def is_known_norm(norm: nn.BatchNorm2d) -> bool:
+    """Return whether a batch norm has all that kernels read: scale, shift and running statistics."""
     return norm.momentum is not None and norm.affine and norm.running_mean is not None
 
 

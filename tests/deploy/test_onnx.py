@@ -15,7 +15,8 @@ from condense_core.deploy import choose_forms, export_file, onnx_forms
 from condense_core.deploy.certificate import TOLERANCE, relative_difference
 from condense_core.deploy.onnx_forms import FileTime, dense_forms, forms_of
 from condense_core.deploy.onnx_graph import network_file
-from condense_core.deploy.onnx_layers import POINTWISE, Form
+from condense_core.deploy.onnx_layers import Form
+from condense_core.deploy.plan import CHOICES
 from condense_core.deploy.runtimes import RUNTIMES, installed_runtimes
 
 NETWORKS = {
@@ -57,7 +58,7 @@ def test_every_form_gives_the_references_logits(settings, fold):
             assert difference(file, model, images(count, model.config.image_size)) <= TOLERANCE, forms
 
 
-@pytest.mark.parametrize("pointwise", POINTWISE)
+@pytest.mark.parametrize("pointwise", CHOICES)
 def test_groups_that_were_trained_apart_stay_apart(pointwise):
     small = condense(lived_in(small_model()).eval(), fold=False)
     for module in small.modules():

@@ -9,7 +9,7 @@ from operator import attrgetter, is_
 import torch
 from torch import Tensor, nn
 
-from condense_core.fast.conditions import hooks_of, modules_of
+from condense_core.fast.conditions import has_hooks, hooks_of, is_known_norm, modules_of
 from condense_core.fast.layout import NUMBERS
 from condense_core.grouping import LearnedGroupLinear, MaskedConv1x1
 from condense_core.model import CondenseNet, DenseBlock, DenseLayer, Transition
@@ -29,7 +29,7 @@ def _obstacles(model: CondenseNet) -> Iterator[str]:
     parts, parameters = list(modules_of(model)), list(model.parameters())
     if model.config.dropout:
         yield "dropout"
-    if any(hook for part in parts for hook in hooks_of(part)):
+    if has_hooks(model):
         yield "hooks"
     for kind in {(own.dtype, own.device.type) for own in parameters}:
         if kind[0] not in NUMBERS or kind[1] != "cpu" or kind[0] != parameters[0].dtype:
@@ -37,13 +37,9 @@ def _obstacles(model: CondenseNet) -> Iterator[str]:
     if not all(own.requires_grad for own in parameters):
         yield "frozen parameters"
     norms = [part for part in parts if isinstance(part, nn.BatchNorm2d)]
-    if not all(map(_is_known_norm, norms)) or len({norm.eps for norm in norms}) > 1:
+    if not all(map(is_known_norm, norms)) or len({norm.eps for norm in norms}) > 1:
         yield "batch norms of other kinds"
     yield from _unknown_parts(model)
-
-
-def _is_known_norm(norm: nn.BatchNorm2d) -> bool:
-    return norm.momentum is not None and norm.affine and norm.running_mean is not None
 
 
 def _unknown_parts(model: CondenseNet) -> Iterator[str]:
