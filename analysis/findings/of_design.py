@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from analysis.axes import MATCH_TOLERANCE
 from analysis.text import count
 from condense_core.store import FINISHED, runs_of, skip_damaged
 
 from .answer import HELD, NOT_HELD, PARTLY, Answer, by_share
-from .terms import compared_cost, runs_in_words, terms
-from .tuning import edge_sentences, tried, value_text
+from .terms import compared_cost, runs_in_words, terms, unequal_cost
+from .tuning import edge_sentences, tried_in_words
 
 if TYPE_CHECKING:
     from .study_findings import StudyFindings
@@ -67,10 +66,7 @@ def tuning(study: StudyFindings) -> Answer:
         rate = study.setting("learning_rate")
         found = "one recipe served all variants" + ("" if rate is None else f": learning rate {rate:g}")
         return Answer(requirement, NOT_HELD, found, "--tune learning_rate=0.05,0.1,0.2")
-    lists = [
-        f"{name} from {', '.join(map(value_text, values))}" for name, values in tried(study.trials).items()
-    ]
-    tuned = f"{' and '.join(lists)}, for each variant by the same rule"
+    tuned = f"{tried_in_words(study.trials)}, for each variant by the same rule"
     if edge_sentences(study.trials):
         found = f"{tuned}; values at the end of a list were chosen"
         return Answer(requirement, PARTLY, found, "longer lists of --tune")
@@ -121,7 +117,7 @@ def equal_cost(study: StudyFindings) -> Answer | None:
     if compared.empty:
         return None
     low, high = 100 * compared.residual.min(), 100 * compared.residual.max()
-    equal = max(-low, high) <= 100 * MATCH_TOLERANCE
+    equal = not unequal_cost(study.summary)
     found = f"MACs of {len(compared)} variants are {low:+.1f} % to {high:+.1f} % from the base's"
     return Answer("Variants cost the same", HELD if equal else NOT_HELD, found, "" if equal else "--match cost")
 
@@ -146,7 +142,7 @@ def failures(study: StudyFindings) -> Answer:
         state: int((study.runs.state == state).sum()) for state in ("diverged", "failed", "stopped", "running")
     }
     lost["damaged"] = len(study.damaged)
-    lost["not started"] = study.requested - len(study.runs) - lost["damaged"]
+    lost["not started"] = study.not_started
     share = len(study.done) / study.requested
     named = ", ".join(f"{number} {state}" for state, number in lost.items() if number > 0)
     found = f"{len(study.done)} of {study.requested} are done" + (f": {named}" if named else "")

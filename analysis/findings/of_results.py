@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from analysis.axes import MATCH_TOLERANCE
@@ -114,7 +113,8 @@ def claims(study: StudyFindings) -> Answer | None:
     if rows.empty:
         return None
     kinds = rows.finding.value_counts()
-    small = int((rows.effect & (np.maximum(rows.low.abs(), rows.high.abs()) <= study.meaningful)).sum())
+    differences = [Difference.of_effect(row) for row in rows.itertuples()]
+    small = sum(one.differs and one.within(study.meaningful) for one in differences)
     parts = [f"{kinds.get(DIFFERS, 0)} differ" + (f" ({small} of them within the margin)" if small else "")]
     parts.append(f"{kinds.get(SAME, 0)} are the same within {study.meaningful:g} points")
     parts.append(f"{kinds.get(OPEN, 0) + kinds.get(UNKNOWN, 0)} are open")

@@ -123,6 +123,11 @@ class StudyFindings:
         """The number of runs of the study, started or not."""
         return sum(len(variant["runs"]) for variant in self.record["variants"])
 
+    @property
+    def not_started(self) -> int:
+        """The number of runs that were not started."""
+        return self.requested - len(self.started) - len(self.damaged)
+
     @cached_property
     def curves_on(self) -> str:
         """The images that the curves are measured on: validation or test."""
