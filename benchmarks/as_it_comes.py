@@ -15,15 +15,13 @@ from pathlib import Path
 from unittest.mock import patch
 
 import click
-import numpy as np
 import torch
+from beside import beside, in_words
 from save_result import save_result
 
 from analysis.studies.options import CommaList
-from analysis.timing.latency import median_of, take_turns
 from condense_core import PRESETS, CondenseNet, ModelConfig, condense
 from condense_core.condensation import prune_to_stage
-from condense_core.deploy.measuring import shortest
 
 DIGITS = ModelConfig(stages=(4, 4, 4), growth=(4, 8, 16), image_size=8)
 NETWORKS = {"digits": DIGITS} | {
@@ -41,21 +39,9 @@ def measure(name: str, config: ModelConfig, batch: int, repeats: int) -> dict[st
     small(images)
     first = time.perf_counter() - start
     turns = {"masked": lambda: model(images), "condensed": lambda: small(images)}
-    times, processor = take_turns(turns, repeats), shortest(turns, repeats, time.process_time)
-    ratio = median_of(times["condensed"] / times["masked"])
-    medians = {side: float(np.median(values)) / batch for side, values in times.items()}
-    click.echo(
-        f"{name:<28}batch {batch:<4}{medians['masked']:9.3f} → {medians['condensed']:8.3f} ms per image"
-        f"{ratio.median:7.2f} ({ratio.low:.2f} to {ratio.high:.2f}), processor's time "
-        f"{processor['condensed'] / processor['masked']:.2f}; first call {first:.2f} s"
-    )
-    ratios = {
-        "processor_ratio": processor["condensed"] / processor["masked"],
-        "ratio": ratio.median,
-        "ratio_low": ratio.low,
-        "ratio_high": ratio.high,
-    }
-    return {"network": name, "batch": batch, "first_call_seconds": first, **medians, **ratios}
+    found = beside(turns, batch, repeats)
+    click.echo(f"{name:<28}batch {batch:<4}{in_words(found, 'masked')}; first call {first:.2f} s")
+    return {"network": name, "batch": batch, "first_call_seconds": first, **found}
 
 
 @click.command()

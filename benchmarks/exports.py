@@ -9,19 +9,16 @@ and, because other programs may disturb these, the shortest of the processor's t
 
 from __future__ import annotations
 
-import time
-
 import click
 import numpy as np
 import torch
+from beside import beside, in_words
 from save_result import save_result
 
 from analysis.studies.options import CommaList
-from analysis.timing.latency import median_of, take_turns
 from condense_core import PRESETS, CondenseNet, ModelConfig, condense
 from condense_core.condensation import prune_to_stage
 from condense_core.deploy import RUNTIMES, choose_forms, dense_forms, network_file
-from condense_core.deploy.measuring import shortest
 
 
 def measure(name: str, config: ModelConfig, runtime: str, batches: tuple[int, ...], repeats: int) -> list[dict]:
@@ -37,18 +34,9 @@ def measure(name: str, config: ModelConfig, runtime: str, batches: tuple[int, ..
         images = np.random.default_rng(0).standard_normal((one.batch, 3, *[config.image_size] * 2), np.float32)
         loaded = {side: RUNTIMES[runtime].load(file, images.shape) for side, file in files.items()}
         turns = {side: lambda run=run: run(images) for side, run in loaded.items()}  # noqa: B023
-        times = take_turns(turns, repeats)
-        ratio = median_of(times["condensed"] / times["dense"])
-        processor = shortest(turns, repeats, time.process_time)
-        row = {"network": name, "runtime": forms.runtime, "batch": one.batch}
-        row |= {"processor_ratio": processor["condensed"] / processor["dense"], "certified_ratio": one.ratio}
-        row |= {side: float(np.median(values)) / one.batch for side, values in times.items()}
-        rows.append(row | {"ratio": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high})
-        click.echo(
-            f"batch {one.batch:<4}{row['dense']:8.3f} → {row['condensed']:8.3f} ms per image, "
-            f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f}); "
-            f"processor's time {row['processor_ratio']:.2f}"
-        )
+        row = {"network": name, "runtime": forms.runtime, "batch": one.batch, "certified_ratio": one.ratio}
+        rows.append(row | beside(turns, one.batch, repeats))
+        click.echo(f"batch {one.batch:<4}{in_words(rows[-1], 'dense')}")
     return [row | {"forms": {part: str(form) for part, form in forms.parts.items()}} for row in rows]
 
 
