@@ -10,6 +10,8 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 
+from condense_core.machine import keeping_signal_stack
+
 Array = np.ndarray
 Run = Callable[[Array], Array]
 
@@ -47,7 +49,10 @@ def _load_openvino(model: bytes, shape: tuple[int, ...]) -> Run:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",  # like all others; the default is bfloat16 on CPUs with AMX
     }
-    compiled = core.compile_model(network, "CPU", settings)
+    # each model sets a signal stack and puts back the one before it, which may be that of a model that is gone:
+    # then the next signal, as Ctrl-C, would end the process
+    with keeping_signal_stack():
+        compiled = core.compile_model(network, "CPU", settings)
     return lambda images: np.array(compiled([images])[0])
 
 

@@ -18,6 +18,7 @@ from condense_core.deploy.onnx_graph import network_file
 from condense_core.deploy.onnx_layers import Form
 from condense_core.deploy.plan import CHOICES
 from condense_core.deploy.runtimes import RUNTIMES, installed_runtimes
+from condense_core.machine import signal_stack
 
 NETWORKS = {
     "learned": {},
@@ -108,6 +109,22 @@ def test_a_file_that_is_slower_as_a_whole_is_dense_and_says_so(ratio, is_dense, 
     assert [time.ratio for time in forms.times] == [1.0 if is_dense else ratio] * 2
     assert f"{1.0 if is_dense else ratio:.2f} (batch 8)" in str(forms)
     assert ("No other form is faster" in str(forms)) is is_dense
+
+
+@pytest.mark.parametrize("runtime", [runtime.package for runtime in installed_runtimes()])
+def test_models_of_a_runtime_leave_the_signal_stack_as_it_was(runtime):
+    def stack():
+        found = signal_stack()
+        return found and (found.start, found.flags, found.size)
+
+    small = condense(lived_in(small_model()).eval(), execution="reference")
+    file, before = network_file(small, dense_forms(small)), stack()
+    first, second = (RUNTIMES[runtime].load(file, (1, 3, 8, 8)) for _ in range(2))
+    assert stack() == before
+    del first
+    assert stack() == before
+    del second  # what it would put back is that of the first one, which is gone
+    assert stack() == before
 
 
 def test_unknown_runtimes_and_types_are_refused():
