@@ -30,11 +30,11 @@ from analysis.timing.runtimes import build, prepare, subject
 from condense_core import PRESETS, CondenseNet, DataConfig, RecipeConfig, RunConfig, Trainer, condense, fast
 from condense_core.data import Dataset, DecodedImages, load
 from condense_core.deploy import make_plan
-from condense_core.grouping import MaskedConv1x1, live_weights
+from condense_core.grouping import MaskedConv, live_weights
 
 DENSE = ("torch", "torch channels_last", "torch.compile", "onnxruntime", "openvino")
 OFFICIAL, OURS = "official converted", "condensed fast"
-WITH_WEIGHTS = nn.Conv2d | nn.BatchNorm2d | nn.Linear | MaskedConv1x1
+WITH_WEIGHTS = nn.Conv2d | nn.BatchNorm2d | nn.Linear
 
 
 def trained(preset: str, steps: int, batch: int) -> CondenseNet:
@@ -67,7 +67,7 @@ def official_converted(model: CondenseNet, folder: Path) -> nn.Module:
         state.pop("mask", None)
         theirs.load_state_dict(state)
     layers = [module for module in official.modules() if hasattr(module, "_mask")]
-    for layer, ours in zip(layers, (m for m in model.modules() if isinstance(m, MaskedConv1x1)), strict=True):
+    for layer, ours in zip(layers, (m for m in model.modules() if isinstance(m, MaskedConv)), strict=True):
         layer._mask.copy_(live_weights(ours))
     size = model.config.image_size
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))

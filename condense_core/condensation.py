@@ -44,7 +44,7 @@ def input_norms(model: nn.Module) -> dict[str, nn.BatchNorm2d]:
 
 
 def importance(weight: Tensor, groups: int, permute: bool = True) -> Tensor:
-    """Return how much each group uses each input, Σ|W| over the group's outputs: (groups, in_channels).
+    """Return how much each group uses each input, Σ|W| over its outputs and the kernel: (groups, in_channels).
 
     >>> weight = torch.tensor([[1.0, -2.0], [3.0, 4.0], [-5.0, 6.0], [7.0, 8.0]])  # 4 outputs of 2 inputs
     >>> importance(weight[:, :, None, None], groups=2)  # outputs 0 and 2 are group 0
@@ -138,12 +138,12 @@ def prune_to_stage(
 
 
 def group_lasso(model: nn.Module) -> Tensor:
-    """Sum the L2 norm of W over a group's outputs over layers, groups and live inputs (Eq. 2): scalar."""
+    """Sum over layers, groups and live inputs the norm of W over the group's outputs and the kernel (Eq. 2)."""
     return sum(_lasso_terms(model), start=torch.zeros(()))
 
 
 def _lasso_terms(model: nn.Module) -> Iterator[Tensor]:
     for layer in model.modules():
-        if isinstance(layer, LearnedGroupConv):
+        if isinstance(layer, Learned) and layer.has_lasso:
             squared = grouped(layer.weight * layer.weight, layer.groups, layer.permute).sum(0)
             yield (squared.clamp(min=LASSO_FLOOR).sqrt() * layer.mask).sum()

@@ -1,4 +1,4 @@
-"""The 1×1 convolutions: which input channels each group of outputs reads (paper Sec. 3.1).
+"""Masked convolutions: which input channels each group of outputs reads (paper Sec. 3.1).
 
 Output channel o belongs to group o mod G, so that the grouped 3×3 convolution after it, whose groups are
 contiguous, reads outputs of every group: the paper's permute layer (Sec. 4.1) then costs nothing. Without
@@ -6,6 +6,8 @@ contiguous, reads outputs of every group: the paper's permute layer (Sec. 4.1) t
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -51,48 +53,78 @@ def weight_mask(mask: Tensor, out_channels: int, permute: bool = True) -> Tensor
 
 
 def grouped(weight: Tensor, groups: int, permute: bool = True) -> Tensor:
-    """Split the outputs of a weight (out, in, …) by group: (out/groups, groups, in)."""
+    """Sum a weight (out, in, …) over its kernel and split its outputs by group: (out/groups, groups, in)."""
+    summed = weight.flatten(2).sum(2) if weight.dim() > 2 else weight
     outputs, in_channels = weight.shape[0] // groups, weight.shape[1]
     if permute:
-        return weight.view(outputs, groups, in_channels)
-    return weight.view(groups, outputs, in_channels).transpose(0, 1)
+        return summed.view(outputs, groups, in_channels)
+    return summed.view(groups, outputs, in_channels).transpose(0, 1)
 
 
-class MaskedConv1x1(nn.Module):
-    """1×1 convolution, no bias, in which each group reads the inputs that its mask leaves.
+class Masked(nn.Module):
+    """Layer in which each group of outputs reads the inputs that its mask leaves."""
+
+    mask: Tensor  # bool (groups, inputs)
+    weight: Tensor  # (outputs, inputs, …)
+    groups: int
+    condense_factor: int
+    permute: bool
+    has_lasso = False
+
+    def give_mask(self, mask: Tensor, condense_factor: int, permute: bool) -> None:
+        """Set what a masked layer has beside the weight."""
+        self.groups, self.condense_factor, self.permute = len(mask), condense_factor, permute
+        self.register_buffer("mask", mask)
+
+
+class MaskedConv(Masked, nn.Conv2d):
+    """Convolution, of 1×1 without bias unless `settings` of `nn.Conv2d` say otherwise.
 
     This is the reference execution: a dense convolution with the masked weight.
     """
 
-    mask: Tensor  # bool (groups, in_channels)
-
     def __init__(
-        self, in_channels: int, out_channels: int, condense_factor: int, mask: Tensor, permute: bool = True
+        self,
+        inputs: int,
+        outputs: int,
+        condense_factor: int,
+        mask: Tensor,
+        permute: bool = True,
+        **settings: Any,
     ):
-        super().__init__()
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, len(mask)
-        self.condense_factor, self.permute = condense_factor, permute
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 1, 1))
-        self.register_buffer("mask", mask)
+        super().__init__(inputs, outputs, **{"kernel_size": 1, "bias": False} | settings)
+        self.give_mask(mask, condense_factor, permute)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in, H, W) → (N, out, H, W)."""
-        return F.conv2d(x, self.weight * live_weights(self))
+        """(N, in, H, W) → (N, out, H', W')."""
+        weight, padding = self.weight * live_weights(self), self.padding
+        if self.padding_mode != "zeros":
+            x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode), (0, 0)
+        return F.conv2d(x, weight, self.bias, self.stride, padding, self.dilation)
 
     def extra_repr(self) -> str:
-        """Channels, groups and condense factor."""
-        sizes = f"{self.in_channels}, {self.out_channels}"
-        return f"{sizes}, groups={self.groups}, condense_factor={self.condense_factor}"
+        """Channels, groups and condense factor; kernel and stride if they are not 1."""
+        sizes = f"{self.in_channels}, {self.out_channels}, groups={self.groups}"
+        is_plain = self.kernel_size == self.stride == (1, 1)
+        return f"{sizes if is_plain else super().extra_repr()}, condense_factor={self.condense_factor}"
 
 
-class LearnedGroupConv(MaskedConv1x1):
-    """1×1 convolution that starts dense and learns its groups while it is pruned in C−1 stages."""
+class LearnedGroupConv(MaskedConv):
+    """Convolution that starts dense and learns its groups while it is pruned in C−1 stages."""
+
+    has_lasso = True
 
     def __init__(
-        self, in_channels: int, out_channels: int, groups: int, condense_factor: int, permute: bool = True
+        self,
+        inputs: int,
+        outputs: int,
+        groups: int,
+        condense_factor: int,
+        permute: bool = True,
+        **settings: Any,
     ):
-        mask = torch.ones(groups, in_channels, dtype=torch.bool)
-        super().__init__(in_channels, out_channels, condense_factor, mask, permute)
+        mask = torch.ones(groups, inputs, dtype=torch.bool)
+        super().__init__(inputs, outputs, condense_factor, mask, permute, **settings)
 
 
 class UnstructuredConv(LearnedGroupConv):
@@ -102,27 +134,24 @@ class UnstructuredConv(LearnedGroupConv):
         super().__init__(in_channels, out_channels, out_channels, condense_factor)
 
 
-class LearnedGroupLinear(nn.Linear):
-    """Linear layer whose inputs are pruned like those of a learned group convolution with G = 1."""
+class LearnedGroupLinear(Masked, nn.Linear):
+    """Linear layer whose inputs are pruned; as the classifier it has one group and no lasso."""
 
-    mask: Tensor  # bool (1, in_features)
-
-    def __init__(self, in_features: int, out_features: int, condense_factor: int = CLASSIFIER_CONDENSE_FACTOR):
-        super().__init__(in_features, out_features)
-        self.groups, self.condense_factor, self.permute = 1, condense_factor, True
-        self.register_buffer("mask", torch.ones(1, in_features, dtype=torch.bool))
+    def __init__(
+        self, inputs: int, outputs: int, condense_factor: int = CLASSIFIER_CONDENSE_FACTOR, groups: int = 1
+    ):
+        super().__init__(inputs, outputs)
+        self.give_mask(torch.ones(groups, inputs, dtype=torch.bool), condense_factor, permute=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in) → (N, out)."""
-        return F.linear(x, self.weight * self.mask, self.bias)
-
-
-Masked = MaskedConv1x1 | LearnedGroupLinear
+        """(…, in) → (…, out)."""
+        return F.linear(x, self.weight * live_weights(self), self.bias)
 
 
 def live_weights(layer: Masked) -> Tensor:
     """Which weights of a masked layer survive: bool, in the shape of its weight."""
-    return weight_mask(layer.mask, layer.weight.shape[0], layer.permute).view_as(layer.weight)
+    live = weight_mask(layer.mask, layer.weight.shape[0], layer.permute)
+    return live.view(*live.shape, *[1] * (layer.weight.dim() - 2)).expand_as(layer.weight)
 
 
 def masked_layers(model: nn.Module) -> dict[str, Masked]:
@@ -154,7 +183,7 @@ def conv1x1(
     if not is_mask(mask, groups, in_channels, kept):
         shape = f"({groups}, {in_channels})"
         raise ValueError(f"grouping {grouping!r}: mask must be bool {shape} with {kept} True in each row")
-    return MaskedConv1x1(in_channels, out_channels, condense_factor, mask, permute)
+    return MaskedConv(in_channels, out_channels, condense_factor, mask, permute)
 
 
 def is_mask(mask: object, groups: int, in_channels: int, kept: int) -> bool:

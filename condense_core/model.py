@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .grouping import LearnedGroupLinear, MaskedConv1x1, conv1x1, live_weights
+from .grouping import LearnedGroupLinear, MaskedConv, conv1x1, live_weights
 from .looking import same_draws
 from .randomness import generator
 from .topology import BlockShape, TransitionShape, parts
@@ -107,10 +107,10 @@ class CondenseNet(nn.Module):
     def _initialise(self, draws: torch.Generator) -> None:
         """He normal by fan-out (He et al. 2015), as the official code does; nothing under a mask."""
         for module in self.modules():
-            if isinstance(module, nn.Conv2d | MaskedConv1x1):
+            if isinstance(module, nn.Conv2d):
                 fan_out = module.out_channels * module.weight[0, 0].numel()
                 module.weight.normal_(0, math.sqrt(2 / fan_out), generator=draws)
-                if isinstance(module, MaskedConv1x1):
+                if isinstance(module, MaskedConv):
                     module.weight.mul_(live_weights(module))
             elif isinstance(module, nn.Linear):
                 bound = 1 / math.sqrt(module.in_features)

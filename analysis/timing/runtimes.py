@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from condense_core import CondenseNet, condense, cost_table, fast
 from condense_core.deploy import RUNTIMES, choose_forms, network_file, quiet
-from condense_core.grouping import MaskedConv1x1, live_weights
+from condense_core.grouping import MaskedConv, live_weights
 from condense_core.looking import same_draws
 from condense_core.tables import Named
 
@@ -57,7 +57,7 @@ def without_masks(model: nn.Module) -> nn.Module:
     """Return a copy for other runtimes: its masked convolutions are plain ones with zeros."""
     dense = copy.deepcopy(model)
     for name, conv in list(dense.named_modules()):
-        if isinstance(conv, MaskedConv1x1):
+        if isinstance(conv, MaskedConv):
             with same_draws():
                 plain = nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False)
             plain.weight = nn.Parameter((conv.weight * live_weights(conv)).detach())

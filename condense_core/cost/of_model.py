@@ -86,7 +86,7 @@ def _size_of_images(model: nn.Module, given: int | None) -> int:
 
 def _live(layer: Masked) -> int:
     """Return how many weights of a masked layer survive."""
-    return int(layer.mask.sum()) * layer.weight.shape[0] // layer.groups
+    return int(layer.mask.sum()) * layer.weight.numel() // layer.mask.numel()
 
 
 def _without_numbers(model: nn.Module) -> nn.Module:

@@ -19,7 +19,7 @@ from condense_core.config import Execution
 from condense_core.grouping import (
     LearnedGroupLinear,
     Masked,
-    MaskedConv1x1,
+    MaskedConv,
     UnstructuredConv,
     live_weights,
     masked_layers,
@@ -117,7 +117,7 @@ def _check_shares(name: str, layer: Masked) -> None:
 @torch.no_grad()
 def _condense_sequence(layers: DenseLayer | Transition) -> None:
     """Rebuild a sequence BN → ReLU → masked 1×1 → … as index → BN → ReLU → grouped 1×1 → … → shuffle."""
-    conv = next((child for child in layers if isinstance(child, MaskedConv1x1)), None)
+    conv = next((child for child in layers if isinstance(child, MaskedConv)), None)
     if conv is None:
         return
     index, order, dense = conv.mask.nonzero()[:, 1], output_order(conv), bool(conv.mask.all())
@@ -139,13 +139,13 @@ def _condense_sequence(layers: DenseLayer | Transition) -> None:
     layers._modules = dict(children)
 
 
-def output_order(conv: MaskedConv1x1) -> Tensor:
+def output_order(conv: MaskedConv) -> Tensor:
     """List the outputs of a masked convolution group by group, the order that a grouped convolution has."""
     outputs = torch.arange(conv.out_channels, device=conv.weight.device)
     return outputs.view(-1, conv.groups).t().flatten() if conv.permute else outputs
 
 
-def _grouped(conv: MaskedConv1x1, order: Tensor) -> nn.Conv2d:
+def _grouped(conv: MaskedConv, order: Tensor) -> nn.Conv2d:
     """Build the grouped convolution of the surviving weights, its outputs in contiguous groups."""
     live = live_weights(conv)[order].flatten(1)
     kept = int(live[0].sum())
@@ -154,7 +154,7 @@ def _grouped(conv: MaskedConv1x1, order: Tensor) -> nn.Conv2d:
     return with_state(small, weight=weight).train(conv.training)
 
 
-def _dense(conv: MaskedConv1x1) -> nn.Conv2d:
+def _dense(conv: MaskedConv) -> nn.Conv2d:
     """Build the standard convolution of a layer that is not pruned yet."""
     plain = nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False)
     return with_state(plain, weight=conv.weight).train(conv.training)

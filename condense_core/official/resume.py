@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from condense_core.cost import cost_table
-from condense_core.grouping import MaskedConv1x1, live_weights
+from condense_core.grouping import MaskedConv, live_weights
 from condense_core.model import CondenseNet
 from condense_core.stages import stage_of
 
@@ -72,7 +72,7 @@ def _momentum(checkpoint: Checkpoint, model: CondenseNet) -> dict[str, Tensor]:
             raise ValueError(f"{checkpoint.path}: the momentum of {name} has not the shape of its weight here")
         buffer = buffer.to(parameter)
         layer = parts[part]
-        if isinstance(layer, MaskedConv1x1):
+        if isinstance(layer, MaskedConv):
             buffer = buffer * live_weights(layer)
         momentum[names[parameter]] = buffer.detach()
     return momentum

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from condense_core.deploy import Index, condense, output_order
-from condense_core.grouping import LearnedGroupLinear, MaskedConv1x1, live_weights, masked_layers
+from condense_core.grouping import LearnedGroupLinear, MaskedConv, live_weights, masked_layers
 from condense_core.model import CondenseNet
 
 from .architecture import mask_rows
@@ -33,7 +33,7 @@ def _official_name(name: str) -> str:
 
 def official_parts(model: CondenseNet) -> dict[str, nn.Module]:
     """The modules of a network that hold tensors, by their official names."""
-    kinds = nn.Conv2d | nn.BatchNorm2d | nn.Linear | MaskedConv1x1
+    kinds = nn.Conv2d | nn.BatchNorm2d | nn.Linear
     return {_official_name(name): part for name, part in model.named_modules() if isinstance(part, kinds)}
 
 
@@ -61,11 +61,9 @@ def load_tensors(checkpoint: Checkpoint, model: CondenseNet) -> bool:
     return bool(indices)
 
 
-def masked_parts(parts: Mapping[str, nn.Module]) -> dict[str, MaskedConv1x1 | LearnedGroupLinear]:
+def masked_parts(parts: Mapping[str, nn.Module]) -> dict[str, MaskedConv | LearnedGroupLinear]:
     """Those parts that have a mask or an index of their own in an official file."""
-    masked = {
-        name: part for name, part in parts.items() if isinstance(part, MaskedConv1x1 | LearnedGroupLinear)
-    }
+    masked = {name: part for name, part in parts.items() if isinstance(part, MaskedConv | LearnedGroupLinear)}
     return {name: part for name, part in masked.items() if part.permute}
 
 
@@ -103,7 +101,7 @@ def _load_masks(checkpoint: Checkpoint, parts: Mapping[str, nn.Module], indices:
             part.mask.copy_(_mask(checkpoint, f"{holder}._mask", part))
 
 
-def _mask(checkpoint: Checkpoint, name: str, part: MaskedConv1x1 | LearnedGroupLinear) -> Tensor:
+def _mask(checkpoint: Checkpoint, name: str, part: MaskedConv | LearnedGroupLinear) -> Tensor:
     """A mask of the weight's size as (groups, in_channels)."""
     rows = mask_rows(checkpoint, name)
     if rows.shape != part.weight.shape[:2]:
@@ -131,12 +129,12 @@ def _tensors(name: str, part: nn.Module, indices: Mapping[str, Tensor]) -> Itera
         else:
             yield f"{name}.weight", part.weight, None
             yield f"{name}.bias", part.bias, None
-    elif isinstance(part, MaskedConv1x1) and (name in indices or not part.permute):
+    elif isinstance(part, MaskedConv) and (name in indices or not part.permute):
         index = indices[name] if name in indices else part.mask.nonzero()[:, 1].view(part.groups, -1)
         outputs = part.out_channels // part.groups
         yield f"{name}.weight", part.weight, (output_order(part)[:, None], index.repeat_interleave(outputs, 0))
     else:
-        assert isinstance(part, nn.Conv2d | MaskedConv1x1)
+        assert isinstance(part, nn.Conv2d)
         yield f"{name}.weight", part.weight, None
 
 

@@ -195,6 +195,63 @@ def test_a_pruned_classifier_keeps_the_half_with_the_largest_columns():
     assert not layer.weight[:, ~layer.mask[0]].any()
 
 
+kernels = st.fixed_dictionaries(
+    {
+        "kernel_size": st.tuples(st.integers(1, 3), st.integers(1, 3)),
+        "stride": st.integers(1, 2),
+        "padding": st.integers(0, 2),
+        "dilation": st.integers(1, 2),
+        "bias": st.booleans(),
+        "padding_mode": st.sampled_from(["zeros", "reflect", "circular"]),
+    }
+)
+
+
+@given(sizes, kernels, st.booleans(), st.integers(0, 99))
+def test_a_kernel_of_any_size_is_kept_or_dropped_whole(size, kernel, permute, seed):
+    (inputs, groups, factor), outputs = size, 2 * size[1]
+    torch.manual_seed(seed)
+    layer = LearnedGroupConv(inputs, outputs, groups, factor, permute, **kernel)
+    weight, bias = layer.weight.detach().clone(), layer.bias
+    score = torch.zeros(groups, inputs)
+    squared = torch.zeros(groups, inputs)
+    group_of = [o % groups if permute else o // 2 for o in range(outputs)]
+    for output, group in enumerate(group_of):
+        score[group] += weight[output].abs().sum((1, 2))
+        squared[group] += weight[output].square().sum((1, 2))
+    torch.testing.assert_close(importance(layer.weight, groups, permute), score)
+    prune(layer, factor - 1)
+    for group in range(groups):
+        alive = layer.mask[group]
+        assert alive.sum() == kept_inputs(inputs, factor, factor - 1)
+        assert not (~alive).any() or score[group][~alive].max() <= score[group][alive].min() + 1e-5
+    lasso = (squared.clamp(min=LASSO_FLOOR).sqrt() * layer.mask).sum()
+    torch.testing.assert_close(group_lasso(layer), lasso)
+
+    plain = nn.Conv2d(inputs, outputs, **kernel)
+    plain.weight.data = torch.stack(
+        [w * layer.mask[g][:, None, None] for w, g in zip(weight, group_of, strict=True)]
+    )
+    plain.bias = bias
+    x = torch.randn(2, inputs, 7, 6)
+    assert torch.equal(layer(x), plain(x))
+
+
+@given(sizes, st.integers(0, 99))
+def test_a_linear_layer_of_several_groups_prunes_as_a_1x1_convolution(size, seed):
+    (inputs, groups, factor) = size
+    conv = learned(inputs, groups, factor, seed)
+    linear = LearnedGroupLinear(inputs, conv.out_channels, factor, groups)
+    linear.weight.data = conv.weight.data.flatten(1).clone()
+    for stage in range(factor):
+        for layer in (conv, linear):
+            prune(layer, stage)
+        assert torch.equal(linear.mask, conv.mask)
+        assert torch.equal(linear.weight, conv.weight.flatten(1))
+    x = torch.randn(5, inputs)
+    torch.testing.assert_close(linear(x) - linear.bias, conv(x[:, :, None, None]).flatten(1))
+
+
 @pytest.mark.parametrize(
     ("functions", "words"),
     [

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from torch import nn
 
 from condense_core import CondenseNet, ModelConfig
-from condense_core.grouping import MaskedConv1x1
+from condense_core.grouping import MaskedConv
 
 
 @settings(max_examples=25)
@@ -24,7 +24,7 @@ def test_every_configuration_gives_logits(config):
 
 def test_a_layer_reads_all_earlier_features_of_all_blocks():
     model = CondenseNet(ModelConfig(stages=(2, 2), growth=(8, 16)), seed=0)
-    reads = [module.in_channels for module in model.modules() if isinstance(module, MaskedConv1x1)]
+    reads = [module.in_channels for module in model.modules() if isinstance(module, MaskedConv)]
     assert reads == [16, 24, 32, 48]
     assert model.classifier.in_features == 64
 
@@ -62,7 +62,7 @@ def test_weights_are_he_normal_by_fan_out_and_nothing_is_under_a_mask():
     fan_out = 64 * 9
     assert weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.05)
     for module in model.modules():
-        if isinstance(module, MaskedConv1x1):
+        if isinstance(module, MaskedConv):
             assert module.weight.count_nonzero() == module.mask.sum() * module.out_channels // module.groups
 
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from torch import nn
 
 from condense_core import CondenseNet, cost_table
-from condense_core.grouping import MaskedConv1x1
+from condense_core.grouping import MaskedConv
 from condense_core.looking import evaluating
 from condense_core.topology import Source, layers
 
 KINDS = {
-    MaskedConv1x1: "conv1x1",
+    MaskedConv: "conv1x1",
     nn.BatchNorm2d: "norm",
     nn.ReLU: "relu",
     nn.AvgPool2d: "pool",

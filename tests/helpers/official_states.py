@@ -10,7 +10,7 @@ import torch
 
 from condense_core import CondenseNet
 from condense_core.deploy import output_order
-from condense_core.grouping import MaskedConv1x1, live_weights
+from condense_core.grouping import MaskedConv, live_weights
 from condense_core.official.tensors import official_parts
 from helpers.mutations import Draws
 
@@ -21,7 +21,7 @@ def official_state(model: CondenseNet, converted: bool = False) -> State:
     """Return the state dict that the official code would save for a network of ours with learned groups."""
     state: State = {}
     for name, part in official_parts(model).items():
-        if not isinstance(part, MaskedConv1x1):
+        if not isinstance(part, MaskedConv):
             state |= {f"{name}.{kind}": tensor.clone() for kind, tensor in part.state_dict().items()}
         elif converted:
             state |= _converted(name, part, state)
@@ -30,7 +30,7 @@ def official_state(model: CondenseNet, converted: bool = False) -> State:
     return state
 
 
-def _converted(name: str, part: MaskedConv1x1, state: State) -> State:
+def _converted(name: str, part: MaskedConv, state: State) -> State:
     """Return the weights, index and batch norm of a layer that `convert_model` has condensed."""
     holder, index = name.removesuffix(".conv"), part.mask.nonzero()[:, 1]
     order = output_order(part)
@@ -41,7 +41,7 @@ def _converted(name: str, part: MaskedConv1x1, state: State) -> State:
     return {f"{name}.weight": weight, f"{holder}.index": index} | norm
 
 
-def _masked(name: str, part: MaskedConv1x1) -> State:
+def _masked(name: str, part: MaskedConv) -> State:
     """Return the weights, mask, count and stage of a layer in training."""
     holder, rows = name.removesuffix(".conv"), part.mask.float().repeat(part.out_channels // part.groups, 1)
     return {

@@ -34,7 +34,7 @@ from analysis.reporting.comparison import Comparison
 from analysis.reporting.connection_maps import connection_map
 from analysis.studies import StudyConfig, plan, study_config
 from condense_core import CondenseNet, cost_table
-from condense_core.grouping import MaskedConv1x1
+from condense_core.grouping import MaskedConv
 from condense_core.store import RunStore
 from condense_core.validation import from_dict
 
@@ -83,7 +83,7 @@ def test_sources_name_every_input_of_every_1x1(connectivity):
     from helpers.runs import small_model
 
     config = small_model(connectivity=connectivity)
-    layers = {name: m for name, m in CondenseNet(config, 0).named_modules() if isinstance(m, MaskedConv1x1)}
+    layers = {name: m for name, m in CondenseNet(config, 0).named_modules() if isinstance(m, MaskedConv)}
     reading = list(reading_layers(config))
     assert [target.module for target in reading] == list(layers)
     for target in reading:

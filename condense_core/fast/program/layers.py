@@ -13,7 +13,7 @@ from torch import nn
 
 from condense_core.fast.kernels import descent
 from condense_core.fast.layout import Array
-from condense_core.grouping import MaskedConv1x1, live_weights
+from condense_core.grouping import MaskedConv, live_weights
 
 from .calls import Calls
 from .parameters import ZERO, Parameters
@@ -67,10 +67,10 @@ class Pointwise(Convolution):
     """
 
     def __init__(self, conv: nn.Module, parameters: Parameters):
-        assert isinstance(conv, MaskedConv1x1 | nn.Conv2d)
+        assert isinstance(conv, nn.Conv2d)
         places = parameters.places(conv.weight).reshape(conv.out_channels, -1)
         index, rows = np.arange(places.shape[1])[None], np.arange(len(places))[None]
-        if isinstance(conv, MaskedConv1x1) and not conv.mask.all():
+        if isinstance(conv, MaskedConv) and not conv.mask.all():
             if len(conv.mask.sum(1).unique()) > 1:  # single weights are pruned
                 places = np.where(live_weights(conv).flatten(1).numpy(), places, ZERO)
             else:

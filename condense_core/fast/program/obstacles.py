@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from condense_core.fast.conditions import has_hooks, hooks_of, is_known_norm, modules_of
 from condense_core.fast.layout import NUMBERS
-from condense_core.grouping import LearnedGroupLinear, MaskedConv1x1
+from condense_core.grouping import LearnedGroupLinear, MaskedConv
 from condense_core.model import CondenseNet, DenseBlock, DenseLayer, Transition
 
 LAYER = ("norm1", "relu1", "conv1", "norm2", "relu2", "conv2")
@@ -63,10 +63,16 @@ def _is_known(part: nn.Module, names: tuple[tuple[str, ...], ...]) -> bool:
         return False
     for name, own in part._modules.items():
         kind = kinds.get(name.rstrip("12"), nn.Conv2d)
-        is_masked = isinstance(own, MaskedConv1x1) and type(own).forward is MaskedConv1x1.forward
-        if type(own) is not kind and not is_masked:
+        if type(own) is not kind and not _is_known_conv(own):
             return False
     return True
+
+
+def _is_known_conv(own: nn.Module | None) -> bool:
+    """Return whether a module is a masked 1×1 convolution without bias."""
+    if not isinstance(own, MaskedConv) or type(own).forward is not MaskedConv.forward:
+        return False
+    return own.bias is None and own.weight.shape[2:].numel() == 1 and own.stride == (1, 1)
 
 
 class Watched:
