@@ -11,6 +11,7 @@ from .deploy import (
     make_plan as make_plan,
     save_condensed as save_condensed,
 )
+from .learning import Condensation as Condensation, dense as dense, learn_groups as learn_groups
 from .model import CondenseNet as CondenseNet
 from .official import load_official as load_official
 from .presets import PRESETS as PRESETS

@@ -6,7 +6,7 @@ Traditional pruning, the paper's control (Sec. 4.3), is here too: it has other s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,7 @@ def importances(model: nn.Module) -> dict[str, Tensor]:
     return {name: importance(layer.weight, layer.groups, layer.permute).cpu() for name, layer in layers}
 
 
-def scores(layer: Learned, criterion: str, norm: nn.BatchNorm2d, draws: torch.Generator) -> Tensor:
+def scores(layer: Learned, criterion: str, norm: nn.BatchNorm2d | None, draws: torch.Generator) -> Tensor:
     """Rank each connection by a criterion: (groups, in_channels); the lowest are pruned first."""
     return implementation(CRITERIA[criterion].score)(layer, norm, draws)
 
@@ -121,20 +121,10 @@ def prune(layer: Learned, stage: int, momentum: Tensor | None = None, scores: Te
         momentum *= live
 
 
-def prune_to_stage(
-    model: nn.Module,
-    stage: int,
-    last_stage: int,
-    momenta: Mapping[str, Tensor] | None = None,
-    scores: Mapping[str, Tensor] | None = None,
-) -> None:
-    """Prune every layer of `model` that learns its groups to `stage` of the network's 0 … `last_stage`.
-
-    `momenta` and `scores` are by the layer's name; see `prune`.
-    """
-    for name, layer in learned_layers(model).items():
-        reached = layer_stage(stage, last_stage, layer.condense_factor)
-        prune(layer, reached, (momenta or {}).get(name), (scores or {}).get(name))
+def prune_to_stage(model: nn.Module, stage: int, last_stage: int) -> None:
+    """Prune every layer of `model` that learns its groups to `stage` of the network's 0 … `last_stage`."""
+    for layer in learned_layers(model).values():
+        prune(layer, layer_stage(stage, last_stage, layer.condense_factor))
 
 
 def group_lasso(model: nn.Module) -> Tensor:
@@ -145,5 +135,7 @@ def group_lasso(model: nn.Module) -> Tensor:
 def _lasso_terms(model: nn.Module) -> Iterator[Tensor]:
     for layer in model.modules():
         if isinstance(layer, Learned) and layer.has_lasso:
-            squared = grouped(layer.weight * layer.weight, layer.groups, layer.permute).sum(0)
+            enough = torch.promote_types(layer.weight.dtype, torch.float32)  # in float16 squares overflow
+            weight = layer.weight.to(enough)
+            squared = grouped(weight * weight, layer.groups, layer.permute).sum(0)
             yield (squared.clamp(min=LASSO_FLOOR).sqrt() * layer.mask).sum()

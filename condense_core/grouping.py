@@ -147,6 +147,10 @@ class LearnedGroupLinear(Masked, nn.Linear):
         """(…, in) → (…, out)."""
         return F.linear(x, self.weight * live_weights(self), self.bias)
 
+    def extra_repr(self) -> str:
+        """Features, groups and condense factor."""
+        return f"{super().extra_repr()}, groups={self.groups}, condense_factor={self.condense_factor}"
+
 
 def live_weights(layer: Masked) -> Tensor:
     """Which weights of a masked layer survive: bool, in the shape of its weight."""

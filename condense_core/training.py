@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 
 import torch
 from torch import Tensor
 from torch.optim import SGD
 
 from . import distributed, fast
-from .condensation import group_lasso, importances, input_norms, learned_layers, prune_to_stage, scores
+from .condensation import importances
 from .config import ModelConfig, RecipeConfig, RunConfig
 from .cost import cost_table
 from .data import Dataset, Images
@@ -19,9 +18,10 @@ from .distributed import Shares, check_ranks
 from .evaluation import Evaluation, See, answers, evaluate, outcomes
 from .events import Diverged, EpochRecord, Record, Result, Snapshot, StageEntry, StageRecord
 from .grouping import masked_layers
+from .learning import Condensation
 from .model import CondenseNet
-from .randomness import derived_seed, generator
-from .stages import learning_rate, stage_of
+from .randomness import derived_seed
+from .stages import learning_rate
 
 
 def check_data(model: ModelConfig, dataset: Dataset) -> None:
@@ -52,18 +52,20 @@ class Trainer:
         self.shard = distributed.shard()
         check_ranks(config, self.shard.ranks)
         check_data(config.model, dataset)
-        self.config, self.dataset = config, dataset.to(config.device)
+        self.config, self.dataset, recipe = config, dataset.to(config.device), config.recipe
         model = CondenseNet(config.model, config.seed).to(config.device)
         self.model: CondenseNet = model.to(memory_format=torch.channels_last)
         self._programs = fast.programs(self.model, config)
         self._network = distributed.parallel(self.model)
-        self.optimizer = momentum_descent(self.model, config.recipe)
-        batch_size = config.recipe.batch_size
+        self.optimizer = momentum_descent(self.model, recipe)
+        batch_size = recipe.batch_size
         self.steps_per_epoch = self.dataset.steps_per_epoch(batch_size)
         self._shares = Shares(self.shard, len(self.dataset.train), batch_size, self.steps_per_epoch)
-        self.total_steps = config.recipe.epochs * self.steps_per_epoch
-        self.step = 0
-        self.stage, self.last_stage = -1, config.model.last_stage  # −1: none has started
+        self.total_steps = recipe.epochs * self.steps_per_epoch
+        self.condensation = Condensation(
+            self.model, self.optimizer, self.total_steps, group_lasso=recipe.group_lasso,
+            pruning=recipe.pruning, criterion=recipe.criterion, seed=config.seed,
+        )  # fmt: skip
         self.training_macs = 0
         self._sums = torch.zeros(4, dtype=torch.float64, device=config.device)  # loss, errors, lasso, images
         self._graphed = fast.steps_as_graph(config)
@@ -91,36 +93,36 @@ class Trainer:
         yield self._result()
 
     @property
+    def step(self) -> int:
+        """The number of steps taken."""
+        return self.condensation.done
+
+    @step.setter
+    def step(self, done: int) -> None:
+        self.condensation.done = done
+
+    @property
+    def stage(self) -> int:
+        """The present stage; −1 before the first."""
+        return self.condensation.stage
+
+    @property
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
-        return learning_rate(self.config.recipe, self.step, self.total_steps, prunes=self.last_stage > 0)
+        prunes = self.condensation.last_stage > 0
+        return learning_rate(self.config.recipe, self.step, self.total_steps, prunes)
 
     def enter_stages(self) -> Iterator[Record]:
-        """Enter every stage that is due, also those that progress jumped over (one-shot pruning at once)."""
-        pruning = self.config.recipe.pruning
-        due = stage_of(Fraction(self.step, self.total_steps), self.last_stage + 1, pruning)
-        while self.stage < due:
-            stage = due if pruning == "one-shot" else self.stage + 1
+        """Enter every stage that is due, and yield its records."""
+        while (stage := self.condensation.due()) is not None:
             yield StageEntry(stage)
             before = self._evaluate(self.dataset.curve_images) if stage > 0 else None
             importance_before = importances(self.model)
-            self.stage = stage
-            self._prune(stage)
+            self.condensation.enter(stage)
+            self._macs = cost_table(self.model).macs
+            if self._graphed:  # graphs of this stage leave out what it pruned
+                self._descend = fast.GraphedStep(self._descend_as_written)
             yield self._stage_record(stage, before, importance_before)
-
-    def _prune(self, stage: int) -> None:
-        """Prune by rank 0's scores: on machines that differ, the last bit of a score may differ too."""
-        draws, norms = generator(self.config.seed, "pruning", stage), input_norms(self.model)
-        criterion, layers = self.config.recipe.criterion, learned_layers(self.model)
-        momenta = {name: self._momentum(layer.weight) for name, layer in layers.items()}
-        ranked = {
-            name: distributed.of_first_rank(scores(layer, criterion, norms[name], draws))
-            for name, layer in layers.items()
-        }
-        prune_to_stage(self.model, stage, self.last_stage, momenta, ranked)
-        self._macs = cost_table(self.model).macs
-        if self._graphed:  # graphs of this stage leave out what it pruned
-            self._descend = fast.GraphedStep(self._descend_as_written)
 
     def train_on(self, images: Tensor, labels: Tensor) -> Tensor:
         """Take one step of stochastic gradient descent on a batch; return the loss with the lasso.
@@ -142,7 +144,7 @@ class Trainer:
 
     def _descend_by_program(self, images: Tensor, labels: Tensor) -> Tensor:
         assert self._programs is not None
-        answer = self._programs.train(images, labels, self.optimizer, self._lasso_weight)
+        answer = self._programs.train(images, labels, self.optimizer, self.condensation.lasso_weight)
         if answer is None:
             return self._descend_as_written(images, labels)
         (loss, wrong, lasso), count = answer, len(labels)
@@ -156,7 +158,7 @@ class Trainer:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
             logits = self._network(images)
             loss = self._shares.loss(logits, labels, whole)
-        lasso = self._lasso_weight * group_lasso(self.model) if self._lasso_weight else torch.zeros_like(loss)
+        lasso = self.condensation.penalty()
         self.optimizer.zero_grad()
         (self.shard.ranks * loss + lasso).backward()  # gradients are the mean over the ranks
         self.optimizer.step()
@@ -165,10 +167,6 @@ class Trainer:
             sums = torch.stack([loss * whole, wrong, lasso * count, torch.full_like(loss, count)])
             self._sums += distributed.add_up(sums)
         return (loss + lasso).detach()
-
-    @property
-    def _lasso_weight(self) -> float:
-        return self.config.recipe.group_lasso if self.stage < self.last_stage else 0.0
 
     def _end_epoch(self, epoch: int) -> EpochRecord:
         loss, wrong, lasso, count = self._sums.tolist()
@@ -228,6 +226,6 @@ class Trainer:
         """Resume from a snapshot. Raises ValueError if it is another configuration's, naming the tensor."""
         snapshot.copy_into(self._state())
         numbers = snapshot.numbers
-        self.step, self.stage = numbers["step"], numbers["stage"]
+        self.condensation.done, self.condensation.stage = numbers["step"], numbers["stage"]
         self.training_macs = numbers["training_macs"]
         self._macs = cost_table(self.model).macs

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from condense_core.grouping import Masked, masked_layers
-from condense_core.looking import blank_image, evaluating
+from condense_core.looking import blank_image, evaluating, unwrapped
 from condense_core.model import CondenseNet
 
 from . import check_image_size
@@ -33,7 +33,7 @@ def measure(model: nn.Module, image_size: int | None) -> CostTable:
     Shapes are enough where the model needs no numbers: nothing is computed then. Warns of products that are
     not counted. Raises ValueError if the model cannot read such an image.
     """
-    model = _unwrapped(model)
+    model = unwrapped(model)
     size = _size_of_images(model, image_size)
     masked = {name: (layer, _live(layer)) for name, layer in masked_layers(model).items()}
     calls = _calls(model, size, masked)
@@ -56,17 +56,6 @@ def _calls(model: nn.Module, size: int, masked: MaskedLayers) -> list[Call]:
         image = f"a black image (1, 3, {size}, {size})"
         text = f"image_size {size}: a {type(model).__name__} cannot read {image}: {reason}"
         raise ValueError(text) from error
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model that torch.compile or a parallel wrapper runs."""
-    while True:
-        if "_orig_mod" in model._modules:
-            model = model.get_submodule("_orig_mod")
-        elif isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        else:
-            return model
 
 
 def _size_of_images(model: nn.Module, given: int | None) -> int:

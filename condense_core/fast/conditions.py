@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from condense_core.looking import hooks_of
 
 
 def can_run(x: Tensor) -> bool:
@@ -19,12 +20,6 @@ def can_run(x: Tensor) -> bool:
 def has_hooks(module: nn.Module) -> bool:
     """Return whether a module or a part of it has hooks, which the kernels would not call."""
     return any(any(hooks_of(part)) for part in modules_of(module))
-
-
-def hooks_of(module: nn.Module) -> tuple[Any, ...]:
-    """Return the hooks of this very module, by kind."""
-    forward = module._forward_pre_hooks, module._forward_hooks
-    return *forward, module._backward_pre_hooks, module._backward_hooks
 
 
 def is_in_mode(norm: nn.Module, training: bool) -> bool:

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .conditions import can_run, hooks_of, is_in_mode
+from condense_core.looking import hooks_of
+
+from .conditions import can_run, is_in_mode
 from .kernels import condensed_block, planes, tiles
 from .layout import NUMBERS, Array, empty
 from .threads import share

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from .process import same_process
 
@@ -52,6 +54,24 @@ def blank_image(model: nn.Module, image_size: int) -> Tensor:
     floats = (own for own in model.parameters() if own.is_floating_point())
     like = next(floats, torch.empty(0))
     return torch.zeros(1, 3, image_size, image_size, device=like.device, dtype=like.dtype)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model that torch.compile or a parallel wrapper runs."""
+    while is_wrapped(model):
+        model = model.get_submodule("_orig_mod" if "_orig_mod" in model._modules else "module")
+    return model
+
+
+def is_wrapped(model: nn.Module) -> bool:
+    """Return whether a model is what torch.compile or a parallel wrapper made of another."""
+    return "_orig_mod" in model._modules or isinstance(model, nn.DataParallel | DistributedDataParallel)
+
+
+def hooks_of(module: nn.Module) -> tuple[Any, ...]:
+    """Return the hooks of this very module, by kind."""
+    forward = module._forward_pre_hooks, module._forward_hooks
+    return *forward, module._backward_pre_hooks, module._backward_hooks
 
 
 def _restores(model: nn.Module) -> Iterator[Restore]:

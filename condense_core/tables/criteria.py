@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 class Criterion:
     """A ranking of connections: `score(layer, norm, draws)` is (groups, in_channels), the lowest go first.
 
-    `norm` is the batch norm of the layer's inputs, `draws` a generator of random numbers.
+    `norm` is the batch norm of the layer's inputs, None in networks other than a CondenseNet; `draws` is a
+    generator of random numbers.
     """
 
     help: str
     score: str | Callable[..., Tensor]
     ranks_weights: bool = False  # it can also rank single weights (grouping unstructured)
+    reads_norm: bool = False  # it needs `norm`
 
 
 CRITERIA: Table[Criterion] = Table(
@@ -30,7 +32,9 @@ CRITERIA: Table[Criterion] = Table(
         "l1": Criterion("the sum of |W| of the group (the paper's)", "condense_core.condensation:l1", True),
         "l2": Criterion("the sum of W² of the group", "condense_core.condensation:l2"),  # of one weight as l1
         "norm-scale": Criterion(
-            "|γ| of the batch norm before it (Liu et al. 2017)", "condense_core.condensation:norm_scale"
+            "|γ| of the batch norm before it (Liu et al. 2017)",
+            "condense_core.condensation:norm_scale",
+            reads_norm=True,
         ),
         "random": Criterion("a random number", "condense_core.condensation:at_random", True),
     },

@@ -148,7 +148,8 @@ def test_a_run_stays_close_to_the_reference_and_repeats_itself(digits):
     for name in ("reference", "fast", "fast"):
         trainer = Trainer(replace(small_run(), execution=name), digits)
         trainer.model.double()
-        trainer.optimizer = momentum_descent(trainer.model, trainer.config.recipe)
+        optimizer = momentum_descent(trainer.model, trainer.config.recipe)
+        trainer.optimizer = trainer.condensation.optimizer = optimizer
         for step, (images, labels) in enumerate(digits.training_batches(0, 0, 64, 0)):
             list(trainer.enter_stages())
             trainer.train_on(images.double(), labels)

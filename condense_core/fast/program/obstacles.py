@@ -9,9 +9,10 @@ from operator import attrgetter, is_
 import torch
 from torch import Tensor, nn
 
-from condense_core.fast.conditions import has_hooks, hooks_of, is_known_norm, modules_of
+from condense_core.fast.conditions import has_hooks, is_known_norm, modules_of
 from condense_core.fast.layout import NUMBERS
 from condense_core.grouping import LearnedGroupLinear, MaskedConv
+from condense_core.looking import hooks_of
 from condense_core.model import CondenseNet, DenseBlock, DenseLayer, Transition
 
 LAYER = ("norm1", "relu1", "conv1", "norm2", "relu2", "conv2")

@@ -1,0 +1,3 @@
+from .condensation import Condensation as Condensation
+from .layers import dense as dense, learn_groups as learn_groups
+from .report import Layer as Layer, LearnedGroups as LearnedGroups
