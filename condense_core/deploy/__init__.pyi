@@ -1,12 +1,13 @@
 from .blocks import Index as Index
 from .certificate import Certificate as Certificate, certify as certify
-from .condensed import condense as condense, output_order as output_order
+from .condensed import condense as condense
 from .export import (
     Exported as Exported,
     check_format as check_format,
     export_file as export_file,
     quiet as quiet,
 )
+from .layers import output_order as output_order
 from .onnx_forms import Forms as Forms, choose_forms as choose_forms, dense_forms as dense_forms
 from .onnx_graph import network_file as network_file
 from .plan import Plan as Plan

@@ -6,27 +6,53 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from condense_core.model import DenseBlock, Transition
 
 
 class Index(nn.Module):
-    """Select channels in the order in which a grouped convolution reads them: (N, in, …) → (N, len, …)."""
+    """Select channels in the order in which a grouped convolution reads them: (N, in, …) → (N, len, …).
+
+    The channels may lie along another `axis`: −1 for a linear layer, −3 for images with or without a batch.
+    """
 
     index: Tensor  # int64 (len,)
 
-    def __init__(self, index: Tensor):
+    def __init__(self, index: Tensor, axis: int = 1):
         super().__init__()
+        self.axis = axis
         self.register_buffer("index", index)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gather along the channels."""
-        return x.index_select(1, self.index)
+        return x.index_select(self.axis, self.index)
 
     def extra_repr(self) -> str:
         """Return the number of channels, for `repr`."""
         return f"{len(self.index)} channels"
+
+
+class GroupedLinear(nn.Module):
+    """Linear layer in groups, each of which reads its own inputs: (…, in) → (…, out)."""
+
+    def __init__(self, in_features: int, out_features: int, groups: int, bias: bool = True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(groups, out_features // groups, in_features // groups))
+        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply group by group."""
+        groups, _, inputs = self.weight.shape
+        products = torch.einsum("...gi,goi->...go", x.unflatten(-1, (groups, inputs)), self.weight)
+        outputs = products.flatten(-2)
+        return outputs if self.bias is None else outputs + self.bias
+
+    def extra_repr(self) -> str:
+        """Return the sizes, for `repr`."""
+        groups, outputs, inputs = self.weight.shape
+        return f"{groups * inputs}, {groups * outputs}, groups={groups}, bias={self.bias is not None}"
 
 
 class CondensedBlock(DenseBlock):

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from condense_core.condensation import Learned
 from condense_core.cost import cost_table
 from condense_core.grouping import Masked, masked_layers
-from condense_core.looking import evaluating
-from condense_core.model import CondenseNet, Transition
+from condense_core.model import CondenseNet
 from condense_core.stages import kept_in_stage
 
-TOLERANCE = 1e-5  # of outputs in float32, relative to the largest
-
-
-def relative_difference(outputs: Tensor, reference: Tensor) -> float:
-    """Return the largest difference, max |Δ| / max |reference|; not finite if either tensor is not."""
-    return ((outputs - reference).abs().max() / reference.abs().max().clamp(min=1e-30)).item()
+from .outputs import TOLERANCE, Arguments, arguments_of, difference, run
+from .tracing import Condensed, Place, batch_of
 
 
 @dataclass(frozen=True)
 class LayerCertificate:
-    """A masked layer: inputs that each group keeps, its share in the network's stage, and the difference."""
+    """A masked layer: inputs that each group keeps, its share in the network's stage, and the difference.
+
+    A layer that does not run in evaluation mode has none.
+    """
 
     name: str
     in_channels: int
     groups: int
     kept: int
     share: int
-    difference: float
+    difference: float | None
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,8 @@ class Certificate:
     @property
     def worst(self) -> float:
         """The largest difference, of any layer or of the logits."""
-        return max([self.logits_difference, *(layer.difference for layer in self.layers)])
+        found = [layer.difference for layer in self.layers if layer.difference is not None]
+        return max([self.logits_difference, *found])
 
     @property
     def passes(self) -> bool:
@@ -68,20 +68,26 @@ class Certificate:
         return {"holds": self.passes, "worst_difference": self.worst, **asdict(self)}
 
 
-def certify(model: CondenseNet, small: CondenseNet, images: Tensor, images_from: str) -> Certificate:
-    """Compare a condensed network with the masked one it was made from, layer by layer on `images`."""
-    reference, outputs = (_layer_outputs(network, images) for network in (model, small))
-    difference = {name: relative_difference(outputs[name], reference[name]) for name in reference}
-    last = model.config.last_stage
+def certify(model: nn.Module, small: nn.Module, images: Any, images_from: str) -> Certificate:
+    """Compare a condensed network with the masked one it was made from, layer by layer on `images`.
+
+    They are what `condense` takes as an example; the outputs of networks other than CondenseNets may be nested.
+    """
+    arguments, places = arguments_of(images), _places(model, small)
+    with _outputs_of(model, [place.reference for place in places.values()]) as reference:
+        logits = run(model, arguments)
+    with _outputs_of(small, [place.module for place in places.values()]) as outputs:
+        logits_difference = difference(run(small, arguments), logits)
+    last = last_stage(model)
     stage = stage_by_shares(model)
     layers = tuple(
         LayerCertificate(
             name,
             layer.mask.shape[1],
-            layer.groups,
+            len(layer.mask),
             kept(layer),
             _share(layer, last if stage is None else stage, last),
-            difference[_output_of(name)],
+            _layer_difference(places.get(name), outputs, reference),
         )
         for name, layer in masked_layers(model).items()
     )
@@ -89,13 +95,20 @@ def certify(model: CondenseNet, small: CondenseNet, images: Tensor, images_from:
         layers,
         stage,
         last,
-        difference["classifier"],
-        len(images),
+        logits_difference,
+        batch_of(arguments),
         images_from,
-        cost_table(small).macs,
+        _macs(small, arguments),
         *(sum(tensor.numel() for tensor in network.parameters()) for network in (model, small)),
         *(sum(tensor.nbytes for tensor in network.state_dict().values()) for network in (model, small)),
     )
+
+
+def last_stage(model: nn.Module) -> int:
+    """Return the stage in which pruning is finished."""
+    if isinstance(model, CondenseNet):
+        return model.config.last_stage
+    return max((layer.condense_factor for layer in masked_layers(model).values()), default=1) - 1
 
 
 def kept(layer: Masked) -> int:
@@ -109,13 +122,30 @@ def _share(layer: Masked, stage: int, last_stage: int) -> int:
     return kept_in_stage(layer.mask.shape[1], layer.condense_factor, stage, last_stage, learned)
 
 
-def stage_by_shares(model: CondenseNet) -> int | None:
+def stage_by_shares(model: nn.Module) -> int | None:
     """Return the latest stage whose shares all layers keep, or None."""
-    last, layers = model.config.last_stage, masked_layers(model).values()
+    last, layers = last_stage(model), masked_layers(model).values()
     for stage in range(last, -1, -1):
         if all(kept(layer) == _share(layer, stage, last) for layer in layers):
             return stage
     return None
+
+
+def _macs(small: nn.Module, arguments: Arguments) -> int:
+    """Count the multiply-adds of a condensed network for one image."""
+    if isinstance(small, CondenseNet):
+        return cost_table(small).macs
+    with FlopCounterMode(display=False) as counter:
+        run(small, arguments)
+    return int(counter.get_total_flops()) // 2 // batch_of(arguments)
+
+
+def _places(model: nn.Module, small: nn.Module) -> Mapping[str, Place]:
+    """Return where each masked layer is compared, by its name."""
+    if isinstance(model, CondenseNet):
+        return {name: Place(_output_of(name), _output_of(name)) for name in masked_layers(model)}
+    done = getattr(small, "condensed", None)
+    return done.places if isinstance(done, Condensed) else {}
 
 
 def _output_of(name: str) -> str:
@@ -123,19 +153,31 @@ def _output_of(name: str) -> str:
     return name.replace(".conv1", ".conv2") if name.endswith(".conv1") else name.removesuffix(".conv")
 
 
-def _layer_outputs(model: CondenseNet, images: Tensor) -> dict[str, Tensor]:
+@contextmanager
+def _outputs_of(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+    """Note what modules give while the block runs the model, before anything changes it in place."""
     outputs: dict[str, Tensor] = {}
 
     def hook(name: str) -> Callable[..., None]:
         def record(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            outputs[name] = output
+            outputs[name] = output.clone()
 
         return record
 
     with ExitStack() as stack:
-        stack.enter_context(evaluating(model))
-        for name, module in model.named_modules():
-            if name.endswith(".conv2") or name == "classifier" or isinstance(module, Transition):
-                stack.enter_context(module.register_forward_hook(hook(name)))
-        model(images)
-    return outputs
+        for name in set(names):
+            stack.enter_context(model.get_submodule(name).register_forward_hook(hook(name)))
+        yield outputs
+
+
+def _layer_difference(
+    place: Place | None, outputs: Mapping[str, Tensor], reference: Mapping[str, Tensor]
+) -> float | None:
+    """Compare the channels of a layer that are still computed; None if it did not run."""
+    if place is None or place.module not in outputs:
+        return None
+    own, expected = outputs[place.module], reference[place.reference]
+    if place.index is not None:
+        computed = place.index >= 0
+        own, expected = own[:, place.index[computed]], expected[:, computed]
+    return difference(own, expected)

@@ -12,23 +12,24 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from condense_core.looking import evaluating
 from condense_core.model import CondenseNet
 
-from .certificate import TOLERANCE, relative_difference
 from .onnx_forms import Forms, dense_forms
 from .onnx_graph import network_file
+from .outputs import TOLERANCE, Arguments, arguments_of, difference, tensors_of
 from .plan import Plan
-from .runtimes import installed_runtimes
+from .runtimes import Runtime, installed_runtimes
 from .saving import load_condensed, save_condensed
+from .tracing import batch_of, first_of, onnx_file, torch_program
 
 Measured = Plan | Forms | None
-Logits = dict[str, list[Tensor]]  # by the runtime and its version, of each batch
+Found = dict[str, list[Any]]  # outputs by the runtime and its version, of each batch
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,13 @@ class Format:
     """A kind of file: the packages that it needs, and how to write it and to run it in its runtimes."""
 
     packages: tuple[str, ...]
-    write: Callable[[CondenseNet, Path, Tensor, Measured], None]
-    run: Callable[[Path, list[Tensor]], Logits]
+    write: Callable[[Any, Path, Arguments, Measured], None]
+    run: Callable[[Path, list[Arguments]], Found]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported file; `difference` is max |Δ| / max |reference| of its logits, in a batch or alone."""
+    """An exported file; `difference` is max |Δ| / max |reference| of its outputs, in a batch or alone."""
 
     file: str
     sha256: str
@@ -69,67 +70,104 @@ def check_format(path: Path) -> None:
 
 
 def export_file(
-    model: CondenseNet, path: Path, images: Tensor, reference: Tensor, measured: Measured = None
+    model: nn.Module, path: Path, images: Any, reference: Any, measured: Measured = None
 ) -> Exported:
-    """Write `model` to `path` for batches of any size, and compare its logits on `images` with `reference`.
+    """Write `model` to `path` for batches of any size, and compare its outputs on `images` with `reference`.
 
-    A .safetensors file holds the plan that was measured, an .onnx file takes the forms (without them, the dense
-    ones). A file that differs by more than the tolerance is discarded. Raise ValueError for a name that
-    `check_format` refuses.
+    Any network can be written as .pt2 or .onnx; its images may be a tuple of arguments, its outputs nested. For
+    a CondenseNet, a .safetensors file holds the plan that was measured, and an .onnx file takes the forms
+    (without them, the dense ones). A file that differs by more than the tolerance is discarded. Raise
+    ValueError for a name that `check_format` refuses, and for a network that cannot be written so.
     """
     check_format(path)
-    kind = FORMATS[path.suffix]
-    example = torch.cat([images[:1]] * 2)  # exporters would take a batch of one image for a fixed size
+    check_kind(path, model)
+    kind, arguments = FORMATS[path.suffix], arguments_of(images)
+    batch = batch_of(arguments)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, quiet(), evaluating(model):
         temporary = Path(folder) / path.name
-        kind.write(model, temporary, example, measured)
-        exported = _describe(temporary, kind.run(temporary, [images, images[:1]]), reference)
+        kind.write(model, temporary, arguments, measured)
+        found = kind.run(temporary, [arguments, first_of(arguments, batch)])
+        exported = _describe(temporary, found, [reference, first_of(reference, batch)])
         if exported.passes:
             temporary.replace(path)
     return exported
 
 
-def _describe(path: Path, logits: Logits, reference: Tensor) -> Exported:
-    found = [relative_difference(own, reference[: len(own)]) for batches in logits.values() for own in batches]
-    content, difference = path.read_bytes(), float(np.max(found))  # NaN if any is, unlike max()
-    return Exported(path.name, hashlib.sha256(content).hexdigest(), len(content), ", ".join(logits), difference)
+def check_kind(path: Path, model: nn.Module) -> None:
+    """Raise ValueError for a kind of file that the network cannot be written as."""
+    if isinstance(model, CondenseNet) or path.suffix == ".pt2":
+        return
+    if path.suffix == ".safetensors":
+        raise ValueError(
+            f"to {str(path)!r}: holds a CondenseNet; export a {model._get_name()} as .pt2 or .onnx, "
+            "or save its weights and masks before it is condensed"
+        )
+    if find_spec("onnxscript") is None:
+        raise ValueError(f"to {str(path)!r}: needs onnxscript, not installed: pip install 'condense[export]'")
 
 
-def _write_torch(model: nn.Module, path: Path, images: Tensor, measured: Measured) -> None:
-    program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+def _describe(path: Path, found: Found, reference: list[Any]) -> Exported:
+    worst = max(
+        difference(tensors_of(own), tensors_of(expected))
+        for batches in found.values()
+        for own, expected in zip(batches, reference, strict=True)
+    )
+    content = path.read_bytes()
+    return Exported(path.name, hashlib.sha256(content).hexdigest(), len(content), ", ".join(found), worst)
+
+
+def _write_torch(model: nn.Module, path: Path, arguments: Arguments, measured: Measured) -> None:
+    program = _written(torch_program, model, arguments)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names folders of this machine
     torch.export.save(program, path)
 
 
-def _run_torch(path: Path, batches: list[Tensor]) -> Logits:
+def _run_torch(path: Path, batches: list[Arguments]) -> Found:
     module = torch.export.load(path).module()
-    return {f"torch {version('torch')}": [module(images) for images in batches]}
+    return {f"torch {version('torch')}": [module(*arguments) for arguments in batches]}
 
 
-def _write_condensed(model: CondenseNet, path: Path, images: Tensor, measured: Measured) -> None:
+def _write_condensed(model: CondenseNet, path: Path, arguments: Arguments, measured: Measured) -> None:
     save_condensed(model, path, measured if isinstance(measured, Plan) else None)
 
 
-def _run_condensed(path: Path, batches: list[Tensor]) -> Logits:
+def _run_condensed(path: Path, batches: list[Arguments]) -> Found:
     model, _ = load_condensed(path)
-    return {f"condense {version('condense')}": [model(images) for images in batches]}
+    return {f"condense {version('condense')}": [model(*arguments) for arguments in batches]}
 
 
-def _write_onnx(model: CondenseNet, path: Path, images: Tensor, measured: Measured) -> None:
-    forms = measured.parts if isinstance(measured, Forms) else dense_forms(model)
-    path.write_bytes(network_file(model, forms))
+def _write_onnx(model: nn.Module, path: Path, arguments: Arguments, measured: Measured) -> None:
+    if isinstance(model, CondenseNet):
+        forms = measured.parts if isinstance(measured, Forms) else dense_forms(model)
+        path.write_bytes(network_file(model, forms))
+    else:
+        path.write_bytes(_written(onnx_file, model, arguments))
 
 
-def _run_onnx(path: Path, batches: list[Tensor]) -> Logits:
+def _written(write: Callable[[nn.Module, Arguments], Any], model: nn.Module, arguments: Arguments) -> Any:
+    """Write a network by an exporter of torch. Raise ValueError if the exporter refuses it."""
+    try:
+        return write(model, arguments)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{model._get_name()}: cannot be exported for batches of any size: {reason}"
+        ) from error
+
+
+def _run_onnx(path: Path, batches: list[Arguments]) -> Found:
     """Run the file in every runtime that is installed."""
     file = path.read_bytes()
     return {
-        str(runtime): [
-            torch.from_numpy(runtime.load(file, tuple(images.shape))(images.numpy())) for images in batches
-        ]
+        str(runtime): [_run_in(runtime, file, tensors_of(arguments)) for arguments in batches]
         for runtime in installed_runtimes()
     }
+
+
+def _run_in(runtime: Runtime, file: bytes, inputs: list[Tensor]) -> list[Tensor]:
+    run = runtime.load_all(file, [tuple(tensor.shape) for tensor in inputs])
+    return [torch.from_numpy(output) for output in run([tensor.numpy() for tensor in inputs])]
 
 
 FORMATS = {

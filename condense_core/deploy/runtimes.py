@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -13,21 +13,28 @@ import torch
 from condense_core.machine import keeping_signal_stack
 
 Array = np.ndarray
+Shape = tuple[int, ...]
 Run = Callable[[Array], Array]
+RunAll = Callable[[Sequence[Array]], Sequence[Array]]
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A package, and how it loads an ONNX model for images of a shape (N, C, H, W)."""
+    """A package, and how it loads an ONNX model for inputs of some shapes."""
 
     package: str
-    load: Callable[[bytes, tuple[int, ...]], Run]
+    load_all: Callable[[bytes, Sequence[Shape]], RunAll]
+
+    def load(self, model: bytes, shape: Shape) -> Run:
+        """Load a model of one input and one output for images of a shape (N, C, H, W)."""
+        run = self.load_all(model, [shape])
+        return lambda images: run([images])[0]
 
     def __str__(self) -> str:
         return f"{self.package} {version(self.package)}"
 
 
-def _load_onnxruntime(model: bytes, shape: tuple[int, ...]) -> Run:
+def _load_onnxruntime(model: bytes, shapes: Sequence[Shape]) -> RunAll:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -35,15 +42,16 @@ def _load_onnxruntime(model: bytes, shape: tuple[int, ...]) -> Run:
     # else its threads would slow whatever runs next in this process
     options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {"images": images})[0]
+    names = [own.name for own in session.get_inputs()]
+    return lambda inputs: session.run(None, dict(zip(names, inputs, strict=True)))
 
 
-def _load_openvino(model: bytes, shape: tuple[int, ...]) -> Run:
+def _load_openvino(model: bytes, shapes: Sequence[Shape]) -> RunAll:
     import openvino
 
     core = openvino.Core()
     network = core.read_model(model)
-    network.reshape({"images": list(shape)})
+    network.reshape({place: list(shape) for place, shape in enumerate(shapes)})
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
@@ -53,7 +61,7 @@ def _load_openvino(model: bytes, shape: tuple[int, ...]) -> Run:
     # then the next signal, as Ctrl-C, would end the process
     with keeping_signal_stack():
         compiled = core.compile_model(network, "CPU", settings)
-    return lambda images: np.array(compiled([images])[0])
+    return lambda inputs: [np.array(output) for output in compiled(list(inputs)).values()]
 
 
 RUNTIMES = {

@@ -32,7 +32,9 @@ FORMAT = "condensed 1"
 
 
 def save_condensed(model: CondenseNet, path: str | Path, plan: Plan | None = None) -> None:
-    """Write a condensed network, and a plan for it."""
+    """Write a condensed network, and a plan for it. Raises TypeError if it is not a CondenseNet."""
+    if not isinstance(model, CondenseNet):
+        raise TypeError(f"{type(model).__name__}: only a CondenseNet is saved so; see export_file for others")
     notes = {"format": FORMAT, "model": json.dumps(to_dict(model.config))}
     if plan is not None:
         notes["plan"] = json.dumps(plan.to_dict())

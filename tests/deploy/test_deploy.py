@@ -14,7 +14,7 @@ from torch import nn
 
 from condense_core import CondenseNet, condense, cost_table
 from condense_core.deploy import certify
-from condense_core.deploy.certificate import TOLERANCE, relative_difference
+from condense_core.deploy.outputs import TOLERANCE, relative_difference
 from condense_core.grouping import masked_layers
 
 

@@ -12,10 +12,10 @@ from torch import nn
 
 from condense_core import condense, load_official
 from condense_core.deploy import choose_forms, export_file, onnx_forms
-from condense_core.deploy.certificate import TOLERANCE, relative_difference
 from condense_core.deploy.onnx_forms import FileTime, dense_forms, forms_of
 from condense_core.deploy.onnx_graph import network_file
 from condense_core.deploy.onnx_layers import Form
+from condense_core.deploy.outputs import TOLERANCE, relative_difference
 from condense_core.deploy.plan import CHOICES
 from condense_core.deploy.runtimes import RUNTIMES, installed_runtimes
 from condense_core.machine import signal_stack

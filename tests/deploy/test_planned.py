@@ -13,7 +13,7 @@ from helpers.runs import small_model
 
 from condense_core import condense, fast, load_condensed, make_plan, save_condensed
 from condense_core.deploy import planned, remembered
-from condense_core.deploy.certificate import TOLERANCE, relative_difference
+from condense_core.deploy.outputs import TOLERANCE, relative_difference
 from condense_core.deploy.plan import CHOICES
 
 MODEL = lived_in(small_model()).eval()

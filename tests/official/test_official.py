@@ -22,7 +22,7 @@ from helpers.runs import small_model
 
 from condense_core import DataConfig, RecipeConfig, RunConfig, Trainer, condense, cost_table, load_official
 from condense_core.data import load
-from condense_core.deploy.certificate import relative_difference
+from condense_core.deploy.outputs import relative_difference
 from condense_core.grouping import live_weights, masked_layers
 from condense_core.official import official_snapshot
 from condense_core.official.tensors import official_parts

@@ -13,7 +13,7 @@ from helpers.paths import ROOT
 from helpers.runs import small_run, train
 
 from condense_core import CondenseNet, RecipeConfig, Trainer, condense, cost_table, load_official
-from condense_core.deploy.certificate import relative_difference
+from condense_core.deploy.outputs import relative_difference
 from condense_core.evaluation import evaluate
 from condense_core.events import EpochRecord
 
