@@ -12,7 +12,7 @@ from torch.optim import SGD
 from . import distributed, fast
 from .condensation import importances
 from .config import ModelConfig, RecipeConfig, RunConfig
-from .cost import cost_table
+from .cost import CostTable, cost_table
 from .data import Dataset, Images
 from .distributed import Shares, check_ranks
 from .evaluation import Evaluation, See, answers, evaluate, outcomes
@@ -74,6 +74,12 @@ class Trainer:
                 group["lr"] = torch.zeros((), device=config.device)
         self._descend: fast.Step = self._descend_by_program if self._programs else self._descend_as_written
 
+    def compile(self) -> Iterator[tuple[int, int]]:
+        """Compile the kernels of training ahead of its first step; yields how many of all are ready."""
+        self.model.train()
+        if self._programs:
+            yield from self._programs.compile(self.config.recipe.batch_size)
+
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
         """Train to the end, or until `should_stop`; `snapshot` may be taken whenever a record is yielded.
 
@@ -119,7 +125,7 @@ class Trainer:
             before = self._evaluate(self.dataset.curve_images) if stage > 0 else None
             importance_before = importances(self.model)
             self.condensation.enter(stage)
-            self._macs = cost_table(self.model).macs
+            self._macs = self._cost.macs
             if self._graphed:  # graphs of this stage leave out what it pruned
                 self._descend = fast.GraphedStep(self._descend_as_written)
             yield self._stage_record(stage, before, importance_before)
@@ -168,6 +174,10 @@ class Trainer:
             self._sums += distributed.add_up(sums)
         return (loss + lasso).detach()
 
+    @property
+    def _cost(self) -> CostTable:
+        return cost_table(self.config.model, max(self.stage, 0))
+
     def _end_epoch(self, epoch: int) -> EpochRecord:
         loss, wrong, lasso, count = self._sums.tolist()
         self._sums.zero_()
@@ -181,7 +191,7 @@ class Trainer:
     def _stage_record(
         self, stage: int | None, before: Evaluation | None, importance_before: dict[str, Tensor]
     ) -> StageRecord:
-        cost = cost_table(self.model)
+        cost = self._cost
         place = stage, self.step / self.steps_per_epoch, self.step
         after = None if stage == 0 else self._evaluate(self.dataset.curve_images)
         masks = {name: layer.mask.cpu().clone() for name, layer in masked_layers(self.model).items()}
@@ -200,7 +210,7 @@ class Trainer:
         return evaluation, outcomes(split, self.dataset.places_of(split, len(images)), table)
 
     def _result(self) -> Result:
-        (test, said), cost = self._outcomes("test", self.dataset.test), cost_table(self.model)
+        (test, said), cost = self._outcomes("test", self.dataset.test), self._cost
         if self.dataset.validation:
             said |= self._outcomes("validation", self.dataset.validation)[1]
         costs = cost.macs, cost.flops_paper, cost.params
@@ -228,4 +238,4 @@ class Trainer:
         numbers = snapshot.numbers
         self.condensation.done, self.condensation.stage = numbers["step"], numbers["stage"]
         self.training_macs = numbers["training_macs"]
-        self._macs = cost_table(self.model).macs
+        self._macs = self._cost.macs

@@ -36,8 +36,11 @@ class Live:
     stage: int
     error_percent: float | None
     seconds_left: float | None
+    doing: str | None = None  # before the first epoch
 
     def __str__(self) -> str:
+        if self.doing:
+            return f"{self.name}  {self.doing}"
         error = "" if self.error_percent is None else f"error {self.error_percent:5.2f} %"
         left = "" if self.seconds_left is None else f"{duration(self.seconds_left)} left"
         return f"{self.name}  epoch {self.epoch}/{self.epochs}  stage {self.stage}  {error}  {left}".rstrip()
@@ -59,7 +62,8 @@ class Watch:
         """Return the count of finished runs, the running ones, and an estimate of the seconds left."""
         running, waiting, epochs_left = [], [], 0
         for config, run in self.left:
-            state = run.status["state"]
+            status = run.status
+            state = status["state"]
             self.grid[config.model.label][config.name] = state
             if state in FINISHED or state == "failed":
                 self.finished += 1
@@ -68,16 +72,16 @@ class Watch:
             rows = run.epochs() if state in ("running", "stopped") else []
             epochs_left += config.recipe.epochs - len(rows)
             if state == "running":
-                running.append(self._live(config, rows, run.seconds()))
+                running.append(self._live(config, rows, run.seconds(), status.get("reason")))
         self.left = waiting
         return self.finished, running, self._estimate(epochs_left)
 
     @staticmethod
-    def _live(config: RunConfig, rows: list[dict], seconds: float) -> Live:
+    def _live(config: RunConfig, rows: list[dict], seconds: float, doing: str | None) -> Live:
         last: dict[str, Any] = rows[-1] if rows else {"epoch": 0, "stage": 0, "curve_error_percent": None}
         epochs = config.recipe.epochs
         left = seconds / len(rows) * (epochs - len(rows)) if rows else None
-        return Live(config.name, last["epoch"], epochs, last["stage"], last["curve_error_percent"], left)
+        return Live(config.name, last["epoch"], epochs, last["stage"], last["curve_error_percent"], left, doing)
 
     def _estimate(self, epochs_left: int) -> float | None:
         if self.epochs_before is None:

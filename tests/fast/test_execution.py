@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import math
+import os
 import pkgutil
 import shutil
 import subprocess
@@ -326,6 +327,37 @@ def test_kernels_are_compiled_anew_when_code_that_they_are_made_of_has_changed(t
     path = code / "fast" / "kernels" / "microkernels.py"
     path.write_text(path.read_text().replace("LANES = 16", "LANES = 32"))
     assert hits() == 0
+
+
+COMPILE_TOGETHER = """
+import numpy as np
+from condense_core.fast.kernels import norms, pooling
+from condense_core.fast.kernels.compilation import compiled
+
+ones, image = np.ones((1, 1, 2, 2, 1)), np.empty((1, 1, 1, 1, 1))
+moments = np.ones((1, 2)), np.ones((1, 2))
+calls = [
+    (pooling.pool, (ones, 1, image, 0, 1)), (pooling.pool_backward, (image, 1, ones, 0, 1)),
+    (norms.statistics, (ones[..., 0, 0], 1, *moments, 0, 1)), (np.add, (ones, ones)),
+]
+seen = list(compiled(calls))
+assert list(compiled(calls)) == []
+print(seen, sum(sum(call.stats.cache_misses.values()) for call, _ in calls[:3]))
+"""
+
+
+def test_processes_that_need_the_same_kernels_compile_each_of_them_once(tmp_path):
+    call, environment = (
+        [sys.executable, "-c", COMPILE_TOGETHER],
+        os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+    )
+    processes = [subprocess.Popen(call, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(3)]
+    said = [process.communicate(timeout=300)[0] for process in processes]
+    counts = [int(words.split("] ")[1]) for words in said]
+    assert sum(counts) == 3
+    for words, count in zip(said, counts, strict=True):
+        assert words.startswith("[]") == (count == 0)
+        assert count == 0 or "(3, 3)] " in words
 
 
 def test_the_kernels_folder_is_hashed_with_every_file_in_it_and_below(tmp_path):

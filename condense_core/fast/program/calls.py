@@ -19,10 +19,12 @@ class Calls:
         self.training = training
         self._threads = torch.get_num_threads()
         self._calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self.kernels: list[tuple[Callable[..., object], tuple[Any, ...]]] = []  # that the calls lead to
 
     def add(self, function: Callable[..., object], *arguments: Any) -> None:
         """Add a call."""
         self._calls.append((function, arguments))
+        self.kernels.append((function, arguments))
 
     def share(
         self, kernel: Callable[..., None], count: int, *arguments: Any, summed: tuple[Array, ...] = ()
@@ -31,7 +33,8 @@ class Calls:
         if min(self._threads, count) == 1:
             self.add(kernel, *arguments, *summed, 0, count)
         else:
-            self.add(partial(share, summed=summed), kernel, count, *arguments)
+            self._calls.append((partial(share, summed=summed), (kernel, count, *arguments)))
+            self.kernels.append((kernel, (*arguments, *summed, 0, count)))
 
     def run(self) -> None:
         """Run all calls."""

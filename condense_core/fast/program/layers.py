@@ -128,7 +128,8 @@ class DenseLayer:
 def _filled(array: Array, multiples: tuple[int, ...], value: int = ZERO) -> Array:
     """Fill up each axis to a multiple."""
     missing = [(0, -size % multiple) for size, multiple in zip(array.shape, multiples, strict=True)]
-    return np.pad(array, missing, constant_values=value)
+    filled = np.pad(array, missing, constant_values=value)
+    return np.ascontiguousarray(filled)  # kernels are compiled for this order
 
 
 def _in_rows(matrix: Array, rows: int) -> Array:

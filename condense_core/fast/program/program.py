@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -34,6 +34,11 @@ class Program:
             for part in reversed(parts):
                 part.backward(self._calls)
             network.packing.collect_norms(self._calls)
+
+    @property
+    def kernels(self) -> list[tuple[Callable[..., object], tuple[Any, ...]]]:
+        """The kernels that a step calls, with their arguments."""
+        return self._calls.kernels
 
     def logits(self, images: Tensor) -> Array:
         """Return the logits (N, K) of images."""

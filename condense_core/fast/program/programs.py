@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.optim import SGD
 
 from condense_core.fast.conditions import can_run
+from condense_core.fast.kernels.compilation import compiled
 from condense_core.model import CondenseNet
 
 from .network import Network
@@ -38,6 +40,15 @@ class Programs:
         return Programs, (
             self._model,
         )  # a copied network has other tensors, so its programs keep nothing of these
+
+    def compile(self, batch_size: int) -> Iterator[tuple[int, int]]:
+        """Make the kernels of training and evaluation ready, as the first step would; see `compiled`."""
+        size, dtype = self._model.config.image_size, self._model.stem.weight.dtype
+        network = self._current(torch.empty(batch_size, 3, size, size, dtype=dtype), training=True)
+        if network is not None:
+            shapes = (batch_size, size, True), (EVALUATED, size, False)
+            self._made = {shape: Program(network, *shape) for shape in shapes}
+            yield from compiled(call for program in self._made.values() for call in program.kernels)
 
     def train(
         self, images: Tensor, labels: Tensor, optimizer: SGD, lasso: float = 0.0
@@ -78,5 +89,8 @@ class Programs:
     def _program(self, network: Network, images: Tensor, training: bool) -> Program:
         key = len(images), images.shape[2], training
         if key not in self._made:
-            self._made[key] = Program(network, *key[:2], training)
+            program = Program(network, *key[:2], training)
+            for _ in compiled(() if self._made else program.kernels):
+                pass
+            self._made[key] = program
         return self._made[key]
