@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .kernels import conv3x3, conv3x3_small, tiles
-from .kernels.microkernels import LANES
+from .kernels.vectors import LANES
 
 Array = np.ndarray
 

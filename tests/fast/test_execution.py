@@ -324,7 +324,7 @@ def test_kernels_are_compiled_anew_when_code_that_they_are_made_of_has_changed(t
         return int(subprocess.run(call, capture_output=True, text=True, cwd=tmp_path, check=True).stdout)
 
     assert [hits(), hits()] == [0, 1]
-    path = code / "fast" / "kernels" / "microkernels.py"
+    path = code / "fast" / "kernels" / "vectors.py"
     path.write_text(path.read_text().replace("LANES = 16", "LANES = 32"))
     assert hits() == 0
 

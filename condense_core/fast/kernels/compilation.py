@@ -51,13 +51,14 @@ def kernel(function: Callable[..., Any]) -> Any:
         config.CACHE_DIR = before
 
 
-def inlined(function: Callable[..., Any]) -> Any:
+def inlined(function: Callable[..., Any], allocates: bool = False) -> Any:
     """Compile a function into each kernel that calls it, and never alone.
 
     Otherwise every kernel brings a copy, rounded as it was optimised there, and the first copy loaded serves
     all: a process that compiled the kernels would compute other numbers than one that read them from the cache.
+    One that allocates no arrays does not count who uses them either: that costs more than a row of pixels.
     """
-    return numba.njit(forceinline=True, **_OPTIONS)(function)
+    return numba.njit(forceinline=True, _nrt=allocates, **_OPTIONS)(function)
 
 
 def compiled(calls: Iterable[tuple[Any, tuple[Any, ...]]]) -> Iterator[tuple[int, int]]:

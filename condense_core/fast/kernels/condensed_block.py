@@ -6,12 +6,16 @@ The 1×1 convolution makes the rows of a chunk that the 3×3 convolution needs n
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from .compilation import inlined, kernel
-from .microkernels import LANES, arrive, arrived, give_way
+from .microkernels import arrive, arrived, give_way
 from .planes import plane_size_in_kernel, tap_offsets
-from .tiles import TILE, pack_tile, panel2, panel4
+from .rows import copy_row, relu_row
+from .tiles import TILE, pack_tile, panel2, panel4, place_in
+from .vectors import LANES
 
 # The columns of a block's table, one row per layer: sizes, and where its arrays start in the flat arrays.
 (
@@ -78,7 +82,7 @@ def _dense_block(  # type: ignore[no-untyped-def]
                 _meet(met[chunk], 2 * i + 1, threads)
 
 
-_block, dense_block = inlined(_dense_block), kernel(_dense_block)
+_block, dense_block = inlined(_dense_block, allocates=True), kernel(_dense_block)
 
 
 @kernel
@@ -123,10 +127,10 @@ def _clear(y, hidden, images, band, padded_width, row):  # type: ignore[no-untyp
 def _move_up(y, hidden, band, padded_width):  # type: ignore[no-untyped-def]
     """Move the last two rows of a band to the first of the next."""
     for o in range(hidden):
-        y[o, : 2 * padded_width] = y[o, band * padded_width : (band + 2) * padded_width]
+        copy_row(y[o], band * padded_width, y[o], 0, LANES, 2 * padded_width, False)
 
 
-@inlined
+@partial(inlined, allocates=True)
 def _pointwise(  # type: ignore[no-untyped-def]
     x, image, images, begin, end, above, band, width, layer, numbers, places, z, acc, y, part, parts
 ):
@@ -144,7 +148,7 @@ def _pointwise(  # type: ignore[no-untyped-def]
     lines = min(end - begin, max(1, pixels // width))
     images_at_once = max(1, pixels // (lines * width)) if lines == end - begin else 1
     stride = (images_at_once * lines * width + LANES - 1) // LANES * LANES
-    padded_width, zero = width + 2, x.dtype.type(0)
+    padded_width, plane, one = width + 2, y.shape[1], x.dtype.type(1)
     first_quad, last_quad = _share_of(groups * quads, part, parts)
     for s in range(0, images, images_at_once):
         count = min(images_at_once, images - s)
@@ -169,18 +173,14 @@ def _pointwise(  # type: ignore[no-untyped-def]
                 for m in range(4 * lowest, 4 * highest):
                     o = rows[g * 4 * quads + m]
                     if o >= 0:
-                        b_o = bias[o]
                         for i in range(count):
                             for line in range(n // width):
                                 src = m * stride + i * n + line * width
                                 dst = ((band + 2) * (s + i) + r + line - above) * padded_width + 1
-                                row, into = acc[src : src + width], y[o, dst : dst + width]
-                                for p in range(width):
-                                    value = row[p] + b_o
-                                    into[p] = zero if value < zero else value
+                                relu_row(acc, src, one, bias[o], y, o * plane + dst, LANES, width, False)
 
 
-@inlined
+@partial(inlined, allocates=True)
 def _spatial(x, image, images, top, rows, band, width, layer, numbers, y, acc, part, parts):  # type: ignore[no-untyped-def]
     """Rows from `top` on of the 3×3 convolution of y (hidden, plane) into x, from channel OUT_OFFSET on."""
     out_offset, groups, registers = layer[OUT_OFFSET], layer[GROUPS_3X3], layer[REGISTERS]
@@ -198,16 +198,17 @@ def _spatial(x, image, images, top, rows, band, width, layer, numbers, y, acc, p
         # Multiply by all taps of all hidden features in one product, whose sums stay in registers.
         for m in range(lowest, highest):
             weights = (g * registers + m) * entries * rows_per_register
-            for p in range(0, length, LANES):
-                src, dst = g * inputs * plane + p, m * rows_per_register * plane + p
-                if rows_per_register == 4:
-                    panel4(flat_y, src, offsets, entries, weight, weights, acc, dst, plane)
-                else:
-                    panel2(flat_y, src, offsets, entries, weight, weights, acc, dst, plane)
+            start, into = g * inputs * plane, m * rows_per_register * plane
+            if rows_per_register == 4:
+                for p in range(0, length, LANES):
+                    panel4(flat_y, start + p, offsets, entries, weight, weights, acc, into + p, plane)
+            else:
+                for p in range(0, length, 2 * LANES):
+                    panel2(flat_y, start + p, offsets, entries, weight, weights, acc, into + p, plane)
         # Append the features, without borders.
         for m in range(lowest * rows_per_register, min(outputs, highest * rows_per_register)):
             for s in range(images):
-                row = x[image + s, out_offset + g * outputs + m]
+                dst = place_in(x, image + s, out_offset + g * outputs + m, top * width)
                 for r in range(rows):
                     src = m * plane + ((band + 2) * s + r) * padded_width
-                    row[(top + r) * width : (top + r + 1) * width] = acc[src : src + width]
+                    copy_row(acc, src, x, dst + r * width, LANES, width, False)

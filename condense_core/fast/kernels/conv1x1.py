@@ -5,8 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from .compilation import inlined, kernel
-from .microkernels import LANES
-from .tiles import BLOCKS_PER_TILE, TILE, cut_in_kernel, dots42, moments, pack_tile, panel4, tile_in_kernel
+from .rows import affine_row, relu_backward_row
+from .tiles import (
+    BLOCKS_PER_TILE,
+    TILE,
+    cut_in_kernel,
+    dots42,
+    fits_blocks,
+    moments,
+    pack_tile,
+    panel4,
+    place_in,
+    tile_in_kernel,
+    unpack_row,
+)
+from .vectors import LANES, repeat, total
 
 
 @kernel
@@ -39,8 +52,7 @@ def pointwise(x, norm, index, weight, rows, out, sums, deviations, first, last):
             for m in range(4 * quads):
                 o = rows[g, m]
                 if o >= 0:
-                    for s in range(images):
-                        out[image + s, o, start : start + pixels] = acc[m, s * pixels : (s + 1) * pixels]
+                    unpack_row(acc, m, out, image, o, start, images, pixels)
                     moments(acc[m], images * pixels, sums[tile], deviations[tile], o)
 
 
@@ -56,7 +68,7 @@ def pointwise_backward(  # type: ignore[no-untyped-def]
     norm's shift and scale to dshift and dscale (C,).
     """
     groups, quads, outputs, _ = weight.shape
-    kept = 4 * quads
+    kept, zero = 4 * quads, x.dtype.type(0)
     z = np.empty((BLOCKS_PER_TILE, kept, LANES), x.dtype)
     dh = np.zeros((BLOCKS_PER_TILE, outputs, LANES), x.dtype)
     dz = np.empty((4, TILE), x.dtype)
@@ -96,24 +108,25 @@ def pointwise_backward(  # type: ignore[no-untyped-def]
                     )  # fmt: skip
                 for j in range(4):
                     c = index[g, k + j]
+                    sums = repeat(zero), repeat(zero)
                     for s in range(images):
-                        _add_relu_backward(
-                            x[image + s, c, start : start + pixels], dz[j, s * pixels : (s + 1) * pixels],
-                            inner[image + s, c, start : start + pixels], norm, c, dshift, dscale, pixels,
+                        src, dst = place_in(x, image + s, c, start), place_in(inner, image + s, c, start)
+                        above = j * TILE + s * pixels
+                        sums = relu_backward_row(
+                            x, src, dz, above, inner, dst, norm, c, True, pixels, sums
                         )  # fmt: skip
+                    dshift[c] += total(sums[0])
+                    dscale[c] += total(sums[1])
 
 
 @inlined
 def _pack_gradient(dy, h, image, o, start, images, pixels, a, b, d, dh, m):  # type: ignore[no-untyped-def]
     """a·dy + b·h + d of an output of a tile into row m of dh (blocks, M, LANES), 0 after its pixels."""
-    if pixels % LANES == 0:  # loops of a known length become vector instructions
-        whole = pixels // LANES
+    step = dh.shape[1] * LANES
+    if fits_blocks(images, pixels):
         for s in range(images):
-            above, row = dy[image + s, o, start : start + pixels], h[image + s, o, start : start + pixels]
-            for block in range(whole):
-                for lane in range(LANES):
-                    p = block * LANES + lane
-                    dh[s * whole + block, m, lane] = a * above[p] + b * row[p] + d
+            src, dst = place_in(h, image + s, o, start), s * (pixels // LANES) * step + m * LANES
+            affine_row(dy, h, src, a, b, d, dh, dst, step, pixels)
         return
     for s in range(images):
         above, row = dy[image + s, o, start : start + pixels], h[image + s, o, start : start + pixels]
@@ -122,22 +135,3 @@ def _pack_gradient(dy, h, image, o, start, images, pixels, a, b, d, dh, m):  # t
             dh[q // LANES, m, q % LANES] = a * above[p] + b * row[p] + d
     for q in range(images * pixels, -(-images * pixels // LANES) * LANES):
         dh[q // LANES, m, q % LANES] = dy.dtype.type(0)
-
-
-@inlined
-def _add_relu_backward(row, dz, inner, norm, channel, dshift, dscale, pixels):  # type: ignore[no-untyped-def]
-    """Take dz of z = relu(scale · x + shift) through the ReLU and add γ times it to `inner`.
-
-    γ is in here because features are normalised once and scaled by every layer that reads them.
-    """
-    scale, shift = norm[0, channel], norm[1, channel]
-    inverse, offset, gamma = norm[2, channel], norm[3, channel], norm[4, channel]
-    zero = row.dtype.type(0)
-    shift_sum = scale_sum = zero
-    for p in range(pixels):
-        value = dz[p] if scale * row[p] + shift > zero else zero
-        shift_sum += value
-        scale_sum += value * (inverse * row[p] + offset)
-        inner[p] += gamma * value
-    dshift[channel] += shift_sum
-    dscale[channel] += scale_sum

@@ -9,31 +9,30 @@ from __future__ import annotations
 import numpy as np
 
 from .compilation import inlined, kernel
-from .microkernels import LANES
 from .planes import plane_size_in_kernel, relu_backward, tap_offsets
+from .rows import copy_row, relu_row
 from .tiles import dots24, moments, panel2, panel4
+from .vectors import LANES, repeat, total
 
 
 @inlined
 def _pad_normalised(x, image, channel, scale, shift, y, images, height, width):  # type: ignore[no-untyped-def]
     """relu(scale · x + shift) of a channel of some images into a plane y, whose borders stay 0."""
-    padded_width, zero = width + 2, x.dtype.type(0)
     for s in range(images):
+        src = x[image + s, channel]
         for r in range(height):
-            start = ((height + 2) * s + r + 1) * padded_width + 1
-            src, dst = x[image + s, channel, r * width : (r + 1) * width], y[start : start + width]
-            for p in range(width):
-                value = scale * src[p] + shift
-                dst[p] = zero if value < zero else value
+            start = ((height + 2) * s + r + 1) * (width + 2) + 1
+            relu_row(src, r * width, scale, shift, y, start, LANES, width, False)
 
 
 @inlined
 def _pad(x, image, channel, y, images, height, width):  # type: ignore[no-untyped-def]
     """A channel of some images into a plane y, whose borders stay 0."""
     for s in range(images):
+        src = x[image + s, channel]
         for r in range(height):
             start = ((height + 2) * s + r + 1) * (width + 2) + 1
-            y[start : start + width] = x[image + s, channel, r * width : (r + 1) * width]
+            copy_row(src, r * width, y, start, LANES, width, False)
 
 
 @kernel
@@ -66,11 +65,13 @@ def spatial(  # type: ignore[no-untyped-def]
             # Multiply by all taps of all inputs in one product, whose sums stay in registers.
             for m in range(registers):
                 src = (g * registers + m) * entries * rows
-                for p in range(0, length, LANES):
-                    dst = m * rows * plane + p
-                    if rows == 4:
+                if rows == 4:
+                    for p in range(0, length, LANES):
+                        dst = m * 4 * plane + p
                         panel4(flat_y, p, offsets, entries, flat_weight, src, flat_acc, dst, plane)
-                    else:
+                else:
+                    for p in range(0, length, 2 * LANES):
+                        dst = m * 2 * plane + p
                         panel2(flat_y, p, offsets, entries, flat_weight, src, flat_acc, dst, plane)
             # Append the features without borders, and take their moments while they are in the cache.
             for m in range(outputs):
@@ -78,8 +79,8 @@ def spatial(  # type: ignore[no-untyped-def]
                 for s in range(images):
                     row = out[image + s, out_offset + o]
                     for r in range(height):
-                        start = ((height + 2) * s + r) * padded_width
-                        row[r * width : (r + 1) * width] = acc[m, start : start + width]
+                        start = m * plane + ((height + 2) * s + r) * padded_width
+                        copy_row(acc, start, row, r * width, LANES, width, False)
                     moments(row, height * width, sums[image + s], deviations[image + s], o)
 
 
@@ -97,7 +98,7 @@ def spatial_backward(  # type: ignore[no-untyped-def]
     outputs = entries // 9
     inputs = norm.shape[1] // groups
     pairs, fours = dweight.shape[1], dweight.shape[2]
-    padded_width = width + 2
+    padded_width, zero = width + 2, h.dtype.type(0)
     plane = plane_size_in_kernel(images_per_chunk, height, width)
     y = np.zeros((inputs, plane), h.dtype)
     d = np.zeros((2 * pairs, plane), h.dtype)
@@ -135,9 +136,9 @@ def spatial_backward(  # type: ignore[no-untyped-def]
                     panel4(flat_d, p, back, entries, flat_weight, src, flat_acc, q * 4 * plane + p, plane)
             # Through the ReLU, and to the norm's parameters.
             for i in range(inputs):
-                c = g * inputs + i
+                c, sums = g * inputs + i, (repeat(zero), repeat(zero))
                 for s in range(images):
                     dz, x = acc[i, (height + 2) * s * padded_width :], h[image + s, c]
-                    relu_backward(
-                        x, dz, dy[image + s, c], norm, c, dshift, dscale, height, width, padded_width
-                    )  # fmt: skip
+                    sums = relu_backward(x, dz, dy[image + s, c], norm, c, height, width, padded_width, sums)
+                dshift[c] += total(sums[0])
+                dscale[c] += total(sums[1])

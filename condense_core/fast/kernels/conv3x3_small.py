@@ -9,22 +9,20 @@ from __future__ import annotations
 import numpy as np
 
 from .compilation import inlined, kernel
-from .microkernels import LANES
 from .planes import relu_backward, tap_offsets
+from .rows import copy_row, relu_row
 from .tiles import dots24, moments, panel2, panel4
+from .vectors import LANES, repeat, total
 
 
 @inlined
 def _pad_normalised(x, image, count, scale, shift, y, images_per_chunk, height, width):  # type: ignore[no-untyped-def]
     """relu(scale · x + shift) of a channel of `count` images into a plane y, whose borders stay 0."""
-    images, zero = len(x) // (height * width), x.dtype.type(0)
+    images = len(x) // (height * width)
     for r in range(height):
         for c in range(width):
             start, place = (r * width + c) * images + image, ((r + 1) * (width + 2) + c + 1) * images_per_chunk
-            src, dst = x[start : start + count], y[place : place + count]
-            for n in range(count):
-                value = scale * src[n] + shift
-                dst[n] = zero if value < zero else value
+            relu_row(x, start, scale, shift, y, place, LANES, count, False)
 
 
 @inlined
@@ -34,7 +32,7 @@ def _pad(x, image, count, y, images_per_chunk, height, width):  # type: ignore[n
     for r in range(height):
         for c in range(width):
             start, place = (r * width + c) * images + image, ((r + 1) * (width + 2) + c + 1) * images_per_chunk
-            y[place : place + count] = x[start : start + count]
+            copy_row(x, start, y, place, LANES, count, False)
 
 
 @kernel
@@ -43,7 +41,7 @@ def spatial(  # type: ignore[no-untyped-def]
 ):
     """3×3 convolution in groups, padded by 1, of the normalised input's positive part, and its moments.
 
-    For the chunks of `images_per_chunk` images, a multiple of 16, from `first` to `last`. h (1, I, P·N),
+    For the chunks of `images_per_chunk` images, a multiple of 32, from `first` to `last`. h (1, I, P·N),
     norm (5, I), weight (G, M / R, 9·I/G, R) with R = 2 or 4, of which the first `outputs` of each group go to
     out (1, C, P·N) from channel `out_offset` on; sums, deviations (chunks, G · outputs).
     """
@@ -67,23 +65,29 @@ def spatial(  # type: ignore[no-untyped-def]
             # Multiply row by row: a row's pixels of all images of the chunk are adjacent, borders are skipped.
             for m in range(registers):
                 weights = (g * registers + m) * entries * rows
+                line, stride = width * images_per_chunk, area * images_per_chunk
                 for r in range(height):
-                    for p in range(0, width * images_per_chunk, LANES):
-                        src = r * padded_width * images_per_chunk + p
-                        dst = (m * rows * height + r) * width * images_per_chunk + p
-                        stride = area * images_per_chunk
-                        if rows == 4:
-                            panel4(flat_y, src, offsets, entries, flat_weight, weights, flat_acc, dst, stride)
-                        else:
-                            panel2(flat_y, src, offsets, entries, flat_weight, weights, flat_acc, dst, stride)
+                    src, dst = r * padded_width * images_per_chunk, m * rows * stride + r * line
+                    if rows == 4:
+                        for p in range(0, line, LANES):
+                            panel4(
+                                flat_y, src + p, offsets, entries, flat_weight, weights,
+                                flat_acc, dst + p, stride,
+                            )  # fmt: skip
+                    else:
+                        for p in range(0, line, 2 * LANES):
+                            panel2(
+                                flat_y, src + p, offsets, entries, flat_weight, weights,
+                                flat_acc, dst + p, stride,
+                            )  # fmt: skip
             # Append the features, and take their moments while they are in the cache.
             for m in range(outputs):
                 o, result = g * outputs + m, acc[m]
                 for p in range(area):
                     for n in range(count if count < images_per_chunk else 0):  # close the gaps of a last chunk
                         result[p * count + n] = result[p * images_per_chunk + n]
-                    start = p * images + image
-                    out[0, out_offset + o, start : start + count] = result[p * count : (p + 1) * count]
+                    dst = (out_offset + o) * out.shape[2] + p * images + image
+                    copy_row(result, p * count, out, dst, LANES, count, False)
                 moments(result, area * count, sums[chunk], deviations[chunk], o)
 
 
@@ -100,7 +104,7 @@ def spatial_backward(  # type: ignore[no-untyped-def]
     groups, quads, entries, _ = weight.shape
     outputs, inputs = entries // 9, norm.shape[1] // groups
     pairs, fours = dweight.shape[1], dweight.shape[2]
-    area, padded_width = height * width, width + 2
+    area, padded_width, zero = height * width, width + 2, h.dtype.type(0)
     row_stride, acc_stride = padded_width * images_per_chunk, area * images_per_chunk
     images, plane = h.shape[2] // area, (height + 2) * row_stride
     y, d = np.zeros((inputs, plane), h.dtype), np.zeros((2 * pairs, plane), h.dtype)
@@ -142,9 +146,11 @@ def spatial_backward(  # type: ignore[no-untyped-def]
                         panel4(flat_d, src, back, entries, flat_weight, weights, flat_acc, dst, acc_stride)
             # Through the ReLU, and to the norm's parameters.
             for i in range(inputs):
-                c = g * inputs + i
+                c, sums = g * inputs + i, (repeat(zero), repeat(zero))
                 for p in range(area):
                     start = p * images + image
                     x, into = h[0, c, start : start + count], dy[0, c, start : start + count]
                     dz = acc[i, p * images_per_chunk : p * images_per_chunk + count]
-                    relu_backward(x, dz, into, norm, c, dshift, dscale, 1, count, count)
+                    sums = relu_backward(x, dz, into, norm, c, 1, count, count, sums)
+                dshift[c] += total(sums[0])
+                dscale[c] += total(sums[1])

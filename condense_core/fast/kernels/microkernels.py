@@ -12,40 +12,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 16  # pixels of a block: one AVX-512 register of float32, two of AVX2
-
-
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, place: Any) -> Any:
-    return builder.gep(context.make_array(kind)(context, builder, array).data, [place])
-
-
-def _vector(builder: Any, pointer: Any, place: Any, vector: Any) -> Any:
-    return builder.bitcast(builder.gep(pointer, [place]), vector.as_pointer())
-
-
-def _loaded(builder: Any, pointer: Any, place: Any, vector: Any) -> Any:
-    return builder.load(_vector(builder, pointer, place, vector), align=4)
-
-
-def _store(builder: Any, value: Any, pointer: Any, place: Any) -> None:
-    builder.store(value, _vector(builder, pointer, place, value.type), align=4)
-
-
-def _fused(builder: Any, vector: Any, a: Any, b: Any, c: Any) -> Any:
-    lanes, kind = vector.count, "f32" if vector.element == ir.FloatType() else "f64"
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{lanes}{kind}"
-    )
-    return builder.call(function, [a, b, c])
-
-
-def _splat(builder: Any, vector: Any, scalar: Any) -> Any:
-    first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-    lanes = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
-    return builder.shuffle_vector(first, first, lanes)
+from .instructions import fused, loaded, pointer, splat, stored
+from .vectors import LANES
 
 
 def _loop(builder: Any, count: Any, start: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
@@ -68,8 +38,10 @@ def _loop(builder: Any, count: Any, start: list[Any], body: Callable[[Any, list[
     return results
 
 
-def panel(rows: int) -> Any:
-    """Make the product out[m, :16] = Σ_k weights[k, m] · x[offsets[k] : + 16] for `rows` outputs m.
+def panel(rows: int, vectors: int = 1) -> Any:
+    """Make the product out[m, :P] = Σ_k weights[k, m] · x[offsets[k] : + P] for `rows` outputs m.
+
+    P is 16 pixels times `vectors`; with few rows several of these hide how long a product takes.
 
     Arguments: x, its place, offsets, how many; weights, their place; out, its place, stride of its rows.
     """
@@ -82,25 +54,30 @@ def panel(rows: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             kinds = signature.args
             x_, src_, offsets_, count_, weights_, first_, out_, dst_, stride_ = arguments
-            pixels = _pointer(context, builder, kinds[0], x_, src_)
-            places = _pointer(context, builder, kinds[2], offsets_, ir.Constant(src_.type, 0))
-            factors = _pointer(context, builder, kinds[4], weights_, first_)
-            target = _pointer(context, builder, kinds[6], out_, dst_)
+            pixels = pointer(context, builder, kinds[0], x_, src_)
+            places = pointer(context, builder, kinds[2], offsets_, ir.Constant(src_.type, 0))
+            factors = pointer(context, builder, kinds[4], weights_, first_)
+            target = pointer(context, builder, kinds[6], out_, dst_)
             vector = ir.VectorType(pixels.type.pointee, LANES)
             zero = ir.Constant(vector, [0.0] * LANES)
 
             def step(k: Any, sums: list[Any]) -> list[Any]:
-                # Load 16 pixels once, and use them for every output.
-                value = _loaded(builder, pixels, builder.load(builder.gep(places, [k])), vector)
+                # Load the pixels once, and use them for every output.
+                first = builder.load(builder.gep(places, [k]))
+                starts = [builder.add(first, ir.Constant(k.type, LANES * own)) for own in range(vectors)]
+                values = [loaded(builder, pixels, start, vector) for start in starts]
                 column = builder.gep(factors, [builder.mul(k, ir.Constant(k.type, rows))])
                 scalars = [builder.load(builder.gep(column, [ir.Constant(k.type, m)])) for m in range(rows)]
+                factors_ = [splat(builder, vector, scalar) for scalar in scalars for _ in values]
                 return [
-                    _fused(builder, vector, _splat(builder, vector, w), value, s)
-                    for w, s in zip(scalars, sums, strict=True)
+                    fused(builder, factor, value, s)
+                    for factor, value, s in zip(factors_, values * rows, sums, strict=True)
                 ]
 
-            for m, total in enumerate(_loop(builder, count_, [zero] * rows, step)):
-                _store(builder, total, target, builder.mul(stride_, ir.Constant(stride_.type, m)))
+            for number, total in enumerate(_loop(builder, count_, [zero] * rows * vectors, step)):
+                row, own = divmod(number, vectors)
+                place = builder.mul(stride_, ir.Constant(stride_.type, row))
+                stored(builder, total, target, builder.add(place, ir.Constant(stride_.type, LANES * own)))
             return context.get_dummy_value()
 
         whole = types.intp
@@ -126,10 +103,10 @@ def dots(rows: int, columns: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             kinds = signature.args
             d_, src_, stride_, d_step_, x_, x_src_, offsets_, first_, x_step_, count_, sums_, dst_ = arguments
-            left = _pointer(context, builder, kinds[0], d_, src_)
-            right = _pointer(context, builder, kinds[4], x_, x_src_)
-            places = _pointer(context, builder, kinds[6], offsets_, first_)
-            target = _pointer(context, builder, kinds[10], sums_, dst_)
+            left = pointer(context, builder, kinds[0], d_, src_)
+            right = pointer(context, builder, kinds[4], x_, x_src_)
+            places = pointer(context, builder, kinds[6], offsets_, first_)
+            target = pointer(context, builder, kinds[10], sums_, dst_)
             vector = ir.VectorType(left.type.pointee, lanes)
             number = src_.type
             lefts = [builder.gep(left, [builder.mul(stride_, ir.Constant(number, m))]) for m in range(rows)]
@@ -139,8 +116,7 @@ def dots(rows: int, columns: int) -> Any:
             ]
             cells = [(m, k) for m in range(rows) for k in range(columns)]
             start = [
-                _loaded(builder, target, ir.Constant(number, lanes * cell), vector)
-                for cell in range(len(cells))
+                loaded(builder, target, ir.Constant(number, lanes * cell), vector) for cell in range(len(cells))
             ]
 
             def add(block: Any, totals: list[Any]) -> list[Any]:
@@ -148,16 +124,15 @@ def dots(rows: int, columns: int) -> Any:
                     shift = ir.Constant(number, half * lanes)
                     d_place = builder.add(builder.mul(block, d_step_), shift)
                     x_place = builder.add(builder.mul(block, x_step_), shift)
-                    a = [_loaded(builder, pointer, d_place, vector) for pointer in lefts]
-                    b = [_loaded(builder, pointer, x_place, vector) for pointer in rights]
+                    a = [loaded(builder, own, d_place, vector) for own in lefts]
+                    b = [loaded(builder, own, x_place, vector) for own in rights]
                     totals = [
-                        _fused(builder, vector, a[m], b[k], total)
-                        for (m, k), total in zip(cells, totals, strict=True)
+                        fused(builder, a[m], b[k], total) for (m, k), total in zip(cells, totals, strict=True)
                     ]
                 return totals
 
             for cell, total in enumerate(_loop(builder, count_, start, add)):
-                _store(builder, total, target, ir.Constant(number, lanes * cell))
+                stored(builder, total, target, ir.Constant(number, lanes * cell))
             return context.get_dummy_value()
 
         whole = types.intp
@@ -171,7 +146,7 @@ def arrive(typing: Any, counters: Any, place: Any) -> Any:
     """Add 1 to a counter that other threads read."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        counter = _pointer(context, builder, signature.args[0], *arguments)
+        counter = pointer(context, builder, signature.args[0], *arguments)
         builder.atomic_rmw("add", counter, ir.Constant(counter.type.pointee, 1), "acq_rel")
         return context.get_dummy_value()
 
@@ -183,7 +158,7 @@ def arrived(typing: Any, counters: Any, place: Any) -> Any:
     """Read a counter to which other threads add."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        counter = _pointer(context, builder, signature.args[0], *arguments)
+        counter = pointer(context, builder, signature.args[0], *arguments)
         return builder.load_atomic(counter, "acquire", align=8)
 
     return types.int64(counters, place), generate

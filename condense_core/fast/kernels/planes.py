@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from .compilation import inlined
-from .microkernels import LANES
+from .rows import relu_backward_row
+from .vectors import LANES
 
 
 def plane_size(images, rows, width):  # type: ignore[no-untyped-def]
     """Return the numbers of a plane of padded images, with room for the last block to reach past its end."""
-    return images * (rows + 2) * (width + 2) + LANES
+    return images * (rows + 2) * (width + 2) + 2 * LANES
 
 
 plane_size_in_kernel = inlined(plane_size)
 
 
-@inlined
+@partial(inlined, allocates=True)
 def tap_offsets(inputs, plane, row_stride, pixel_stride):  # type: ignore[no-untyped-def]
     """Return where the nine taps of each input are, from the place of the first one; 0s fill up to fours."""
     offsets = np.zeros(9 * inputs + -9 * inputs % 4, np.int64)
@@ -28,21 +31,12 @@ def tap_offsets(inputs, plane, row_stride, pixel_stride):  # type: ignore[no-unt
 
 
 @inlined
-def relu_backward(x, dz, dy, norm, channel, dshift, dscale, rows, width, dz_stride):  # type: ignore[no-untyped-def]
+def relu_backward(x, dz, dy, norm, channel, rows, width, dz_stride, sums):  # type: ignore[no-untyped-def]
     """Take the gradient dz of some rows of z = relu(scale · x + shift) through the ReLU into dy.
 
-    The gradients of the norm's shift and scale, Σdy and Σdy·x̂, are added to dshift and dscale.
+    Return the vectors `sums` with Σdy and Σdy·x̂ added, the gradients of the norm's shift and scale.
     """
-    scale, shift, inverse, offset = norm[0, channel], norm[1, channel], norm[2, channel], norm[3, channel]
-    zero = x.dtype.type(0)
-    shift_sum = scale_sum = zero
     for r in range(rows):
-        row, above = x[r * width : (r + 1) * width], dz[r * dz_stride : r * dz_stride + width]
-        below = dy[r * width : (r + 1) * width]
-        for p in range(width):
-            value = above[p] if scale * row[p] + shift > zero else zero
-            shift_sum += value
-            scale_sum += value * (inverse * row[p] + offset)
-            below[p] = value
-    dshift[channel] += shift_sum
-    dscale[channel] += scale_sum
+        place = r * width
+        sums = relu_backward_row(x, place, dz, r * dz_stride, dy, place, norm, channel, False, width, sums)
+    return sums

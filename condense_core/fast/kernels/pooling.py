@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .compilation import kernel
+from .compilation import inlined, kernel
+from .rows import scale_row
+from .vectors import LANES, doubled, fused, load, load_first, repeat, store, store_first
 
 
 @kernel
@@ -30,17 +32,33 @@ def pool(x, channels, out, first, last):  # type: ignore[no-untyped-def]
 @kernel
 def pool_backward(above, channels, below, first, last):  # type: ignore[no-untyped-def]
     """Spread gradients of the means over the pixels: above (N, ≥C, H / 2, W / 2, I), below (N, ≥C, H, W, I)."""
-    quarter = above.dtype.type(0.25)
+    quarter, inner = above.dtype.type(0.25), above.shape[4]
     for plane in range(first, last):
         source, target = above[plane // channels, plane % channels], below[plane // channels, plane % channels]
         if target.shape[0] % 2 or target.shape[1] % 2:  # `pool` left out an odd row or column
             target[:] = 0
         for r in range(source.shape[0]):
             row, upper, lower = source[r], target[2 * r], target[2 * r + 1]
-            for c in range(source.shape[1]):
-                for n in range(source.shape[2]):
-                    share = quarter * row[c, n]
-                    upper[2 * c, n] = share
-                    upper[2 * c + 1, n] = share
-                    lower[2 * c, n] = share
-                    lower[2 * c + 1, n] = share
+            for into in (upper, lower):
+                if inner == 1:
+                    _spread_row(row, quarter, into)
+                else:
+                    for c in range(2 * source.shape[1]):
+                        scale_row(row, c // 2 * inner, quarter, into, c * inner, inner)
+
+
+@inlined
+def _spread_row(row, factor, out):  # type: ignore[no-untyped-def]
+    """Each number of a row, times a factor, into two neighbours of out."""
+    scale, zero = repeat(factor), repeat(factor - factor)
+    blocks, rest = len(row) // LANES, len(row) % LANES
+    for b in range(blocks):
+        low, high = doubled(fused(load(row, b * LANES), scale, zero))
+        store(low, out, 2 * b * LANES)
+        store(high, out, (2 * b + 1) * LANES)
+    if rest:
+        low, high = doubled(fused(load_first(row, blocks * LANES, rest), scale, zero))
+        place = 2 * blocks * LANES
+        store_first(low, out, place, min(2 * rest, LANES))
+        if 2 * rest > LANES:
+            store_first(high, out, place + LANES, 2 * rest - LANES)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from .compilation import inlined, kernel
-from .microkernels import LANES
-from .tiles import BLOCKS_PER_TILE, TILE, cut_in_kernel, dots42, pack_row, panel4, tile_in_kernel
+from .rows import copy_row
+from .tiles import BLOCKS_PER_TILE, TILE, cut_in_kernel, dots42, pack_row, panel4, tile_in_kernel, unpack_row
+from .vectors import LANES
 
 PATCH = 27  # numbers: 3 colours of 3×3 pixels
 
@@ -31,11 +32,9 @@ def _pack_patches(image, start, pixels, first, stride, width, z):  # type: ignor
                     q, s = first + p + j, place + j
                     z[q // LANES, k, q % LANES] = source[s // inner * stride * inner + s % inner]
             else:
-                # Whole blocks first: loops of a known length become vector instructions.
                 blocks = count // LANES if (first + p) % LANES == 0 else 0
-                for b in range(blocks):
-                    for lane in range(LANES):
-                        z[(first + p) // LANES + b, k, lane] = source[place + b * LANES + lane]
+                dst = ((first + p) // LANES * z.shape[1] + k) * LANES
+                copy_row(source, place, z, dst, z.shape[1] * LANES, blocks * LANES, True)
                 for j in range(blocks * LANES, count):
                     q = first + p + j
                     z[q // LANES, k, q % LANES] = source[place + j]
@@ -72,8 +71,7 @@ def stem(planes, stride, width, weight, out, channels, first, last):  # type: ig
                 src, dst = m * PATCH * 4, m * 4 * TILE + b * LANES
                 panel4(flat_z, b * PATCH * LANES, offsets, PATCH, flat_weight, src, flat_acc, dst, TILE)
         for o in range(channels):
-            for s in range(images):
-                out[image + s, o, start : start + pixels] = acc[o, s * pixels : (s + 1) * pixels]
+            unpack_row(acc, o, out, image, o, start, images, pixels)
 
 
 @kernel

@@ -7,12 +7,14 @@ from functools import lru_cache
 import numpy as np
 
 from .compilation import inlined
-from .microkernels import LANES, dots, panel
+from .microkernels import dots, panel
+from .rows import copy_row, relu_row
+from .vectors import LANES
 
 BLOCKS_PER_TILE = 32
 TILE = BLOCKS_PER_TILE * LANES  # pixels: of one image, or of several small ones
 
-panel2, panel4 = panel(2), panel(4)
+panel2, panel4 = panel(2, vectors=2), panel(4)
 dots24, dots42 = dots(2, 4), dots(4, 2)
 
 
@@ -53,22 +55,35 @@ def moments(row, pixels, sums, deviations, channel):  # type: ignore[no-untyped-
 
 
 @inlined
+def place_in(x, image, channel, start):  # type: ignore[no-untyped-def]
+    """Return the place of a pixel in x (N, C, P)."""
+    return (image * x.shape[1] + channel) * x.shape[2] + start
+
+
+@inlined
+def fits_blocks(images, pixels):  # type: ignore[no-untyped-def]
+    """Return whether every image of a tile starts with a block of its own."""
+    return images == 1 or pixels % LANES == 0
+
+
+@inlined
 def pack_tile(x, image, channel, start, images, pixels, scale, shift, z, k):  # type: ignore[no-untyped-def]
-    """relu(scale · x + shift) of a channel of a tile into row k of z (blocks, K, LANES), 0 after its pixels."""
-    zero = x.dtype.type(0)
-    # Whole blocks first: loops of a known length over adjacent numbers become vector instructions.
-    whole = pixels // LANES if pixels % LANES == 0 or images == 1 else 0
+    """relu(scale · x + shift) of a channel of a tile into row k of z (blocks, K, LANES), 0 after its pixels.
+
+    The rest of the last block is summed up with the weights' gradient, so it must be 0.
+    """
+    zero, step = x.dtype.type(0), z.shape[1] * LANES
+    if fits_blocks(images, pixels):
+        for s in range(images):
+            dst = s * (pixels // LANES) * step + k * LANES
+            relu_row(x, place_in(x, image + s, channel, start), scale, shift, z, dst, step, pixels, True)
+        return
     for s in range(images):
         row = x[image + s, channel, start : start + pixels]
-        for b in range(whole):
-            for lane in range(LANES):
-                value = scale * row[b * LANES + lane] + shift
-                z[s * whole + b, k, lane] = zero if value < zero else value  # NaN stays NaN
-        for p in range(whole * LANES, pixels):
+        for p in range(pixels):
             value = scale * row[p] + shift
             q = s * pixels + p
-            z[q // LANES, k, q % LANES] = zero if value < zero else value
-    # The rest of the last block is summed up with the weights' gradient, so it must be 0.
+            z[q // LANES, k, q % LANES] = zero if value < zero else value  # NaN stays NaN
     for q in range(images * pixels, -(-images * pixels // LANES) * LANES):
         z[q // LANES, k, q % LANES] = zero
 
@@ -76,14 +91,24 @@ def pack_tile(x, image, channel, start, images, pixels, scale, shift, z, k):  # 
 @inlined
 def pack_row(x, image, channel, start, images, pixels, z, k):  # type: ignore[no-untyped-def]
     """A channel of a tile into row k of z (blocks, K, LANES), 0 after its pixels."""
-    whole = pixels // LANES if pixels % LANES == 0 or images == 1 else 0
+    step = z.shape[1] * LANES
+    if fits_blocks(images, pixels):
+        for s in range(images):
+            dst = s * (pixels // LANES) * step + k * LANES
+            copy_row(x, place_in(x, image + s, channel, start), z, dst, step, pixels, True)
+        return
     for s in range(images):
         row = x[image + s, channel, start : start + pixels]
-        for b in range(whole):
-            for lane in range(LANES):
-                z[s * whole + b, k, lane] = row[b * LANES + lane]
-        for p in range(whole * LANES, pixels):
+        for p in range(pixels):
             q = s * pixels + p
             z[q // LANES, k, q % LANES] = row[p]
     for q in range(images * pixels, -(-images * pixels // LANES) * LANES):
         z[q // LANES, k, q % LANES] = x.dtype.type(0)
+
+
+@inlined
+def unpack_row(acc, row, out, image, channel, start, images, pixels):  # type: ignore[no-untyped-def]
+    """A row of acc (M, TILE) into a channel of the images of a tile."""
+    for s in range(images):
+        dst = place_in(out, image + s, channel, start)
+        copy_row(acc, row * TILE + s * pixels, out, dst, LANES, pixels, False)
