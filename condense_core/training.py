@@ -12,7 +12,7 @@ from torch.optim import SGD
 from . import distributed, fast
 from .condensation import importances
 from .config import ModelConfig, RecipeConfig, RunConfig
-from .cost import CostTable, cost_table
+from .cost import cost_table
 from .data import Dataset, Images
 from .distributed import Shares, check_ranks
 from .evaluation import Evaluation, See, answers, evaluate, outcomes
@@ -125,7 +125,7 @@ class Trainer:
             before = self._evaluate(self.dataset.curve_images) if stage > 0 else None
             importance_before = importances(self.model)
             self.condensation.enter(stage)
-            self._macs = self._cost.macs
+            self._macs = self._costs[0]
             if self._graphed:  # graphs of this stage leave out what it pruned
                 self._descend = fast.GraphedStep(self._descend_as_written)
             yield self._stage_record(stage, before, importance_before)
@@ -175,8 +175,10 @@ class Trainer:
         return (loss + lasso).detach()
 
     @property
-    def _cost(self) -> CostTable:
-        return cost_table(self.config.model, max(self.stage, 0))
+    def _costs(self) -> tuple[int, int, int]:
+        """MACs, FLOPs as the paper counts them, and parameters in the present stage."""
+        cost = cost_table(self.config.model, max(self.stage, 0))
+        return cost.macs, cost.flops_paper, cost.params
 
     def _end_epoch(self, epoch: int) -> EpochRecord:
         loss, wrong, lasso, count = self._sums.tolist()
@@ -191,12 +193,10 @@ class Trainer:
     def _stage_record(
         self, stage: int | None, before: Evaluation | None, importance_before: dict[str, Tensor]
     ) -> StageRecord:
-        cost = self._cost
         place = stage, self.step / self.steps_per_epoch, self.step
         after = None if stage == 0 else self._evaluate(self.dataset.curve_images)
         masks = {name: layer.mask.cpu().clone() for name, layer in masked_layers(self.model).items()}
-        costs = cost.macs, cost.flops_paper, cost.params
-        return StageRecord(*place, *costs, before, after, masks, importance_before)
+        return StageRecord(*place, *self._costs, before, after, masks, importance_before)
 
     def _evaluate(self, images: Images, see: See = lambda logits, labels: None) -> Evaluation:
         """Evaluate the network on all images, of which each rank takes its share."""
@@ -210,11 +210,10 @@ class Trainer:
         return evaluation, outcomes(split, self.dataset.places_of(split, len(images)), table)
 
     def _result(self) -> Result:
-        (test, said), cost = self._outcomes("test", self.dataset.test), self._cost
+        test, said = self._outcomes("test", self.dataset.test)
         if self.dataset.validation:
             said |= self._outcomes("validation", self.dataset.validation)[1]
-        costs = cost.macs, cost.flops_paper, cost.params
-        return Result(test, len(self.dataset.test), *costs, self.training_macs, said)
+        return Result(test, len(self.dataset.test), *self._costs, self.training_macs, said)
 
     def _momentum(self, parameter: Tensor) -> Tensor:
         return self.optimizer.state[parameter]["momentum_buffer"]
@@ -238,4 +237,4 @@ class Trainer:
         numbers = snapshot.numbers
         self.condensation.done, self.condensation.stage = numbers["step"], numbers["stage"]
         self.training_macs = numbers["training_macs"]
-        self._macs = self._cost.macs
+        self._macs = self._costs[0]

@@ -14,8 +14,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from .instructions import fused, loaded, pointer, splat, stored
-from .vectors import LANES
+from .vectors import LANES, loaded, pointer, product_sum, splat, stored
 
 
 def _loop(builder: Any, count: Any, start: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
@@ -70,7 +69,7 @@ def panel(rows: int, vectors: int = 1) -> Any:
                 scalars = [builder.load(builder.gep(column, [ir.Constant(k.type, m)])) for m in range(rows)]
                 factors_ = [splat(builder, vector, scalar) for scalar in scalars for _ in values]
                 return [
-                    fused(builder, factor, value, s)
+                    product_sum(builder, factor, value, s)
                     for factor, value, s in zip(factors_, values * rows, sums, strict=True)
                 ]
 
@@ -127,7 +126,8 @@ def dots(rows: int, columns: int) -> Any:
                     a = [loaded(builder, own, d_place, vector) for own in lefts]
                     b = [loaded(builder, own, x_place, vector) for own in rights]
                     totals = [
-                        fused(builder, a[m], b[k], total) for (m, k), total in zip(cells, totals, strict=True)
+                        product_sum(builder, a[m], b[k], total)
+                        for (m, k), total in zip(cells, totals, strict=True)
                     ]
                 return totals
 
