@@ -64,7 +64,8 @@ def _of_class(layer: nn.Module) -> Iterator[str]:
     elif type(layer) in CONVOLUTIONS and type(layer) is not nn.Conv2d:
         yield "only 2-d convolutions and linear layers learn groups"
     elif type(layer) not in (nn.Conv2d, nn.Linear):
-        yield f"a {type(layer).__name__} may compute something else"
+        kind = type(layer)
+        yield f"its class {kind.__module__}.{kind.__qualname__} may compute something else"
     if "forward" in vars(layer):
         yield "its forward was replaced"
     if any(hooks_of(layer)):
