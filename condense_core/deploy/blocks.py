@@ -55,6 +55,25 @@ class GroupedLinear(nn.Module):
         return f"{groups * inputs}, {groups * outputs}, groups={groups}, bias={self.bias is not None}"
 
 
+class CondensedLayer(nn.Sequential):
+    """What replaces a masked layer: an index, the product, and where it is needed the order of its outputs."""
+
+    @property
+    def product(self) -> Any:
+        """The convolution or linear layer."""
+        return next(child for child in self if not isinstance(child, Index))
+
+    @property
+    def weight(self) -> Tensor:
+        """The weights that are left; networks ask a layer's weight for its device and type."""
+        return self.product.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The biases, in the order of the product."""
+        return self.product.bias
+
+
 class CondensedBlock(DenseBlock):
     """A dense block of condensed layers."""
 

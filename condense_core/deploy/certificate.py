@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -176,8 +177,8 @@ def _layer_difference(
     """Compare the channels of a layer that are still computed; None if it did not run."""
     if place is None or place.module not in outputs:
         return None
-    own, expected = outputs[place.module], reference[place.reference]
-    if place.index is not None:
-        computed = place.index >= 0
-        own, expected = own[:, place.index[computed]], expected[:, computed]
-    return difference(own, expected)
+    expected = reference[place.reference]
+    if place.channels is not None:
+        expected = expected[:, place.channels]
+    with torch.no_grad():
+        return difference(outputs[place.module], expected if place.norm is None else place.norm(expected))

@@ -17,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from condense_core import fast
 from condense_core.config import Execution
 from condense_core.grouping import LearnedGroupLinear, MaskedConv, masked_layers
-from condense_core.looking import same_draws
+from condense_core.looking import same_draws, unwrapped
 from condense_core.model import CondenseNet, DenseLayer, Transition
 
 from .blocks import CondensedBlock, CondensedTransition, Index
@@ -77,6 +77,7 @@ def condense(
     """
     if isinstance(example, bool):  # condense(model, fold)
         example, fold = None, example
+    model = unwrapped(model)
     if not isinstance(model, CondenseNet):
         _check_options(model, example, plan)
         return condense_module(model, example, fold)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from condense_core.grouping import LearnedGroupLinear, Masked, MaskedConv, UnstructuredConv, weight_mask
 
-from .blocks import GroupedLinear, Index
+from .blocks import CondensedLayer, GroupedLinear, Index
 
 
 def check_shares(name: str, layer: Masked) -> None:
@@ -43,7 +43,7 @@ def condense_layer(layer: Masked) -> nn.Module:
         parts["linear"] = _grouped_linear(layer, order)
     if not is_sorted(order):
         parts["shuffle"] = Index(order.argsort(), axis)
-    return nn.Sequential(parts).train(layer.training)
+    return CondensedLayer(parts).train(layer.training)
 
 
 def output_order(layer: Masked) -> Tensor:

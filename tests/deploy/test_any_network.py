@@ -8,13 +8,13 @@ from collections import OrderedDict
 import pytest
 import torch
 import torchvision
-from helpers.foreign import learned, networks, pruned, with_groups
+from helpers.foreign import learned, networks, pruned
 from helpers.networks import live_in
 from helpers.runs import small_model
 from hypothesis import given, settings
 from torch import nn
 
-from condense_core import CondenseNet, condense
+from condense_core import CondenseNet, condense, learn_groups
 from condense_core.deploy import Index, certify, export_file
 from condense_core.deploy.outputs import TOLERANCE, difference, run
 from condense_core.grouping import (
@@ -25,12 +25,20 @@ from condense_core.grouping import (
     sequential_mask,
 )
 
-TORCHVISION = {
-    "convnext_tiny": False, "densenet121": True, "efficientnet_b0": True, "googlenet": True, "mnasnet0_5": True,
-    "mobilenet_v2": True, "mobilenet_v3_small": True, "regnet_y_400mf": True, "resnet18": True,
-    "resnet50": True, "shufflenet_v2_x0_5": True, "squeezenet1_1": True, "vgg11": False,
-}  # fmt: skip
-"""Networks, and whether they have pointwise convolutions; of the others 3×3 and linear layers are learned."""
+TORCHVISION = [
+    *("densenet121", "efficientnet_b0", "googlenet", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small"),
+    *(
+        "regnet_y_400mf",
+        "resnet18",
+        "resnet50",
+        "shufflenet_v2_x0_5",
+        "squeezenet1_1",
+        "convnext_tiny",
+        "vgg11",
+    ),
+]
+WHICH = {"convnext_tiny": {"linear": True}, "vgg11": {"select": "features.*"}}
+"""Layers that learn groups, in networks without 1×1 convolutions."""
 
 
 def pointwise(inputs=8, outputs=8, groups=4, permute=False, seed=0) -> nn.Module:
@@ -69,31 +77,29 @@ def test_condensed_outputs_and_layers_equal_the_masked_ones_for_random_networks(
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_networks_of_torchvision_go_through(name):
     torch.manual_seed(0)
-    settings = {"init_weights": False} if name in ("googlenet", "vgg11") else {}
-    model = torchvision.models.get_model(name, num_classes=8, **settings)
+    quick = {"init_weights": False} if name in ("googlenet", "vgg11") else {}
+    model = torchvision.models.get_model(name, num_classes=8, **quick)
     if name == "vgg11":
         model.classifier = nn.Linear(512 * 7 * 7, 8)
-    if not TORCHVISION[name]:
-        replace_others(model)
-    with_groups(model)
-    x = images(channels=3, size=32 if name not in ("googlenet", "squeezenet1_1") else 48)
+    assert_goes_through(model, 48 if name in ("googlenet", "squeezenet1_1") else 32, **WHICH.get(name, {}))
+
+
+@pytest.mark.parametrize("name", ["mobilenetv4_conv_small", "edgenext_xx_small"])
+def test_networks_of_timm_go_through(name):
+    torch.manual_seed(0)
+    assert_goes_through(pytest.importorskip("timm").create_model(name, num_classes=8), 64)
+
+
+def assert_goes_through(model: nn.Module, size: int, **which) -> None:
+    learn_groups(model, **which)
+    pruned(live_in(model))
+    x = images(channels=3, size=size)
     small = condense(model, x)
     assert small.condensed.reason is None
     certificate = certify(model, small, x, "noise")
     assert certificate.passes
-    assert certificate.params_after < 0.99 * certificate.params_before
     assert certificate.layers
-
-
-def replace_others(model: nn.Module) -> None:
-    """Let some layers of networks without pointwise convolutions learn their groups."""
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if type(child) is nn.Linear and child.in_features % 4 == child.out_features % 4 == 0:
-                layer = LearnedGroupLinear(child.in_features, child.out_features, 4, 4)
-                setattr(module, name, layer)
-            elif type(child) is nn.Conv2d and child.kernel_size == (3, 3) and child.in_channels % 4 == 0:
-                setattr(module, name, learned(child))
+    assert certificate.params_after < certificate.params_before
 
 
 def test_a_permutation_and_a_norm_are_taken_in_by_what_follows():
@@ -200,6 +206,37 @@ def test_what_changes_a_tensor_in_place_does_not_change_it_for_others():
     assert_equal(small, model, images())
 
 
+class NormAsFunction(nn.BatchNorm2d):
+    """A norm as timm has it: it asserts the rank, and calls a function."""
+
+    def forward(self, x):
+        torch._assert(x.ndim == 4, "must be 4D")
+        statistics = self.running_mean, self.running_var
+        return nn.functional.batch_norm(x, *statistics, self.weight, self.bias, self.training, 0.1, self.eps)
+
+
+def test_norms_that_are_called_as_functions_are_folded():
+    model = chain(pointwise(permute=True), NormAsFunction(8), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    small = condense(model, images())
+    assert (small.condensed.indices, small.condensed.norms) == (1, 1)
+    assert certify(model, small, images(), "noise").worst <= TOLERANCE
+
+
+def test_a_layer_can_be_asked_for_the_type_of_its_weight():
+    class Positions(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x.to(self[0].weight.dtype)) + self[0].bias[0].to(self[0].weight.device)
+
+    model = pruned(Positions(pointwise()))
+    assert_equal(condense(model, images()), model, images())
+
+
+def test_a_wrapped_model_is_condensed_as_what_it_wraps():
+    model = chain(pointwise(), nn.ReLU())
+    for wrapped in (nn.DataParallel(model), torch.compile(model)):
+        assert_equal(condense(wrapped, images()), model, images())
+
+
 class Asking(nn.Sequential):
     """A network that asks for the value of a tensor."""
 
@@ -270,7 +307,9 @@ def test_a_model_that_is_one_masked_layer_is_condensed():
 
 
 def test_condensing_leaves_the_model_alone():
-    model = with_groups(torchvision.models.mobilenet_v3_small()).train()
+    model = torchvision.models.mobilenet_v3_small()
+    learn_groups(model)
+    pruned(live_in(model)).train()
     before, modules = copy.deepcopy(model.state_dict()), dict(model.named_modules())
     small = condense(model, images(3, 32))
     assert model.training

@@ -1,4 +1,4 @@
-"""Networks that are not CondenseNets: small random ones, and standard ones with learned groups."""
+"""Small random networks that are not CondenseNets, with learned groups."""
 
 from __future__ import annotations
 
@@ -23,16 +23,6 @@ def learned(conv: nn.Conv2d, groups: int = 4, permute: bool = False) -> LearnedG
     )  # fmt: skip
     layer.load_state_dict(conv.state_dict(), strict=False)
     return layer
-
-
-def with_groups(model: nn.Module, permute: bool = False) -> nn.Module:
-    """Replace the pointwise convolutions that four groups divide by learned ones that are pruned, in place."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            sizes = (child.in_channels, child.out_channels) if type(child) is nn.Conv2d else (1,)
-            if all(size % 4 == 0 for size in sizes) and child.kernel_size == (1, 1) and child.groups == 1:
-                setattr(module, name, learned(child, permute=permute))
-    return pruned(live_in(model))
 
 
 def pruned(model: nn.Module) -> nn.Module:

@@ -22,12 +22,13 @@ from ..outputs import Arguments
 class Place:
     """Where the outputs of a masked layer are found again: modules of the model and of the condensed one.
 
-    Output c is channel `index[c]` there; −1 if it is not computed. Without an index the channels are the same.
+    Those that are still computed are `channels`, in this order, and have passed the norm that was folded.
     """
 
     reference: str
     module: str
-    index: Tensor | None = None
+    channels: Tensor | None = None
+    norm: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,26 @@ class Network:
 
     def insert_index(self, source: Node, index: Tensor, before: Node) -> Node:
         """Add a gather of channels in front of a node."""
-        name = f"{before.name}_index"
+        return self._insert(Index(index), f"{before.name}_index", source, before)
+
+    def call_instead(self, node: Node, module: nn.Module) -> None:
+        """Let a module do what a function did to its first input."""
+        source = node.args[0] if node.args else node.kwargs["input"]
+        called = self._insert(module, f"{node.name}_module", source, node)
+        self.shapes[called] = self.shapes[node]
+        node.replace_all_uses_with(called)
+        self.graph.erase_node(node)
+
+    def tensor(self, node: Node) -> Tensor:
+        """Return the parameter or buffer that a node reads."""
+        module, _, name = str(node.target).rpartition(".")
+        return getattr(self.traced.get_submodule(module), name)
+
+    def _insert(self, module: nn.Module, name: str, source: Any, before: Node) -> Node:
         while name in self.modules:
             name += "_"
-        self.modules[name] = module = Index(index)
+        self.modules[name] = module.eval().requires_grad_(False)
+        self._uses[id(module)] += 1
         self.traced.add_submodule(name, module)
         with self.graph.inserting_before(before):
             return self.graph.call_module(name, (source,))

@@ -19,6 +19,8 @@ from ..layers import convolution, linear, select_channels
 from ..outputs import Arguments
 from .graph import Network, Place, Step
 from .kinds import concatenated, kind_of
+from .norms import find_norms
+from .ranks import answer_ranks
 from .reads import channels_read
 
 
@@ -33,16 +35,22 @@ class View:
 def rewrite(traced: GraphModule, arguments: Arguments, places: Mapping[str, Place]) -> Step:
     """Rewrite a network in place."""
     network = Network(traced, arguments)
+    answer_ranks(network)
+    find_norms(network)
     rewriter = _Rewriter(network)
     for node in list(network.graph.nodes):
         rewriter.visit(node)
     views = {str(node.target): view for node, view in rewriter.views.items() if node.op == "call_module"}
     found = {
-        name: replace(place, module=str(views[place.module].stored.target), index=views[place.module].index)
+        name: replace(place, module=str(view.stored.target), channels=_channels(view))
         for name, place in places.items()
-        if place.module in views
+        if (view := views.get(place.module))
     }
     return Step(network.finish(), found, dropped=rewriter.dropped)
+
+
+def _channels(view: View) -> Tensor | None:
+    return None if view.index is None else _inverse(view.index)
 
 
 class _Rewriter:
