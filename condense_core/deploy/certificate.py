@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from condense_core.condensation import Learned
 from condense_core.cost import cost_table
 from condense_core.grouping import Masked, masked_layers
+from condense_core.looking import unwrapped
 from condense_core.model import CondenseNet
 from condense_core.stages import kept_in_stage
 
@@ -74,7 +75,8 @@ def certify(model: nn.Module, small: nn.Module, images: Any, images_from: str) -
 
     They are what `condense` takes as an example; the outputs of networks other than CondenseNets may be nested.
     """
-    arguments, places = arguments_of(images), _places(model, small)
+    model, arguments = unwrapped(model), arguments_of(images)
+    places = _places(model, small)
     with _outputs_of(model, [place.reference for place in places.values()]) as reference:
         logits = run(model, arguments)
     with _outputs_of(small, [place.module for place in places.values()]) as outputs:
