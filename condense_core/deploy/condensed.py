@@ -32,7 +32,7 @@ from .layers import (
 )
 from .outputs import arguments_of, check_reads
 from .plan import CHOICES, Plan
-from .planned import PlannedBlocks
+from .planned import CondensedNet, PlannedBlocks
 from .tracing import condense_module
 
 
@@ -113,7 +113,8 @@ def _give(plan: Plan | str | None, small: CondenseNet) -> None:
 
 
 def _condensed(model: CondenseNet) -> CondenseNet:
-    small = copy.deepcopy(model)
+    small = CondensedNet.__new__(CondensedNet)
+    small.__dict__.update(copy.deepcopy(model).__dict__)
     small.blocks = PlannedBlocks(OrderedDict(small.blocks.named_children()))
     small.blocks.stride = model.config.stride
     for place, part in list(small.blocks.named_children()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -62,6 +62,11 @@ class PlannedBlocks(nn.Sequential):
         """Return the condensed blocks by name."""
         return {name: part for name, part in self.named_children() if isinstance(part, CondensedBlock)}
 
+    def choices_for(self, images: Tensor) -> Mapping[str, Sequence[str]]:
+        """Return the choices for images (N, 3, H, W) of the whole network; none before they are measured."""
+        height, width = (-(-size // self.stride) for size in images.shape[2:])
+        return self._choices_of(lambda: self.plans.get(shape_of(len(images), height, width, images.dtype)))
+
     def measure(self, x: Tensor, shape: Shape, repeats: int) -> Plan:
         """Measure a plan on `x`, and keep it for a shape, also for later processes."""
         size = x.shape[2] * self.stride, x.shape[3] * self.stride
@@ -76,11 +81,12 @@ class PlannedBlocks(nn.Sequential):
         self.plans[shape_of(plan.batch, height, width, dtype)] = plan
 
     def _choices(self, x: Tensor) -> Mapping[str, Sequence[str]]:
-        if not fast.can_run(x):
-            return {}
+        return self._choices_of(lambda: self._plan_for(x)) if fast.can_run(x) else {}
+
+    def _choices_of(self, planned: Callable[[], Plan | None]) -> Mapping[str, Sequence[str]]:
         if isinstance(self.given, str):
             return {name: (self.given,) * len(block) for name, block in self.condensed().items()}
-        plan = self.given or self._plan_for(x)
+        plan = self.given or planned()
         return plan.choices if plan else {}
 
     def _plan_for(self, x: Tensor) -> Plan | None:
@@ -100,6 +106,20 @@ class PlannedBlocks(nn.Sequential):
         if plan := recall(self, shape):
             self.plans[shape] = plan
         return plan
+
+
+class CondensedNet(CondenseNet):
+    """A condensed network: (N, 3, H, W) → (N, num_classes), in one call of a kernel where that can be."""
+
+    engine: Any = None  # torch's modules; `fast.use` gives it another
+    blocks: PlannedBlocks
+
+    def forward(self, x: Tensor) -> Tensor:
+        """By the plan for this shape, once it is known; otherwise part by part."""
+        if self.engine is None or not fast.can_run(x) or not (choices := self.blocks.choices_for(x)):
+            return super().forward(x)
+        logits = self.engine.run(self, x, choices)
+        return super().forward(x) if logits is None else logits
 
 
 def make_plan(model: CondenseNet, images: Tensor, repeats: int = 7) -> Plan:

@@ -40,13 +40,15 @@ def execution_of(model: CondenseNet) -> Execution:
 
 
 def _condensed_parts(model: CondenseNet) -> list[Any]:
-    """Return the parts that take an engine; their classes are in a room that imports this one."""
-    return [part for part in model.blocks if hasattr(part, "engine")]
+    """Return what takes an engine; the classes are in a room that imports this one."""
+    return [part for part in (model, *model.blocks) if hasattr(part, "engine")]
 
 
 def _engine_for(part: nn.Module) -> Any:
-    from . import inference_block, pooling
+    from . import inference_block, inference_network, pooling
 
+    if isinstance(part, CondenseNet):
+        return inference_network.NetworkEngine()
     return pooling.PoolingEngine() if isinstance(part, Transition) else inference_block.InferenceEngine()
 
 

@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from condense_core.looking import hooks_of
 
 from .conditions import can_run, is_in_mode
-from .kernels import condensed_block, planes, tiles
+from .kernels import condensed_block, tiles
 from .layout import NUMBERS, Array, empty
 from .threads import share
 
@@ -64,12 +64,12 @@ def read_layer(layer: nn.Module, channels: int, choice: str) -> Layer:
     rows = np.arange(conv.out_channels).reshape(conv.groups, -1)
     if "shuffle" in parts:
         rows = np.arange(conv.out_channels).reshape(-1, conv.groups).T
-    weight = _numbers(conv.weight).reshape(*rows.shape, -1)
-    scale = _numbers(norm.weight) / np.sqrt(_numbers(norm.running_var) + norm.eps)
-    affine = np.stack([scale, _numbers(norm.bias) - _numbers(norm.running_mean) * scale])
+    weight = numbers_of(conv.weight).reshape(*rows.shape, -1)
+    scale = numbers_of(norm.weight) / np.sqrt(numbers_of(norm.running_var) + norm.eps)
+    affine = np.stack([scale, numbers_of(norm.bias) - numbers_of(norm.running_mean) * scale])
     bias = np.zeros(rows.size)
     if conv.bias is not None:
-        bias[rows.ravel()] = _numbers(conv.bias)
+        bias[rows.ravel()] = numbers_of(conv.bias)
     if choice != "grouped" and _scale_alike(inputs, affine):
         inputs, rows, affine, weight = _as_one_group(
             inputs, rows, affine, weight, np.unique(inputs) if choice == "union" else np.arange(channels)
@@ -79,20 +79,21 @@ def read_layer(layer: nn.Module, channels: int, choice: str) -> Layer:
         inputs,
         np.pad(rows, [(0, 0), (0, -rows.shape[1] % 4)], constant_values=-1),
         affine,
-        _packed(weight, 4),
+        packed(weight, 4),
         bias,
-        _packed(_numbers(spatial.weight).reshape(groups, outputs, -1), 2 if outputs <= 2 else 4),
+        packed(numbers_of(spatial.weight).reshape(groups, outputs, -1), 2 if outputs <= 2 else 4),
         outputs,
     )
 
 
-def _packed(weight: Array, rows: int) -> Array:
+def packed(weight: Array, rows: int) -> Array:
     """Pack weights (G, M, K) as the kernels read them: (G, M / rows, K, rows), M filled up with zeros."""
     filled = np.pad(weight, [(0, 0), (0, -weight.shape[1] % rows), (0, 0)])
     return filled.reshape(len(weight), -1, rows, weight.shape[2]).swapaxes(2, 3)
 
 
-def _numbers(tensor: Tensor) -> Array:
+def numbers_of(tensor: Tensor) -> Array:
+    """Return the numbers of a tensor as float64."""
     return tensor.detach().double().numpy()
 
 
@@ -146,7 +147,7 @@ def assemble(layers: Iterable[Layer], channels: int, dtype: torch.dtype) -> Prog
     )
 
 
-def _is_known(parts: Mapping[str, Any]) -> bool:
+def is_known_layer(parts: Mapping[str, Any]) -> bool:
     """Return whether kernels can compute a layer of these modules."""
     convolutions = all(type(parts.get(name)) is nn.Conv2d for name in ("conv1", "conv2"))
     relus = all(type(parts.get(name)) is nn.ReLU for name in ("relu1", "relu2"))
@@ -158,7 +159,7 @@ class _BlockState:
 
     def __init__(self, block: nn.Module, parts: list[nn.Module]):
         self.parts = parts
-        self.is_known = all(_is_known(layer._modules) for layer in block.children())
+        self.is_known = all(is_known_layer(layer._modules) for layer in block.children())
         self._norms = [part for part in parts if isinstance(part, nn.modules.batchnorm._BatchNorm)]
         modules = [*block.children(), *parts]
         self._tensors = [tensors for m in modules for tensors in (m._parameters, m._buffers) if tensors]
@@ -294,7 +295,7 @@ def append(steps: Program, out: Tensor) -> None:
     else:
         by_rows = height * width > condensed_block.BAND
         hidden = steps.table[:, condensed_block.HIDDEN].max()
-        plane = 1 if by_rows else planes.plane_size(images_per_chunk, height, width)
+        plane = 1 if by_rows else tiles.plane_size(images_per_chunk, height, width)
         shared = np.zeros((hidden, plane), features.dtype)
         met = np.zeros((chunks, 2 * len(steps.table)), np.int64)
         share(condensed_block.in_threads, threads, *arrays, shared, met, threads, by_rows)

@@ -33,14 +33,21 @@ def condensed_blocks(model) -> list[CondensedBlock]:
 
 
 def assert_same(small, model, batch, tolerance=1e-11):
-    calls = []
+    """Compare a condensed network part by part, and in one call where it has only blocks and pools."""
+    calls, engine = [], small.engine
     run = inference_block.run
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inference_block, "run", lambda *arguments: calls.append(1) or run(*arguments))
         with torch.no_grad():
-            found, expected = small(batch), model(batch)
-    assert len(calls) == len(condensed_blocks(small)), "the fast execution did not run"
-    assert (found - expected).abs().max() <= tolerance * expected.abs().max()
+            small.engine = None
+            by_parts, expected = small(batch), model(batch)
+            assert len(calls) == len(condensed_blocks(small)), "the fast execution did not run"
+            small.engine = engine
+            whole = small(batch)
+    in_one_call = small.config.connectivity == "full" and len(batch) >= torch.get_num_threads()
+    assert (len(calls) == len(condensed_blocks(small))) == in_one_call
+    for found in (by_parts, whole):
+        assert (found - expected).abs().max() <= tolerance * expected.abs().max()
 
 
 @settings(max_examples=12)
@@ -114,6 +121,31 @@ def test_training_gradients_and_hooks_are_left_to_the_reference():
         handle.remove()
         block.train()
         assert not block.engine.can_compute(block, x)
+
+
+def test_one_call_computes_a_network_only_if_kernels_can_compute_all_of_it():
+    torch.set_num_threads(1)
+    small, batch = condense(lived_in(small_model()).double(), fold=False, plan="grouped"), images(4)
+
+    def runs(some=batch) -> bool:
+        return small.engine.run(small, some, small.blocks.choices_for(some)) is not None
+
+    assert not runs(), "its weights take gradients"
+    with torch.no_grad():
+        assert runs()
+        handle = small.relu.register_forward_hook(lambda *_: None)
+        assert not runs()
+        handle.remove()
+        assert runs()
+        small.norm.train()
+        assert not runs()
+        small.eval()
+        small.relu = nn.LeakyReLU()
+        assert not runs()
+        small.relu = nn.ReLU()
+        torch.set_num_threads(3)
+        assert not runs(batch[:2]), "threads would have nothing to do"
+        assert runs(batch[:3])
 
 
 def test_changed_weights_are_seen():

@@ -12,9 +12,8 @@ import numpy as np
 
 from .compilation import inlined, kernel
 from .microkernels import arrive, arrived, give_way
-from .planes import plane_size_in_kernel, tap_offsets
 from .rows import copy_row, relu_row
-from .tiles import TILE, pack_tile, panel2, panel4, place_in
+from .tiles import TILE, pack_tile, panel2, panel4, place_in, plane_size_in_kernel, tap_offsets
 from .vectors import LANES
 
 # The columns of a block's table, one row per layer: sizes, and where its arrays start in the flat arrays.
@@ -82,7 +81,7 @@ def _dense_block(  # type: ignore[no-untyped-def]
                 _meet(met[chunk], 2 * i + 1, threads)
 
 
-_block, dense_block = inlined(_dense_block, allocates=True), kernel(_dense_block)
+block_in_kernel, dense_block = inlined(_dense_block, allocates=True), kernel(_dense_block)
 
 
 @kernel
@@ -91,7 +90,7 @@ def in_threads(  # type: ignore[no-untyped-def]
 ):
     """`dense_block` for threads that share chunks, as each thread from `first` to `last` runs it."""
     for thread in range(first, last):
-        _block(
+        block_in_kernel(
             x, height, width, table, numbers, places, images_per_chunk, shared, met, threads, thread, by_rows,
             0, len(met),
         )  # fmt: skip

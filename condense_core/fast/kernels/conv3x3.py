@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from .compilation import inlined, kernel
-from .planes import plane_size_in_kernel, relu_backward, tap_offsets
 from .rows import copy_row, relu_row
-from .tiles import dots24, moments, panel2, panel4
+from .tiles import dots24, moments, panel2, panel4, plane_size_in_kernel, relu_backward, tap_offsets
 from .vectors import LANES, repeat, total
 
 

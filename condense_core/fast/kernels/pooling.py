@@ -7,8 +7,7 @@ from .rows import scale_row
 from .vectors import LANES, doubled, fused, load, load_first, repeat, store, store_first
 
 
-@kernel
-def pool(x, channels, out, first, last):  # type: ignore[no-untyped-def]
+def _pool(x, channels, out, first, last):  # type: ignore[no-untyped-def]
     """Means of 2×2 pixels, for the planes `first` to `last` of N · C: x → out (N, ≥C, H / 2, W / 2, I)."""
     quarter = x.dtype.type(0.25)
     for plane in range(first, last):
@@ -27,6 +26,9 @@ def pool(x, channels, out, first, last):  # type: ignore[no-untyped-def]
                             below[2 * c, n] + below[2 * c + 1, n],
                         )
                         row[c, n] = (top + bottom) * quarter
+
+
+pool, pool_in_kernel = kernel(_pool), inlined(_pool)
 
 
 @kernel

@@ -1,14 +1,14 @@
-"""Tiles: the pixels that a 1×1 convolution works on at a time, and the steps that kernels share."""
+"""Tiles: the pixels that a 1×1 convolution works on at a time; padded planes: those of a 3×3 convolution."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
 from .compilation import inlined
 from .microkernels import dots, panel
-from .rows import copy_row, relu_row
+from .rows import copy_row, relu_backward_row, relu_row
 from .vectors import LANES
 
 BLOCKS_PER_TILE = 32
@@ -112,3 +112,34 @@ def unpack_row(acc, row, out, image, channel, start, images, pixels):  # type: i
     for s in range(images):
         dst = place_in(out, image + s, channel, start)
         copy_row(acc, row * TILE + s * pixels, out, dst, LANES, pixels, False)
+
+
+def plane_size(images, rows, width):  # type: ignore[no-untyped-def]
+    """Return the numbers of a plane of padded images, with room for the last block to reach past its end."""
+    return images * (rows + 2) * (width + 2) + 2 * LANES
+
+
+plane_size_in_kernel = inlined(plane_size)
+
+
+@partial(inlined, allocates=True)
+def tap_offsets(inputs, plane, row_stride, pixel_stride):  # type: ignore[no-untyped-def]
+    """Return where the nine taps of each input are, from the place of the first one; 0s fill up to fours."""
+    offsets = np.zeros(9 * inputs + -9 * inputs % 4, np.int64)
+    for i in range(inputs):
+        for r in range(3):
+            for c in range(3):
+                offsets[9 * i + 3 * r + c] = i * plane + r * row_stride + c * pixel_stride
+    return offsets
+
+
+@inlined
+def relu_backward(x, dz, dy, norm, channel, rows, width, dz_stride, sums):  # type: ignore[no-untyped-def]
+    """Take the gradient dz of some rows of z = relu(scale · x + shift) through the ReLU into dy.
+
+    Return the vectors `sums` with Σdy and Σdy·x̂ added, the gradients of the norm's shift and scale.
+    """
+    for r in range(rows):
+        place = r * width
+        sums = relu_backward_row(x, place, dz, r * dz_stride, dy, place, norm, channel, False, width, sums)
+    return sums

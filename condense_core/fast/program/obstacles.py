@@ -1,23 +1,17 @@
-"""What keeps programs from computing a network, and what of it may change between two steps."""
+"""What keeps programs from computing a network."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
-from operator import attrgetter, is_
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from condense_core.fast.conditions import has_hooks, is_known_norm, modules_of
 from condense_core.fast.layout import NUMBERS
 from condense_core.grouping import LearnedGroupLinear, MaskedConv
-from condense_core.looking import hooks_of
 from condense_core.model import CondenseNet, DenseBlock, DenseLayer, Transition
 
 LAYER = ("norm1", "relu1", "conv1", "norm2", "relu2", "conv2")
-_TRAINING, _TAKES, _VERSION = map(attrgetter, ("training", "requires_grad", "_version"))
-_SETTINGS = attrgetter("momentum", "eps")
 TRANSITIONS = ("pool",), ("norm", "relu", "conv", "pool")
 
 
@@ -74,32 +68,3 @@ def _is_known_conv(own: nn.Module | None) -> bool:
     if not isinstance(own, MaskedConv) or type(own).forward is not MaskedConv.forward:
         return False
     return own.bias is None and own.weight.shape[2:].numel() == 1 and own.stride == (1, 1)
-
-
-class Watched:
-    """A network, watched for whatever changes its programs."""
-
-    def __init__(self, model: nn.Module):
-        self._modules, self._parameters = list(modules_of(model)), list(model.parameters())
-        tables = [(part._modules, part._parameters, part._buffers) for part in self._modules]
-        self._owners = [table for some in tables for table in some if table]
-        self._hooks = [hooks for part in self._modules for hooks in hooks_of(part)]
-        self._masks = [part.mask for part in self._modules if "mask" in part._buffers]
-        self._norms = [part for part in self._modules if isinstance(part, nn.BatchNorm2d)]
-        self._objects, self._numbers = self._read()
-
-    def modes(self) -> set[bool]:
-        """Return whether norms are in training: both, if some are frozen."""
-        return set(map(_TRAINING, self._norms))
-
-    def has_changed(self) -> bool:
-        """Return whether modules, hooks, places of tensors, masks or the number of threads have changed."""
-        objects, numbers = self._read()
-        same = len(objects) == len(self._objects) and all(map(is_, objects, self._objects))
-        return not same or numbers != self._numbers
-
-    def _read(self) -> tuple[list[object], list[object]]:
-        objects: list[object] = list(chain.from_iterable(own.values() for own in self._owners))
-        settings = [torch.get_num_threads(), any(self._hooks), *map(_SETTINGS, self._norms)]
-        numbers = [*settings, *map(_TAKES, self._parameters)]
-        return objects, [*numbers, *map(Tensor.data_ptr, self._parameters), *map(_VERSION, self._masks)]

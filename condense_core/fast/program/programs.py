@@ -13,10 +13,11 @@ from torch.optim import SGD
 
 from condense_core.fast.conditions import can_run
 from condense_core.fast.kernels.compilation import compiled
+from condense_core.fast.watched import Watched
 from condense_core.model import CondenseNet
 
 from .network import Network
-from .obstacles import Watched, obstacle
+from .obstacles import obstacle
 from .program import Program
 
 EVALUATED = 64  # images at a time: memory is that of a training step
