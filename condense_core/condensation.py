@@ -1,6 +1,6 @@
 """Condensation (paper Sec. 3.1): importance, pruning and the group lasso that prepares it.
 
-Traditional pruning, the paper's control (Sec. 4.3), is here too: it has other stages and other scores.
+Traditional pruning, the paper's control (Sec. 4.3), has other stages and other scores (`learning/criteria.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from .grouping import (
     masked_layers,
 )
 from .stages import kept_inputs, layer_stage
-from .tables import CRITERIA, implementation
 
 Learned = LearnedGroupConv | LearnedGroupLinear
 
@@ -58,31 +57,6 @@ def importances(model: nn.Module) -> dict[str, Tensor]:
     """Return the importance of every masked layer's connections by its name, as copies on the CPU."""
     layers = masked_layers(model).items()
     return {name: importance(layer.weight, layer.groups, layer.permute).cpu() for name, layer in layers}
-
-
-def scores(layer: Learned, criterion: str, norm: nn.BatchNorm2d | None, draws: torch.Generator) -> Tensor:
-    """Rank each connection by a criterion: (groups, in_channels); the lowest are pruned first."""
-    return implementation(CRITERIA[criterion].score)(layer, norm, draws)
-
-
-def l1(layer: Learned, *_: object) -> Tensor:
-    """Σ|W| over the group's outputs (the paper's, Sec. 3.1)."""
-    return importance(layer.weight, layer.groups, layer.permute)
-
-
-def l2(layer: Learned, *_: object) -> Tensor:
-    """ΣW² over the group's outputs."""
-    return importance(layer.weight.square(), layer.groups, layer.permute)
-
-
-def norm_scale(layer: Learned, norm: nn.BatchNorm2d, _draws: object) -> Tensor:
-    """|γ| of the batch norm of the inputs (Liu et al. 2017)."""
-    return norm.weight.detach().abs().expand(layer.mask.shape)
-
-
-def at_random(layer: Learned, _norm: object, draws: torch.Generator) -> Tensor:
-    """A random number for each connection."""
-    return torch.rand(layer.mask.shape, generator=draws).to(layer.mask.device)
 
 
 def prune_mask(importance: Tensor, mask: Tensor, kept: int) -> Tensor:

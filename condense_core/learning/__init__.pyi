@@ -1,3 +1,4 @@
 from .condensation import Condensation as Condensation
+from .criteria import scores as scores
 from .layers import dense as dense, learn_groups as learn_groups
 from .report import Layer as Layer, LearnedGroups as LearnedGroups

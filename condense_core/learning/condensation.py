@@ -17,7 +17,6 @@ from condense_core.condensation import (
     input_norms,
     learned_layers,
     prune,
-    scores,
 )
 from condense_core.config import PRUNINGS, Pruning
 from condense_core.distributed import of_first_rank
@@ -28,6 +27,8 @@ from condense_core.model import CondenseNet
 from condense_core.randomness import generator
 from condense_core.stages import kept_in_stage, layer_stage, stage_of
 from condense_core.tables import CRITERIA
+
+from .criteria import scores
 
 
 class Condensation:

@@ -29,14 +29,18 @@ class Criterion:
 CRITERIA: Table[Criterion] = Table(
     "criterion",
     {
-        "l1": Criterion("the sum of |W| of the group (the paper's)", "condense_core.condensation:l1", True),
-        "l2": Criterion("the sum of W² of the group", "condense_core.condensation:l2"),  # of one weight as l1
+        "l1": Criterion(
+            "the sum of |W| of the group (the paper's)", "condense_core.learning.criteria:l1", True
+        ),
+        "l2": Criterion(
+            "the sum of W² of the group", "condense_core.learning.criteria:l2"
+        ),  # of one weight as l1
         "norm-scale": Criterion(
             "|γ| of the batch norm before it (Liu et al. 2017)",
-            "condense_core.condensation:norm_scale",
+            "condense_core.learning.criteria:norm_scale",
             reads_norm=True,
         ),
-        "random": Criterion("a random number", "condense_core.condensation:at_random", True),
+        "random": Criterion("a random number", "condense_core.learning.criteria:at_random", True),
     },
 )
 WEIGHT_CRITERIA = Names(CRITERIA, lambda entry: entry.ranks_weights)

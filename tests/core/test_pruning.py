@@ -11,10 +11,11 @@ from helpers.runs import small_model, small_run
 from hypothesis import given, strategies as st
 
 from condense_core import CondenseNet, RecipeConfig, RunConfig, Trainer, cost_table
-from condense_core.condensation import importance, input_norms, learned_layers, prune, scores
+from condense_core.condensation import importance, input_norms, learned_layers, prune
 from condense_core.config import PRUNINGS
 from condense_core.events import StageRecord
 from condense_core.grouping import UnstructuredConv
+from condense_core.learning import scores
 from condense_core.randomness import generator
 from condense_core.stages import kept_inputs, stage_of
 from condense_core.tables import CRITERIA
