@@ -4,6 +4,7 @@
 Every function takes a run store (its folder or a RunStore), a run, or a list of runs.
 """
 
+from .agreement import agreement, decided
 from .columns import COLUMNS, TYPES, typed
 from .costs import FAMILIES, layer_costs, layers, parts, published, times
 from .outcomes import answers, outcomes
@@ -17,10 +18,12 @@ __all__ = [
     "TYPES",
     "ReadingLayer",
     "Source",
+    "agreement",
     "answers",
     "channels",
     "connections",
     "deaths",
+    "decided",
     "epochs",
     "layer_costs",
     "layers",

@@ -13,6 +13,15 @@ _TARGET = {
     "block": "its block, from 1",
 }
 _STAGE = {"stage": "0 … C−1 at the start of a stage, or 'end'"}
+_SOURCE = {
+    "source": "layer that the target reads: stem, block.layer, or a transition",
+    "distance": "layers from source to target: 1 is the layer just before",
+}
+_SHARED = {
+    "kept": "connections from the source that are kept, the mean of both choices that are compared",
+    "shared": "connections that both choices keep, their groups matched if they are of two runs",
+    "expected": "the same by chance: of independent choices of as many connections",
+}
 
 _COLUMNS: dict[str, dict[str, str]] = {
     "runs": _RUN
@@ -94,9 +103,9 @@ _COLUMNS: dict[str, dict[str, str]] = {
     | _STAGE
     | _TARGET
     | {
-        "source": "layer that the target reads: stem, block.layer, or a transition",
+        "source": _SOURCE["source"],
         "source_position": "its position among the target's sources, from 0",
-        "distance": "layers from source to target: 1 is the layer just before",
+        "distance": _SOURCE["distance"],
         "channels": "channels of the source",
         "connections": "pairs of a group and a channel of the source",
         "alive": "share of the connections that survive, 0 to 1",
@@ -111,6 +120,22 @@ _COLUMNS: dict[str, dict[str, str]] = {
         "died": "stage at whose start it was pruned; 0 if it was never alive, -1 if it still is",
         "importance": "Σ|W| over the group's outputs when it was pruned, or at the end",
     },
+    "agreement": _RUN
+    | {"other": "name of the run that it is compared with: they differ in their seed alone"}
+    | _STAGE
+    | {
+        "unit": "channel: the same input channels; source: as many channels of the same source layer, "
+        "because the channels of a layer have no order that two seeds have in common"
+    }
+    | _TARGET
+    | _SOURCE
+    | _SHARED,
+    "decided": _RUN
+    | _STAGE
+    | {"epoch": "epochs done by then; 0: the weights as drawn"}
+    | _TARGET
+    | _SOURCE
+    | _SHARED,
     "layers": _RUN
     | _STAGE
     | {
@@ -250,7 +275,7 @@ _REAL = frozenset(
         *("milliseconds", "low", "high", "gflops", "peak_memory", "peak_gflops", "flops", "error_percent"),
         *("error_mean", "error_sd", "error_low", "error_high", "difference", "difference_low"),
         *("difference_high", "p", "meaningful", "se_seeds", "se_images", "df", "half_width_next_seed"),
-        *("half_width_twice_images", "seeds_needed", "images_needed"),
+        *("half_width_twice_images", "seeds_needed", "images_needed", "kept", "shared", "expected"),
     )
 )
 _OTHER = {
@@ -262,9 +287,12 @@ _BY_FRAME = {
     ("epochs", "epoch"): "int64",
     ("stages", "epoch"): "float64",
     ("steps", "epoch"): "float64",
+    ("decided", "epoch"): "float64",
     ("epochs", "stage"): "int64",
     ("connections", "block"): "int64",
     ("channels", "block"): "int64",
+    ("agreement", "block"): "int64",
+    ("decided", "block"): "int64",
     **{(frame, cost): "float64" for frame in ("runs", "study_runs", "summary", "published") for cost in _COSTS},
     **{(frame, cost): "int64" for frame in ("epochs", "stages", "steps", "layers", "times") for cost in _COSTS},
 }  # the cost of a run that is not finished is missing

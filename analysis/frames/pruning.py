@@ -37,9 +37,8 @@ def _connection_rows(run: Run, stage: str | None) -> Iterator[dict[str, Any]]:
                 continue
             mask = arrays[f"mask.{layer.module}"]
             weights = (arrays[f"importance.{layer.module}"] * mask).sum(0, dtype=float)
-            firsts = [first for _, first, _ in layer.sources]
-            alive = np.add.reduceat(mask.sum(0), firsts).tolist()
-            strength = np.add.reduceat(weights, firsts).tolist()
+            alive = np.add.reduceat(mask.sum(0), layer.firsts).tolist()
+            strength = np.add.reduceat(weights, layer.firsts).tolist()
             for order, (source, first, last) in enumerate(layer.sources):
                 connections = (last - first) * len(mask)
                 yield {

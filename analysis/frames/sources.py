@@ -33,6 +33,11 @@ class ReadingLayer:
         """The columns of a frame that name the layer."""
         return {"target": self.label, "target_position": self.position, "block": self.block}
 
+    @property
+    def firsts(self) -> list[int]:
+        """The first input channel of each source."""
+        return [first for _, first, _ in self.sources]
+
 
 def reading_layers(model: ModelConfig) -> Iterator[ReadingLayer]:
     """Yield every 1×1 convolution of a network, in order, with the layers whose outputs it reads.

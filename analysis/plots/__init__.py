@@ -1,5 +1,6 @@
 """Figures: each function takes tidy frames and returns a matplotlib Figure; none reads a file."""
 
+from .agreement import agreement, decided
 from .connections import layer_connections, pruned_connections, shares_by_distance, sources_read
 from .cost import OPERATORS, cost_by_layer, cost_parts, place_name, time_against_macs, waterfall
 from .effects import effects, interactions
@@ -12,9 +13,11 @@ __all__ = [
     "FAINT",
     "GREY",
     "OPERATORS",
+    "agreement",
     "cost_by_layer",
     "cost_parts",
     "count",
+    "decided",
     "effects",
     "equal_cost",
     "heat",

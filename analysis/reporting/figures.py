@@ -6,7 +6,7 @@ import pandas as pd
 
 from condense_core.store import RunStore
 
-from . import pruning_figures, result_figures, run_figures
+from . import learned_figures, pruning_figures, result_figures, run_figures
 from .report_figure import ReportFigure, StudyData
 
 
@@ -22,6 +22,8 @@ def report_figures(
         *result_figures.tradeoffs(data),
         *pruning_figures.connections(data),
         *pruning_figures.sources(data),
+        *learned_figures.decided(data),
+        *learned_figures.agreement(data),
         *result_figures.grid(data),
         *run_figures.life(data),
         *run_figures.falling_macs(data),

@@ -25,7 +25,10 @@ STYLES = (
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure in a report: `alt` states its finding, `data` is the frame that it is drawn from."""
+    """A figure in a report: `alt` states its finding, `data` is the frame that it is drawn from.
+
+    Unless it is one of those on top, it stands in its `chapter`.
+    """
 
     key: str
     title: str
@@ -33,6 +36,7 @@ class ReportFigure:
     alt: str
     figure: Figure
     data: pd.DataFrame
+    chapter: str = "More figures"
 
     @cached_property
     def svg(self) -> str:

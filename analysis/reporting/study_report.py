@@ -73,9 +73,13 @@ class StudyReport(StudyFindings):
         return [by_key[key] for key in TOP if key in by_key][:3]
 
     @property
-    def more(self) -> list[ReportFigure]:
-        """The other figures."""
-        return [figure for figure in self.figures if figure not in self.top]
+    def chapters(self) -> dict[str, list[ReportFigure]]:
+        """The other figures by their chapter, in the order in which these first appear."""
+        found: dict[str, list[ReportFigure]] = {}
+        for figure in self.figures:
+            if figure not in self.top:
+                found.setdefault(figure.chapter, []).append(figure)
+        return found
 
     @cached_property
     def maps(self) -> dict[str, Any]:

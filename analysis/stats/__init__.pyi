@@ -29,4 +29,11 @@ from .intervals import (
     mean_interval as mean_interval,
 )
 from .outcomes import Outcomes as Outcomes, image_covariance as image_covariance
+from .overlaps import (
+    agreed as agreed,
+    chance_by_source as chance_by_source,
+    pairs_interval as pairs_interval,
+    shared as shared,
+    shared_by_source as shared_by_source,
+)
 from .summary import pareto as pareto, summarised as summarised, summary as summary

@@ -16,7 +16,8 @@ from analysis import frames, stats
 from analysis.reporting import StudyReport, write_report
 from condense_core.store import RunStore
 
-OF_RUNS = ("runs", "epochs", "outcomes", "stages", "steps", "connections", "channels", "layers")
+OF_RUNS = ("runs", "epochs", "outcomes", "stages", "steps", "connections", "channels", "agreement")
+OF_RUNS += ("decided", "layers")
 
 
 def of_kind(name: str, source: Any) -> pd.DataFrame:

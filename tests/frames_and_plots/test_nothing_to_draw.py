@@ -14,6 +14,8 @@ from analysis.reporting.figures import report_figures
 from condense_core.store import RunStore
 
 DRAWN = {
+    "agreement": ("agreement",),
+    "decided": ("decided",),
     "tradeoff": ("summary",),
     "published": ("published",),
     "equal_cost": ("summary",),

@@ -39,7 +39,8 @@ def offsets(axes) -> np.ndarray:
 
 
 def test_every_frame_has_the_columns_that_are_documented(small_store, base):
-    for name in ("runs", "epochs", "outcomes", "stages", "steps", "connections", "channels", "layers"):
+    names = ("runs", "epochs", "outcomes", "stages", "steps", "connections", "channels", "decided", "layers")
+    for name in names:
         frame = getattr(frames, name)(small_store if name == "runs" else base)
         assert len(frame), name
         assert list(frame.columns) == list(frames.COLUMNS[name]), name
@@ -218,7 +219,8 @@ def test_every_picture_states_its_finding_and_has_its_data(small_store, runs, su
     keys = [picture.key for picture in found]
     assert keys == [
         "effects", "interactions", "tradeoff", "tradeoff-params", "connections-alive",
-        "connections-mean-weight", "layer", "sources", "grid", "life", "steps", "macs", "cost",
+        "connections-mean-weight", "layer", "sources", "decided", "agreement", "grid",
+        "life", "steps", "macs", "cost",
     ]  # fmt: skip
     for picture in found:
         assert len(picture.alt) > 30, picture.key

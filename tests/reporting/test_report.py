@@ -200,7 +200,7 @@ def test_every_figure_of_the_report_is_a_file_of_its_own(page):
 def test_every_figure_has_alternative_text_and_its_data(page):
     text = page.read_text()
     alternatives = re.findall(r'<img src="[^"]*" alt="([^"]+)"', text)
-    assert len(alternatives) == 13
+    assert len(alternatives) == 15
     assert text.count("Data of “") == 13
 
 

@@ -1,0 +1,103 @@
+"""Which connections other seeds learn too, and how much of the final choice was decided when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from analysis.stats import agreed
+
+from .nothing import says_if_nothing
+from .style import COLOURS, DASHES, GREY, series_looks, style, thinned
+
+UNITS = {"channel": "the same channels", "source": "as many channels of a layer"}
+
+
+@says_if_nothing("Nothing to compare: two runs with masks that differ in their seed alone are needed.", "kept")
+def agreement(counts: pd.DataFrame) -> Figure:
+    """Draw how far the connections of different seeds agree beyond chance, by target layer and by distance.
+
+    `counts` is `frames.agreement`. 1: the same connections; 0: as many in common as independent choices have.
+    Bands: 95 % interval over seeds.
+    """
+    with style():
+        figure = Figure(figsize=(8.6, 3.4))
+        by_layer, by_distance = figure.subplots(1, 2, sharey=True)
+        ordered = counts.sort_values("target_position", kind="stable")
+        layers = list(dict.fromkeys(ordered.target))
+        looks = zip(UNITS.items(), (COLOURS[0], COLOURS[1]), "os", strict=True)
+        for (unit, label), colour, marker in looks:
+            part = ordered[ordered.unit == unit]
+            look: Any = {"color": colour, "marker": marker, "ms": 4, "lw": 1.6}
+            _band(by_layer, agreed(part, "target_position"), "target_position", look | {"label": label})
+            _band(by_distance, agreed(part, "distance"), "distance", look)
+        for axes in (by_layer, by_distance):
+            axes.axhline(0, color=GREY, ls=DASHES[1], lw=1.2, zorder=0)
+            axes.axhline(1, color=GREY, lw=0.8, ls=":", zorder=0)
+        by_layer.set_xticks(*_layer_ticks(ordered, layers), rotation=90 * (len(layers) > 8))
+        by_layer.set(xlabel="Target layer", ylabel="Agreement of seeds\n(0: chance, 1: the same)")
+        by_distance.set_xlabel("Distance from source to target (layers)")
+        by_distance.xaxis.get_major_locator().set_params(integer=True)
+        by_layer.set_ylim(min(-0.1, by_layer.get_ylim()[0]), max(1.05, by_layer.get_ylim()[1]))
+        figure.legend(loc="outside upper left", ncols=2, fontsize="small", title="What two seeds both keep")
+        sns.despine(figure)
+    return figure
+
+
+def _band(axes: Axes, found: pd.DataFrame, x: str, look: dict[str, Any]) -> None:
+    found = found.sort_values(x)
+    axes.plot(found[x], found.agreement, **look)
+    axes.fill_between(found[x], found.low, found.high, color=look["color"], alpha=0.15, lw=0)
+
+
+def _layer_ticks(ordered: pd.DataFrame, layers: list[str]) -> tuple[list[int], list[str]]:
+    positions = dict(zip(ordered.target, ordered.target_position, strict=True))
+    _, names = thinned(layers)
+    return [positions[name] for name in names], names
+
+
+@says_if_nothing("Nothing to compare: no run that learns its groups has pruned for the last time.", "kept")
+def decided(counts: pd.DataFrame) -> Figure:
+    """Draw which share of the final connections a run's scores would have chosen at each moment.
+
+    `counts` is `frames.decided`, with a column `variant` for several lines. Left: over the epochs, with the
+    95 % interval over the runs; right: the scores of the weights as drawn, by target layer. Dashed: chance,
+    which rises as connections die.
+    """
+    named = counts if "variant" in counts else counts.assign(variant="final connections that the scores choose")
+    with style():
+        figure = Figure(figsize=(8.6, 3.6))
+        over_time, by_layer = figure.subplots(1, 2, sharey=True)
+        start = named[named.epoch == 0].sort_values("target_position", kind="stable")
+        _decided(over_time, named, "epoch")
+        _decided(by_layer, start, "target_position")
+        layers = list(dict.fromkeys(start.target))
+        by_layer.set_xticks(*_layer_ticks(start, layers), rotation=90 * (len(layers) > 8))
+        over_time.set(xlabel="Epoch", ylabel="Share of the final connections", ylim=(0, 1.03))
+        over_time.yaxis.set_major_formatter(PercentFormatter(1))
+        by_layer.set_xlabel("Target layer")
+        for axes, title in ((over_time, "scores over time"), (by_layer, "scores of the weights as drawn")):
+            axes.set_title(title, fontsize="medium", loc="left")
+        handles = over_time.get_legend_handles_labels()
+        figure.legend(*handles, loc="outside upper left", ncols=2, fontsize="small")
+        sns.despine(figure)
+    return figure
+
+
+def _decided(axes: Axes, counts: pd.DataFrame, x: str) -> None:
+    """Draw the mean share of each variant with its interval, and each different level of chance once."""
+    chances: list[list[float]] = []
+    for variant, look in series_looks(list(dict.fromkeys(counts.variant))).items():
+        found = agreed(counts[counts.variant == variant], x).sort_values(x)
+        low, high = (found.chance + end * (1 - found.chance) for end in (found.low, found.high))
+        axes.plot(found[x], found.share, label=variant, ms=4, lw=1.6, **look)
+        axes.fill_between(found[x], low, high.clip(upper=1), color=look["color"], alpha=0.15, lw=0)
+        if (chance := found.chance.round(6).tolist()) not in chances:
+            label = None if chances else "by chance"
+            axes.step(found[x], chance, where="pre", color=GREY, ls=DASHES[1], lw=1.4, label=label)
+            chances.append(chance)
