@@ -33,10 +33,10 @@ def evaluate(
     """Return loss and errors of `model` in evaluation mode over batches of images and labels.
 
     If the batches are a rank's share, `add_up` adds the sums of all ranks in place. `see` gets the logits and
-    labels of each batch. `compute` computes what `model` would.
+    labels of each batch. `compute` computes what `model` would, in whatever mode that is.
     """
     sums, classes = torch.zeros(4, dtype=torch.float64), 0
-    with evaluating(model):
+    with torch.no_grad() if compute else evaluating(model):
         for images, labels in batches:
             logits = (compute or model)(images)
             classes = logits.shape[1]

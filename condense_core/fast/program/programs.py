@@ -14,6 +14,7 @@ from torch.optim import SGD
 from condense_core.fast.conditions import can_run
 from condense_core.fast.kernels.compilation import compiled
 from condense_core.fast.watched import Watched
+from condense_core.looking import evaluating
 from condense_core.model import CondenseNet
 
 from .network import Network
@@ -66,10 +67,11 @@ class Programs:
         return loss, wrong, penalty
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the logits (N, K) of images in evaluation mode, by the reference if it must be."""
+        """Return the logits (N, K) of images as in evaluation mode, by the reference if it must be."""
         network = None if torch.is_grad_enabled() else self._current(images, training=False)
         if network is None:
-            return self._model(images)
+            with evaluating(self._model):
+                return self._model(images)
         parts = [self._program(network, part, training=False).logits(part) for part in images.split(EVALUATED)]
         return torch.from_numpy(np.concatenate(parts))
 
@@ -85,7 +87,8 @@ class Programs:
             self._watched = Watched(self._model)
         fits = images.dtype == self._model.stem.weight.dtype and can_run(images)
         fits = fits and images.shape[2] == images.shape[3] == self._model.config.image_size
-        return self._network if fits and self._watched.modes() == {training} else None
+        fits = fits and (not training or self._watched.modes() == {True})
+        return self._network if fits else None
 
     def _program(self, network: Network, images: Tensor, training: bool) -> Program:
         key = len(images), images.shape[2], training
