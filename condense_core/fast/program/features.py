@@ -30,12 +30,13 @@ class Features:
     normalisation when all have done so.
     """
 
-    def __init__(self, buffers: Buffers, name: str, layout: Layout, channels: int):
+    def __init__(self, buffers: Buffers, number: int, layout: Layout, channels: int):
         self.layout = layout
         self.channels = self._normalised = 0  # so far; of those, how many a norm reads
         shape = layout.shape(channels)
-        self.array = buffers(f"{name} features", *shape)
-        self.raw, self.inner = buffers(f"{name} raw", *shape), buffers(f"{name} inner", *shape)
+        self.array = buffers(f"block {number} features", *shape)
+        # The backward pass has the gradients of two neighbours at a time, and works on those of one.
+        self.raw, self.inner = buffers(f"raw {number % 2}", *shape), buffers("inner", *shape)
         self.statistics, self.sums = np.empty((2, channels)), np.empty((2, channels))
         self._epsilon = 0.0
         self._moments: Moments

@@ -70,7 +70,7 @@ class Part(Protocol):
 def _features(network: Network, layout: Layout) -> Iterator[Features]:
     """Yield the features of every block, whose resolutions are halved one after the other."""
     for number, layers in enumerate(network.blocks):
-        yield Features(network.buffers, f"block {number}", layout, layers[-1].out_channels)
+        yield Features(network.buffers, number, layout, layers[-1].out_channels)
         layout = layout_of(layout.images, layout.height // 2, layout.width // 2)
 
 
