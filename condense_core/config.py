@@ -186,10 +186,26 @@ class DataConfig(Checked):
         return self.name.partition(":")[0]
 
 
+@dataclass(frozen=True)
+class ForkConfig(Checked):
+    """How a run leaves another one, its parent: from the state at a stage's entry, it decides otherwise."""
+
+    parent: Annotated[Text, Meta(description="name of the run that it leaves")]
+    stage: Annotated[PositiveInt, Meta(description="at whose entry it leaves, before anything is pruned")]
+    changed: Annotated[tuple[Text, ...], Meta(description="the settings that differ from the parent's")] = ()
+    mask_from: Annotated[Text | None, Meta(description="a run whose masks it has from then on")] = None
+    skip_pruning: Annotated[bool, Meta(description="prune nothing at that stage")] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mask_from and self.skip_pruning:
+            raise ValueError(f"skip_pruning: does not go with mask_from {self.mask_from!r}; choose one")
+
+
 HOW_COMPUTED = ("threads", "device", "execution")  # settings of a run that are not in its name
 ADDED_LATER = (  # in its name if they are not at their default
     *("permute", "pruning", "criterion", "retraining_rate", "precision"),
-    *("split", "content"),
+    *("split", "content", "fork"),
 )
 
 
@@ -207,6 +223,7 @@ class RunConfig(Checked):
         Execution,
         Meta(description="layer by layer, or by our own kernels: the same numbers to rounding"),
     ] = "reference"
+    fork: ForkConfig | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

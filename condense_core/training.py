@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from .distributed import Shares, check_ranks
 from .evaluation import Evaluation, See, answers, evaluate, outcomes
 from .events import Diverged, EpochRecord, Record, Result, Snapshot, StageEntry, StageRecord
 from .grouping import masked_layers
-from .learning import Condensation
+from .learning import Masks, condensation_of
 from .model import CondenseNet
 from .randomness import derived_seed
 from .stages import learning_rate
@@ -44,11 +44,12 @@ def momentum_descent(model: CondenseNet, recipe: RecipeConfig) -> SGD:
 class Trainer:
     """Trains one configuration on a data set; the same seed gives the same run.
 
-    With several ranks, each computes its part of every batch, and all yield the same records. Raises
-    ValueError if the data set does not fit the network, or the configuration the ranks.
+    A fork goes on from its parent's snapshot (`restore`); `given` are the masks that it has in each stage, if
+    they are another run's. With several ranks, each computes its part of every batch, and all yield the same
+    records. Raises ValueError if the data set does not fit the network, or the configuration the ranks.
     """
 
-    def __init__(self, config: RunConfig, dataset: Dataset):
+    def __init__(self, config: RunConfig, dataset: Dataset, given: Mapping[int, Masks] | None = None):
         self.shard = distributed.shard()
         check_ranks(config, self.shard.ranks)
         check_data(config.model, dataset)
@@ -62,10 +63,7 @@ class Trainer:
         self.steps_per_epoch = self.dataset.steps_per_epoch(batch_size)
         self._shares = Shares(self.shard, len(self.dataset.train), batch_size, self.steps_per_epoch)
         self.total_steps = recipe.epochs * self.steps_per_epoch
-        self.condensation = Condensation(
-            self.model, self.optimizer, self.total_steps, group_lasso=recipe.group_lasso,
-            pruning=recipe.pruning, criterion=recipe.criterion, seed=config.seed,
-        )  # fmt: skip
+        self.condensation = condensation_of(config, self.model, self.optimizer, self.total_steps, given or {})
         self.training_macs = 0
         self._sums = torch.zeros(4, dtype=torch.float64, device=config.device)  # loss, errors, lasso, images
         self._graphed = fast.steps_as_graph(config)
@@ -177,7 +175,7 @@ class Trainer:
     @property
     def _costs(self) -> tuple[int, int, int]:
         """MACs, FLOPs as the paper counts them, and parameters in the present stage."""
-        cost = cost_table(self.config.model, max(self.stage, 0))
+        cost = cost_table(self.config.model, self.condensation.reached())
         return cost.macs, cost.flops_paper, cost.params
 
     def _end_epoch(self, epoch: int) -> EpochRecord:
@@ -237,4 +235,6 @@ class Trainer:
         numbers = snapshot.numbers
         self.condensation.done, self.condensation.stage = numbers["step"], numbers["stage"]
         self.training_macs = numbers["training_macs"]
+        if self.config.fork:
+            self.condensation.pass_over()
         self._macs = self._costs[0]

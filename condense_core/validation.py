@@ -97,9 +97,10 @@ def from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
         if item.name not in values and item.default is MISSING:
             raise ValueError(f"{item.name}: missing from {kind.__name__}")
     parts = {
-        key: from_dict(cast(Any, known[key]), value)
+        key: from_dict(cast(Any, part), value)
         for key, value in values.items()
-        if is_dataclass(known[key]) and isinstance(value, Mapping)
+        for part in (known[key], *get_args(known[key]))  # a part, or one that may be None
+        if is_dataclass(part) and isinstance(value, Mapping)
     }
     return kind(**{**values, **parts})
 

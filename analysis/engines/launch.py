@@ -11,7 +11,16 @@ from typing import TypeVar
 from analysis.streams import ProgressStream
 from analysis.text import say
 from condense_core.config import RunConfig, known_only_here
-from condense_core.store import FINISHED, Changed, Run, RunStore, changes, find_damage, find_damages
+from condense_core.store import (
+    FINISHED,
+    Changed,
+    Run,
+    RunStore,
+    changes,
+    find_damage,
+    find_damages,
+    refuse_changed as refuse_fork,
+)
 from condense_core.validation import nearest
 
 from . import ray_cluster
@@ -82,9 +91,13 @@ class Launch:
         return split_finished(self.configs, self.store)
 
     def refuse_changed(self, data_fingerprint: str | None = None) -> None:
-        """Raise Changed, naming every change, if started runs cannot be resumed, unless that is forced."""
+        """Raise Changed, naming every change, if started runs cannot be resumed, unless that is forced.
+
+        A run that cannot be forked is refused in any case.
+        """
         if not self.force:
             refuse_changed(self.configs, self.store, data_fingerprint)
+        refuse_changed_parents(self.configs, self.store, data_fingerprint)
 
     @contextmanager
     def prepared(self, enter: Callable[[RunStore], str | None]) -> Iterator[Training]:
@@ -204,6 +217,15 @@ def refuse_changed(configs: Sequence[RunConfig], store: RunStore, data_fingerpri
             "Revert the change (even a comment counts) to resume them, or use --force to restart them; "
             f"the old runs are kept ({', '.join(changed)})"
         )
+
+
+def refuse_changed_parents(configs: Sequence[RunConfig], store: RunStore, data_fingerprint: str | None) -> None:
+    """Raise Changed if a run that is to be forked was trained with other code, torch or data."""
+    _, left = split_finished(configs, store)
+    parents = {config.fork.parent: store.named(config.fork.parent) for config in left if config.fork}
+    for parent in parents.values():
+        if parent.status["state"] in FINISHED:
+            refuse_fork(parent, data_fingerprint)
 
 
 def found_by_older_name(configs: Sequence[RunConfig], store: RunStore) -> list[Run]:

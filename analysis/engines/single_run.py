@@ -148,7 +148,7 @@ def _train(
     if run.is_trained:
         writer.tidy()  # its process was killed in its last steps
         return "done"
-    trainer = Trainer(config, dataset)
+    trainer = Trainer(config, dataset, writer.given_masks())
     if checkpoint := writer.load_checkpoint():
         trainer.restore(Snapshot(*checkpoint))
     writer.drop_epochs_after(trainer.step // trainer.steps_per_epoch)

@@ -1,4 +1,5 @@
 from .condensation import Condensation as Condensation
 from .criteria import scores as scores
+from .forked import Masks as Masks, condensation_of as condensation_of
 from .layers import dense as dense, learn_groups as learn_groups
 from .report import Layer as Layer, LearnedGroups as LearnedGroups

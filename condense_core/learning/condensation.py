@@ -114,6 +114,11 @@ class Condensation:
         """Prune to a stage, which must be the one that is `due`; else raise ValueError."""
         if stage != (due := self.due()):
             raise ValueError(f"stage {stage}: " + ("none is due" if due is None else f"stage {due} is due"))
+        self._prune(stage)
+        self.stage = stage
+
+    def _prune(self, stage: int) -> None:
+        """Drop the connections that the network has no more in a stage."""
         draws = generator(self.seed, "pruning", stage)
         ranked = {  # by rank 0: on machines that differ, the last bit of a score may differ too
             name: of_first_rank(scores(layer, self.criterion, self._norms.get(name), draws))
@@ -124,7 +129,6 @@ class Condensation:
             prune(layer, reached, scores=ranked[name])
             for moment in self._moments(layer.weight):
                 moment.mul_(live_weights(layer))
-        self.stage = stage
 
     def _moments(self, weight: Tensor) -> Iterator[Tensor]:
         """Yield what the optimizer keeps for each number of a weight: momentum, or Adam's moments."""
@@ -151,13 +155,30 @@ class Condensation:
             if state.get(name) != (own := getattr(self, name)):
                 raise ValueError(f"{name} {own!r}: the state is of a training with {state.get(name)!r}")
         for name, layer in self.layers.items():
-            inputs, factor = layer.mask.shape[1], layer.condense_factor
-            kept = kept_in_stage(inputs, factor, max(state["stage"], 0), self.last_stage, learned=True)
-            if int(layer.mask.sum()) != kept * layer.groups:
+            if int(layer.mask.sum()) != self._live(layer, max(state["stage"], 0)):
                 raise ValueError(
                     f"stage {state['stage']}: {name} is not pruned so; load the model's state first"
                 )
         self.done, self.stage = state["done"], state["stage"]
+
+    def reached(self) -> int:
+        """Return the stage that the masks are in, from 0 on: an earlier one where `stage` pruned nothing."""
+        stage = max(self.stage, 0)
+        while any(self._live(layer, stage) < int(layer.mask.sum()) for layer in self.layers.values()):
+            stage -= 1
+        return stage
+
+    def pass_over(self) -> None:
+        """Take due stages as done that ask for more connections than are left, as after another schedule."""
+        while (due := self.due()) is not None and any(
+            self._live(layer, due) > int(layer.mask.sum()) for layer in self.layers.values()
+        ):
+            self.stage = due
+
+    def _live(self, layer: Learned, stage: int) -> int:
+        """Return how many connections a layer has in a stage."""
+        inputs, factor = layer.mask.shape[1], layer.condense_factor
+        return layer.groups * kept_in_stage(inputs, factor, stage, self.last_stage, learned=True)
 
 
 def _check_settings(steps: int, group_lasso: float, pruning: str) -> None:

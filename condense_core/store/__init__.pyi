@@ -1,8 +1,18 @@
 from . import schemas as schemas
+from .forks import (
+    CHANGES as CHANGES,
+    DECISIONS as DECISIONS,
+    Changed as Changed,
+    fork_config as fork_config,
+    forked as forked,
+    parent_of as parent_of,
+    refuse_changed as refuse_changed,
+    setting as setting,
+)
 from .integrity import check_run as check_run, find_damage as find_damage, find_damages as find_damages
 from .locks import RunHeld as RunHeld
 from .provenance import changes as changes, environment as environment
 from .run import FINISHED as FINISHED, Run as Run
 from .schemas import runs_of as runs_of, skip_damaged as skip_damaged
 from .store import RunStore as RunStore
-from .writer import Changed as Changed, RunWriter as RunWriter, record_failure as record_failure
+from .writer import RunWriter as RunWriter, record_failure as record_failure

@@ -176,6 +176,15 @@ class Run:
         except (OSError, ValueError):
             return False
 
+    def fork(self, stage: int, **changes: Any) -> RunConfig:
+        """Return the configuration of a run that leaves this one at a stage's entry; see `forks.fork_config`.
+
+        `analysis.train_fork` trains it as well.
+        """
+        from .forks import fork_config
+
+        return fork_config(self, stage, **changes)
+
     def contents(self) -> dict[str, bytes]:
         """The files that two runs of one configuration agree on: all but times, notes and the environment."""
         own = [path for path in self.folder.rglob("*") if path.is_file() and not is_stray(path.name)]

@@ -24,7 +24,7 @@ from condense_core.files import (
 )
 from condense_core.validation import to_dict
 
-from . import checkpoints, provenance
+from . import checkpoints, forks, provenance
 from .checkpoints import State
 from .locks import Hold
 
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .run import Run
-
-
-class Changed(ValueError):
-    """The code, torch or the data changed since an unfinished run was started."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class RunWriter:
                 self.set_state("running")
                 return
             if not force:
-                raise Changed(
+                raise forks.Changed(
                     f"run {self.run.name}: cannot resume: {'; '.join(changes)}. "
                     "Use --force to restart it; the old run is kept."
                 )
@@ -152,12 +148,19 @@ class RunWriter:
         checkpoints.save(self.folder / "checkpoints", tensors, numbers, stage)
 
     def load_checkpoint(self) -> State | None:
-        """Return the newest undamaged checkpoint, if any, and note the damaged ones before it."""
+        """Return the newest undamaged checkpoint, if any, and note the damaged ones before it.
+
+        A fork without any gets its parent's state and records; see `forks.begin`.
+        """
         state, faults = self.run.load_checkpoint()
         instead = "an older one is used" if state else "none is undamaged: restarted at the first step"
         for fault in faults:
             self.note(f"{fault}; {instead}")
-        return state
+        return forks.begin(self.run) if state is None and self.run.config.fork else state
+
+    def given_masks(self) -> dict[int, dict[str, Tensor]]:
+        """Return the masks that a fork takes from another run; see `forks.given_masks_of`."""
+        return forks.given_masks_of(self.run, self.run.config)
 
     def finish(
         self, result: Mapping[str, Any], weights: Mapping[str, Tensor], outcomes: Mapping[str, Tensor]
