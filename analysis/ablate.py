@@ -20,6 +20,7 @@ from .cli import (
     check_writable,
     command,
     data_dir_option,
+    exit_status,
     json_option,
     main,
     meaningful_option,
@@ -27,12 +28,10 @@ from .cli import (
     runs_option,
 )
 from .margin import check_meaningful
-from .text import duration, one_line, print_table, say
+from .text import duration, print_table, say
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from condense_core.store import RunStore
 
 
 @command
@@ -138,7 +137,7 @@ def ablate(
     if not engines.is_first_rank():
         return 0  # whatever the outcome, so that torchrun lets rank 0 report it
     if any(outcome.state in ("stopped", "held") for outcome in outcomes):
-        return _exit_status(outcomes, name, store)  # there is no report of unfinished runs
+        return exit_status(outcomes, name, store)  # there is no report of unfinished runs
     report = reporting.StudyReport(store, name, meaningful)
     return _conclude(report, reports, outcomes, sort, as_json)
 
@@ -219,7 +218,7 @@ def _conclude(
         click.echo(json.dumps(about | {"tuning": report.trials} | plain, indent=1))
     else:
         _print_results(name, summary, report, page)
-    return _exit_status(outcomes, name, store)
+    return exit_status(outcomes, name, store)
 
 
 def _print_results(name: str, summary: pd.DataFrame, report: reporting.StudyReport, page: Path) -> None:
@@ -235,24 +234,6 @@ def _print_results(name: str, summary: pd.DataFrame, report: reporting.StudyRepo
     for sentence in filter(None, (report.settling, report.verdicts)):
         say(sentence)
     say(f"Report: {page} (next to it: its tables as .csv and .parquet, its figures as .svg)")
-
-
-def _exit_status(outcomes: list[engines.Outcome], name: str, store: RunStore) -> int:
-    """Report failures and notes on stderr, and return the exit status."""
-    for outcome in outcomes:
-        for note in outcome.notes:
-            say(one_line(f"{outcome.run}: {note}"), err=True)
-        if outcome.state not in ("done", "stopped"):
-            say(one_line(f"{outcome.state}: {outcome.run}: {outcome.reason}"), err=True)
-    states = Counter(outcome.state for outcome in outcomes)
-    if states["stopped"]:
-        report = f"; {studies.report_command(name, store)} reports those." if states["done"] else "."
-        done = f"{states['done']} of {len(outcomes)} runs are done"
-        say(f"Stopped; {done}. Run the same command to resume{report}", err=True)
-        return 130
-    if states["held"]:
-        say("Skipped runs that another process is training; rerun this command when it has finished.", err=True)
-    return 1 if states["failed"] or states["held"] else 0
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from condense_core.config import CONNECTIVITIES, GROWTH_SCHEDULES, PRUNINGS
+from condense_core.config import CONNECTIVITIES, GROWTH_SCHEDULES, PRUNINGS, RunConfig
+from condense_core.store import setting
 from condense_core.tables import CRITERIA, GROUPINGS
 
 AXES = (
@@ -37,3 +38,13 @@ def level_name(axis: str, level: Any) -> str:
     if axis == "group_lasso":
         return f"λ={float(level):g}"
     return {"groups": "G={}", "condense_factor": "C={}"}.get(axis, "{}").format(level)
+
+
+def fork_level(config: RunConfig) -> str | None:
+    """Return the moment and the change of a fork, such as '2:criterion=random'; None for another run."""
+    if (fork := config.fork) is None:
+        return None
+    changes = [f"{name}={setting(config, name)}" for name in fork.changed]
+    changes += [f"mask_from={fork.mask_from}"] if fork.mask_from else []
+    changes += ["skip_pruning"] if fork.skip_pruning else []
+    return f"{fork.stage}:{'+'.join(changes)}"

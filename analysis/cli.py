@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,6 +19,11 @@ from .engines import is_first_rank
 from .margin import MEANINGFUL
 from .streams import drop_unwritten, prepare_streams
 from .text import one_line, say
+
+if TYPE_CHECKING:
+    from condense_core.store import RunStore
+
+    from .engines import Outcome
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -118,6 +124,26 @@ def main(command: click.Command) -> None:
         sys.exit(130)
     finally:
         drop_unwritten(sys.stderr)
+
+
+def exit_status(outcomes: list[Outcome], name: str, store: RunStore) -> int:
+    """Report failures and notes of a study's runs on stderr, and return the exit status."""
+    from .studies import report_command
+
+    for outcome in outcomes:
+        for note in outcome.notes:
+            say(one_line(f"{outcome.run}: {note}"), err=True)
+        if outcome.state not in ("done", "stopped"):
+            say(one_line(f"{outcome.state}: {outcome.run}: {outcome.reason}"), err=True)
+    states = Counter(outcome.state for outcome in outcomes)
+    if states["stopped"]:
+        report = f"; {report_command(name, store)} reports those." if states["done"] else "."
+        done = f"{states['done']} of {len(outcomes)} runs are done"
+        say(f"Stopped; {done}. Run the same command to resume{report}", err=True)
+        return 130
+    if states["held"]:
+        say("Skipped runs that another process is training; rerun this command when it has finished.", err=True)
+    return 1 if states["failed"] or states["held"] else 0
 
 
 def batch_sizes(text: str) -> list[int]:

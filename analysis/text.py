@@ -11,7 +11,7 @@ from contextlib import nullcontext, suppress
 import click
 
 LEFT_COLUMNS = frozenset(
-    {"run", "variant", "role", "state", "factor", "level", "against", "finding"}
+    {"run", "parent", "fork", "variant", "role", "state", "factor", "level", "against", "finding"}
     | {"model", "data", "source", "layer", "operator", "convention", "what is counted"}
     | {"study", "asks", "in the paper", "requirement", "verdict", "evidence", "to mend it"}
 )

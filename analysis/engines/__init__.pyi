@@ -1,4 +1,5 @@
 from .devices import gpu_is_here as gpu_is_here, resolve_device as resolve_device
+from .forks import train_fork as train_fork
 from .launch import (
     Launch as Launch,
     Training as Training,

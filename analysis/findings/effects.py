@@ -79,6 +79,9 @@ def _level(factor: str, level: str) -> str:
         "criterion": "criterion {}",
         "step": "{}",
     }
+    if factor == "fork":
+        stage, _, change = level.partition(":")
+        return f"the fork at stage {stage} with {change}" if change else "its parent"
     if factor == "pruning":
         return "condensing" if level == "condensing" else f"{level} pruning"
     return words.get(factor, f"{{}} {factor}").format(level)

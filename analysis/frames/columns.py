@@ -36,6 +36,8 @@ _COLUMNS: dict[str, dict[str, str]] = {
         "pruning": "when connections are pruned",
         "criterion": "measure by which connections are pruned",
         "growth_rate": "k0, growth rate of the first block",
+        "fork": "stage at whose entry it left its parent, and what it changed; missing if it is no fork",
+        "parent": "name of the run that it left",
         "data": "data set",
         "seed": "seed of all random numbers",
         "state": "running, stopped, done, diverged or failed",
@@ -222,7 +224,7 @@ _EFFECT = (
     | _NEEDED
 )
 _VARIANT = {
-    "role": "base, grid, reference, dense-equal or size",
+    "role": "base, grid, reference, dense-equal, size, same or fork",
     "size": "k0 of the base at this size",
     "residual": "final MACs / target's − 1",
     "curve": "curve of the trade-off that it is on, if any",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.axes import fork_level
 from analysis.text import inert
 from condense_core.config import RunConfig
 from condense_core.store import Run, RunStore, skip_damaged
@@ -52,6 +53,8 @@ def variant_columns(config: RunConfig) -> dict[str, Any]:
         "condense_factor": model.condense_factor,
         **{name: getattr(recipe, name) for name in ("group_lasso", "pruning", "criterion")},
         "growth_rate": model.growth[0],
+        "fork": fork_level(config),
+        "parent": config.fork.parent if config.fork else None,
     }
 
 

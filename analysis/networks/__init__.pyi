@@ -8,6 +8,7 @@ from .lookup import (
     check_used as check_used,
     find_cost as find_cost,
     find_network as find_network,
+    find_run as find_run,
     load_network as load_network,
     load_run as load_run,
 )

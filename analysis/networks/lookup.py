@@ -128,9 +128,18 @@ def find_cost(name: str, store: RunStore, stage: int | None = None, **settings: 
         network, size = find_network(name, store, **settings)
         return cost_table(network, image_size=size), size
     run = find_run(name, store, [*PRESETS, *BASELINES])
-    model, entered = run.config.model, [record["stage"] for record in run.stages()]
+    return cost_table(run.config.model, _stage_of(run)), run.config.model.image_size
+
+
+def _stage_of(run: Run) -> int:
+    """Return the last stage that a run entered; of a fork that pruned nothing there, that of its masks."""
+    model, records = run.config.model, run.stages()
+    entered = [record["stage"] for record in records]
     last = model.last_stage if run.result or None in entered else max(entered, default=0)
-    return cost_table(model, last), model.image_size
+    if run.config.fork and records:
+        equal = (stage for stage in range(last, -1, -1) if cost_table(model, stage).macs == records[-1]["macs"])
+        return next(equal, last)
+    return last
 
 
 def check_used(name: str, stage: int | None, **settings: Any) -> None:

@@ -111,7 +111,17 @@ def contrasts(cells: Cells) -> list[Contrast]:
     else:
         grid = grid[grid.grouping != "none"]
         found = [*_main_effects(cells, grid), *_interactions(cells, grid)]
+    found += _forks(cells)
     return [contrast for contrast in (*found, *_differences(cells)) if contrast]
+
+
+def _forks(cells: Cells) -> Iterator[Contrast | None]:
+    """Yield each fork against the runs that it left, which are those of the base."""
+    roles = cells.frame.drop_duplicates("variant")
+    base, forks = (roles[roles.role == role] for role in ("base", "fork"))
+    for variant, level in zip(forks.variant, forks.fork, strict=True) if len(base) and len(forks) else ():
+        names = {"factor": "fork", "level": str(level), "against": "none"}
+        yield cells.contrast(MAIN, names, [{str(variant): 1, str(base.variant.iloc[0]): -1}])
 
 
 def _steps(cells: Cells, grid: pd.DataFrame) -> Iterator[Contrast | None]:

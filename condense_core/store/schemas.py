@@ -125,7 +125,7 @@ class StudyVariant(TypedDict):
     """A variant of a study and its runs."""
 
     label: str
-    role: Literal["base", "grid", "reference", "dense-equal", "size", "same"]
+    role: Literal["base", "grid", "reference", "dense-equal", "size", "same", "fork"]
     size: PositiveInt
     residual: Annotated[float, Meta(ge=-1, le=4e38, description="its final MACs over the base's, less 1")]
     curve: NotRequired[str | None]
