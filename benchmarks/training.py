@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from condense_core import PRESETS, CondenseNet, ModelConfig, RecipeConfig, RunConfig, fast
 from condense_core.condensation import group_lasso, learned_layers, prune
 from condense_core.config import Execution
-from condense_core.training import momentum_descent
+from condense_core.learning import momentum_descent
 
 LASSO = 1e-5
 SIDES = ("official", "official, channels_last", "reference", "fast")

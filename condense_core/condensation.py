@@ -31,17 +31,6 @@ def learned_layers(model: nn.Module) -> dict[str, Learned]:
     return {name: module for name, module in model.named_modules() if isinstance(module, Learned)}
 
 
-def input_norms(model: nn.Module) -> dict[str, nn.BatchNorm2d]:
-    """Return the batch norm of the inputs of every layer that learns its groups, by the layer's name."""
-    norms, norm = {}, None
-    for name, module in model.named_modules():
-        if isinstance(module, nn.BatchNorm2d):
-            norm = module
-        elif isinstance(module, Learned) and norm is not None:
-            norms[name] = norm
-    return norms
-
-
 def importance(weight: Tensor, groups: int, permute: bool = True) -> Tensor:
     """Return how much each group uses each input, Σ|W| over its outputs and the kernel: (groups, in_channels).
 

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal, get_args
 from msgspec import Meta
 
 from .files import MAX_WHOLE, NonNegative, NonNegativeInt, PositiveInt, Text, nearest
-from .tables import CRITERIA, DATASETS, GROUPINGS, LEARNED, SINGLE_WEIGHTS, WEIGHT_CRITERIA
+from .tables import CRITERIA, DATASETS, GIVEN, GROUPINGS, LEARNED, SINGLE_WEIGHTS, WEIGHT_CRITERIA
 from .validation import Checked, Many, name_in
 
-Pruning = Literal["condensing", "one-shot", "gradual"]
+Pruning = Literal["condensing", "one-shot", "gradual", "at-start"]
 Connectivity = Literal["full", "block"]
 GrowthSchedule = Literal["exponential", "constant"]
 Execution = Literal["reference", "fast"]
@@ -29,6 +29,7 @@ PRUNINGS: tuple[Pruning, ...] = get_args(Pruning)
 CONNECTIVITIES: tuple[Connectivity, ...] = get_args(Connectivity)
 GROWTH_SCHEDULES: tuple[GrowthSchedule, ...] = get_args(GrowthSchedule)
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
+RETRAINING: tuple[Pruning, ...] = ("one-shot", "gradual")  # they prune a network that was trained
 CLASSIFIER_CONDENSE_FACTOR = 2  # a pruned classifier keeps half of its inputs (paper Sec. 4.1)
 
 MAX_LAYERS = 1000  # these limits are beyond what any machine trains
@@ -140,9 +141,9 @@ class RecipeConfig(Checked):
     momentum: Annotated[float, Meta(ge=0, lt=1, description="Nesterov momentum")] = 0.9
     weight_decay: Annotated[NonNegative, Meta(description="on all parameters")] = 1e-4
     group_lasso: Annotated[NonNegative, Meta(description="weight of the group lasso (Eq. 2)")] = 0.0
-    pruning: Annotated[Pruning, Meta(description="stage by stage from the start, or of a trained network")] = (
-        "condensing"
-    )
+    pruning: Annotated[
+        Pruning, Meta(description="stage by stage while training, of a trained network, or at the start")
+    ] = "condensing"
     criterion: Annotated[str, name_in(CRITERIA, "scores that decide which connections are pruned first")] = "l1"
     retraining_rate: Annotated[
         NonNegative | None, Meta(description="initial learning rate once pruned (default: as before)")
@@ -205,8 +206,16 @@ class ForkConfig(Checked):
 HOW_COMPUTED = ("threads", "device", "execution")  # settings of a run that are not in its name
 ADDED_LATER = (  # in its name if they are not at their default
     *("permute", "pruning", "criterion", "retraining_rate", "precision"),
-    *("split", "content", "fork"),
+    *("split", "content", "fork", "masks", "initial_seed"),
 )
+
+
+@dataclass(frozen=True)
+class MasksConfig(Checked):
+    """Which run's final masks a run takes for its own, from the first step."""
+
+    run: Annotated[Text, Meta(description="name of the run, which must be done")]
+    shuffled: Annotated[bool, Meta(description="draw anew which channels of a source layer are read")] = False
 
 
 @dataclass(frozen=True)
@@ -224,6 +233,10 @@ class RunConfig(Checked):
         Meta(description="layer by layer, or by our own kernels: the same numbers to rounding"),
     ] = "reference"
     fork: ForkConfig | None = None
+    masks: MasksConfig | None = None
+    initial_seed: Annotated[
+        NonNegativeInt | None, Meta(description="seed of the initial weights (default: the run's)")
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -231,6 +244,11 @@ class RunConfig(Checked):
         if grouping in SINGLE_WEIGHTS and criterion not in WEIGHT_CRITERIA:
             valid = " or ".join(WEIGHT_CRITERIA)
             raise ValueError(f"criterion {criterion!r}: single weights (grouping {grouping!r}) need {valid}")
+        if (grouping == GIVEN) != bool(self.masks):
+            other = (
+                "needs the masks of a run" if grouping == GIVEN else f"must be {GIVEN!r} with those of a run"
+            )
+            raise ValueError(f"grouping {grouping!r}: {other} (the study 'masks')")
         if self.recipe.precision != "float32" and self.device != "cuda":
             raise ValueError(f"precision {self.recipe.precision!r}: needs device 'cuda'; valid: float32")
 
@@ -244,6 +262,13 @@ class RunConfig(Checked):
     def name(self) -> str:
         """Name of the run's folder: variant, width, seed and hash."""
         return f"{self.model.label}-s{self.seed}-{self.hash}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the runs that are trained before this one, which starts from what they found."""
+        of_masks = self.masks and self.masks.run
+        of_fork = (self.fork.parent, self.fork.mask_from) if self.fork else ()
+        return tuple(name for name in (of_masks, *of_fork) if name)
 
 
 def known_only_here(config: RunConfig) -> list[str]:

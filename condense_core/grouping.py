@@ -7,6 +7,7 @@ contiguous, reads outputs of every group: the paper's permute layer (Sec. 4.1) t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,40 +15,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import CLASSIFIER_CONDENSE_FACTOR
+from .masks import is_mask
 from .stages import kept_inputs
 from .tables import GROUPINGS, implementation
 
 
-def sequential_mask(in_channels: int, groups: int, kept: int, *_: object) -> Tensor:
-    """Group g reads `kept` consecutive inputs from floor(g·I/G), wrapping round: bool (groups, in_channels).
-
-    >>> sequential_mask(in_channels=4, groups=2, kept=2).int()
-    tensor([[1, 1, 0, 0],
-            [0, 0, 1, 1]], dtype=torch.int32)
-    """
-    start = torch.arange(groups) * in_channels // groups
-    index = (start[:, None] + torch.arange(kept)) % in_channels
-    return torch.zeros(groups, in_channels, dtype=torch.bool).scatter_(1, index, True)
-
-
-def random_mask(in_channels: int, groups: int, kept: int, generator: torch.Generator) -> Tensor:
-    """`sequential_mask` on a random permutation of the inputs: bool (groups, in_channels).
-
-    >>> mask = random_mask(4, groups=2, kept=2, generator=torch.Generator().manual_seed(0))
-    >>> mask.sum(1)  # each group reads two inputs
-    tensor([2, 2])
-    """
-    order = torch.randperm(in_channels, generator=generator)
-    return sequential_mask(in_channels, groups, kept)[:, order]
-
-
-def independent_mask(in_channels: int, groups: int, kept: int, generator: torch.Generator) -> Tensor:
-    """Each group draws its inputs alone, so that some may be read by no group: bool (groups, in_channels)."""
-    return torch.stack([torch.randperm(in_channels, generator=generator) < kept for _ in range(groups)])
-
-
 def weight_mask(mask: Tensor, out_channels: int, permute: bool = True) -> Tensor:
-    """Spread a mask (groups, in_channels) over the weight: bool (out_channels, in_channels)."""
+    """Spread a mask (groups, in_channels) over the weight: bool (out_channels, in_channels).
+
+    >>> weight_mask(torch.tensor([[True, True, False], [False, True, True]]), out_channels=4).int()
+    tensor([[1, 1, 0],
+            [0, 1, 1],
+            [1, 1, 0],
+            [0, 1, 1]], dtype=torch.int32)
+    """
     outputs = out_channels // mask.shape[0]
     return mask.repeat(outputs, 1) if permute else mask.repeat_interleave(outputs, 0)
 
@@ -190,11 +171,19 @@ def conv1x1(
     return MaskedConv(in_channels, out_channels, condense_factor, mask, permute)
 
 
-def is_mask(mask: object, groups: int, in_channels: int, kept: int) -> bool:
-    """Return whether `mask` is bool (groups, in_channels) with `kept` inputs in each group."""
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (groups, in_channels):
-        return False
-    return bool((mask.sum(1) == kept).all())
+def give_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Set the mask of every layer that does not learn its own, by the layer's name.
+
+    Raise ValueError if one is missing, or is not one of the layer's size.
+    """
+    for name, layer in masked_layers(model).items():
+        if isinstance(layer, LearnedGroupConv | LearnedGroupLinear):
+            continue
+        (groups, inputs), kept = layer.mask.shape, int(layer.mask[0].sum())
+        if not is_mask(mask := masks.get(name), groups, inputs, kept):
+            shape = f"({groups}, {inputs})"
+            raise ValueError(f"masks: that of {name} must be bool {shape} with {kept} True in each row")
+        layer.mask.copy_(mask)
 
 
 def dense(in_channels: int, out_channels: int, *_: object) -> nn.Module:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .grouping import LearnedGroupLinear, MaskedConv, conv1x1, live_weights
+from .grouping import LearnedGroupLinear, MaskedConv, conv1x1, give_masks, live_weights
 from .looking import same_draws
 from .randomness import generator
 from .topology import BlockShape, TransitionShape, parts
@@ -72,14 +73,25 @@ class CondenseNet(nn.Module):
     """The network of a configuration: (N, 3, H, W) → (N, num_classes).
 
     `seed` fixes the initial weights and the random groups; without it, torch's global generator draws a seed.
+    `initial_seed` fixes the weights alone. `masks` by layer are those of the grouping 'given'; raise ValueError
+    if they are of another network.
     """
 
-    def __init__(self, config: ModelConfig, seed: int | None = None):
+    def __init__(
+        self,
+        config: ModelConfig,
+        seed: int | None = None,
+        masks: Mapping[str, Tensor] | None = None,
+        initial_seed: int | None = None,
+    ):
         super().__init__()
         self.config = config
         seed = int(torch.randint(2**31, ())) if seed is None else seed
         with same_draws():  # torch's layers draw weights of their own first
             self._build(config, seed)
+            if masks is not None:
+                give_masks(self, masks)
+            self._initialise(generator(seed if initial_seed is None else initial_seed, "initialisation"))
 
     def _build(self, config: ModelConfig, seed: int) -> None:
         draws, shapes = generator(seed, "grouping"), list(parts(config))
@@ -96,7 +108,6 @@ class CondenseNet(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         linear = LearnedGroupLinear if config.classifier_pruning else nn.Linear
         self.classifier = linear(channels, config.num_classes)
-        self._initialise(generator(seed, "initialisation"))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) → logits (N, num_classes)."""

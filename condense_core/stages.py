@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from .config import Pruning, RecipeConfig
+from .config import RETRAINING, Pruning, RecipeConfig
 
 
 def kept_inputs(in_channels: int, condense_factor: int, stage: int) -> int:
@@ -22,8 +22,8 @@ def kept_inputs(in_channels: int, condense_factor: int, stage: int) -> int:
 def stage_of(progress: float | Fraction, condense_factor: int, pruning: Pruning = "condensing") -> int:
     """Return the stage at a fraction of training in [0, 1).
 
-    When condensing, C−1 stages share the first half. The other ways train a dense network for half of the
-    time, then prune it at once, or stage by stage over the third quarter.
+    When condensing, C−1 stages share the first half. 'at-start' prunes before the first step. The other ways
+    train a dense network for half of the time, then prune it at once, or stage by stage over the third quarter.
 
     >>> [stage_of(progress, 4) for progress in (0, 0.2, 0.4, 0.5, 0.9)]
     [0, 1, 2, 3, 3]
@@ -33,6 +33,8 @@ def stage_of(progress: float | Fraction, condense_factor: int, pruning: Pruning 
     last = condense_factor - 1
     if pruning == "condensing":
         return min(last, math.floor(2 * progress * last))
+    if pruning == "at-start":
+        return last
     if 2 * progress < 1:
         return 0
     return last if pruning == "one-shot" else min(last, 1 + math.floor((4 * progress - 2) * last))
@@ -64,14 +66,14 @@ def kept_in_stage(in_channels: int, condense_factor: int, stage: int, last_stage
 def learning_rate(recipe: RecipeConfig, step: int, steps: int, prunes: bool = True) -> float:
     """Return the learning rate of a step of 0 … `steps` − 1: a cosine from the initial rate to 0.
 
-    A network that is pruned after it was trained (`prunes`, and another pruning than 'condensing') starts a
-    second cosine halfway.
+    A network that is pruned after it was trained (`prunes`, and a pruning of RETRAINING) starts a second cosine
+    halfway.
 
     >>> [round(learning_rate(RecipeConfig(learning_rate=0.1), step, 4), 3) for step in range(4)]
     [0.1, 0.085, 0.05, 0.015]
     """
     initial = recipe.learning_rate
-    if prunes and recipe.pruning != "condensing":
+    if prunes and recipe.pruning in RETRAINING:
         trained = -(-steps // 2)
         if step < trained:
             steps = trained

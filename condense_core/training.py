@@ -7,54 +7,43 @@ from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
-from torch.optim import SGD
 
 from . import distributed, fast
 from .condensation import importances
-from .config import ModelConfig, RecipeConfig, RunConfig
+from .config import RunConfig
 from .cost import cost_table
-from .data import Dataset, Images
+from .data import Dataset, Images, check_data
 from .distributed import Shares, check_ranks
 from .evaluation import Evaluation, See, answers, evaluate, outcomes
 from .events import Diverged, EpochRecord, Record, Result, Snapshot, StageEntry, StageRecord
 from .grouping import masked_layers
-from .learning import Masks, condensation_of
+from .learning import Masks, condensation_of, momentum_descent
 from .model import CondenseNet
 from .randomness import derived_seed
 from .stages import learning_rate
-
-
-def check_data(model: ModelConfig, dataset: Dataset) -> None:
-    """Raise ValueError if a data set does not fit a network."""
-    if len(dataset.classes) > model.num_classes:
-        raise ValueError(f"num_classes {model.num_classes}: the data has {len(dataset.classes)} classes")
-    if dataset.image_size != model.image_size:
-        raise ValueError(f"image_size {model.image_size}: the data's images have {dataset.image_size} pixels")
-
-
-def momentum_descent(model: CondenseNet, recipe: RecipeConfig) -> SGD:
-    """Return the recipe's optimizer, with momentum at zero, so that a snapshot always has all of it."""
-    rate, momentum, decay = recipe.learning_rate, recipe.momentum, recipe.weight_decay
-    optimizer = SGD(model.parameters(), rate, momentum, weight_decay=decay, nesterov=momentum > 0, fused=True)
-    for parameter in model.parameters():
-        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return optimizer
 
 
 class Trainer:
     """Trains one configuration on a data set; the same seed gives the same run.
 
     A fork goes on from its parent's snapshot (`restore`); `given` are the masks that it has in each stage, if
-    they are another run's. With several ranks, each computes its part of every batch, and all yield the same
-    records. Raises ValueError if the data set does not fit the network, or the configuration the ranks.
+    they are another run's. `masks` are those that `config.masks` names, by layer. With several ranks, each
+    computes its part of every batch, and all yield the same records. Raises ValueError if the data set or the
+    masks do not fit the network, or the configuration the ranks.
     """
 
-    def __init__(self, config: RunConfig, dataset: Dataset, given: Mapping[int, Masks] | None = None):
+    def __init__(
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        given: Mapping[int, Masks] | None = None,
+        masks: Masks | None = None,
+    ):
         self.shard = distributed.shard()
         check_ranks(config, self.shard.ranks)
         check_data(config.model, dataset)
         self.config, self.dataset, recipe = config, dataset.to(config.device), config.recipe
-        model = CondenseNet(config.model, config.seed).to(config.device)
+        model = CondenseNet(config.model, config.seed, masks, config.initial_seed).to(config.device)
         self.model: CondenseNet = model.to(memory_format=torch.channels_last)
         self._programs = fast.programs(self.model, config)
         self._network = distributed.parallel(self.model)

@@ -34,7 +34,10 @@ class Engine(Protocol):
         stop: StopSwitch,
         force: bool = False,
     ) -> Iterator[Outcome]:
-        """Train runs, at most `jobs` at once; yields their outcomes as they come."""
+        """Train runs, at most `jobs` at once; yields their outcomes as they come.
+
+        A run comes after those that it needs, and must not start before they have ended.
+        """
         ...
 
     def has_gpu(self) -> bool:

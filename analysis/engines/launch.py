@@ -29,6 +29,7 @@ from .processes import ProcessEngine, ThisProcess
 from .progress import show
 from .ranks import is_first_rank, launched_ranks
 from .single_run import Outcome, finished_outcome
+from .sources import in_order
 from .stopping import StopSwitch
 from .torchrun import TorchrunEngine
 
@@ -177,7 +178,8 @@ class Training:
 
     def _outcomes(self, jobs: int | None, stop: StopSwitch) -> Iterator[Outcome]:
         launch = self.launch
-        return self.engine.execute_all(self.left, launch.store, launch.data_dir, jobs, stop, launch.force)
+        left = in_order(self.left)
+        return self.engine.execute_all(left, launch.store, launch.data_dir, jobs, stop, launch.force)
 
 
 def all_finished(outcomes: Sequence[Outcome]) -> bool:

@@ -22,6 +22,7 @@ from condense_core.store import Run, RunStore
 from .engine import Engine
 from .reasons import reason_of
 from .single_run import Outcome, execute, failed, keep_going
+from .sources import startable
 from .stopping import StopSwitch, stop_signals
 
 PROCESSES = multiprocessing.get_context("forkserver")  # a worker has torch loaded when it starts
@@ -166,9 +167,12 @@ def _collect(
     store: RunStore,
     stop: StopSwitch,
 ) -> Iterator[Outcome]:
-    """Schedule all runs, and those again whose process was killed; yields their outcomes as they come."""
-    waiting = {schedule(config): (config, 1) for config in configs}
-    while waiting:
+    """Schedule each run when it can start, and again if its process was killed; yields outcomes."""
+    later, waiting = list(configs), dict[Future[Outcome], tuple[RunConfig, int]]()
+    while later or waiting:
+        for config in startable(later, [config for config, _ in waiting.values()]):
+            later.remove(config)
+            waiting[schedule(config)] = (config, 1)
         ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
         for future in ended:
             config, attempt = waiting.pop(future)

@@ -17,6 +17,7 @@ from condense_core.store import RunStore
 from .processes import ATTEMPTS
 from .reasons import reason_of
 from .single_run import Outcome, execute, failed
+from .sources import startable
 from .stopping import StopSwitch
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Turns:
                 cancelled = True
                 yield from (self._outcome_untrained(turn.config) for turn in waiting)
                 waiting.clear()
-            for turn in self._ready(waiting, len(running)):
+            for turn in self._ready(waiting, [*running.values()]):
                 waiting.remove(turn)
                 running[self._start(turn)] = turn
             if not running:
@@ -121,9 +122,11 @@ class Turns:
                     case Turn() as turn:
                         waiting.append(turn)
 
-    def _ready(self, waiting: list[Turn], running: int) -> list[Turn]:
-        ready = [turn for turn in waiting if turn.earliest <= time.monotonic()]
-        return ready if self.jobs is None else ready[: self.jobs - running]
+    def _ready(self, waiting: list[Turn], running: list[Turn]) -> list[Turn]:
+        can_start = startable([turn.config for turn in waiting], [turn.config for turn in running])
+        now = time.monotonic()
+        ready = [turn for turn in waiting if turn.config in can_start and turn.earliest <= now]
+        return ready if self.jobs is None else ready[: self.jobs - len(running)]
 
     def _start(self, turn: Turn) -> ObjectRef:
         import ray

@@ -18,6 +18,7 @@ from condense_core.store import FINISHED, Run, RunHeld, RunStore, record_failure
 from condense_core.tables import DATASETS, DataSource
 
 from .reasons import reason_of
+from .sources import obstacle, taken_masks
 
 if TYPE_CHECKING:
     from condense_core.data import Dataset, Source
@@ -62,9 +63,14 @@ def execute(
         return finished
     if should_stop():
         return Outcome(run.name, "stopped")
+
+    def train(writer: RunWriter) -> str:
+        return _train(config, store, run, writer, data_dir, should_stop, force)
+
     try:
         with run.hold() as writer:
-            return finished_outcome(run) or _execute_held(config, run, writer, data_dir, should_stop, force)
+            done = finished_outcome(run) or _blocked_outcome(config, store, writer)
+            return done or _execute_held(run, writer, train)
     except RunHeld as error:
         return Outcome(run.name, "held", str(error).removeprefix(f"run {run.name}: "))
     except OSError as error:
@@ -81,14 +87,17 @@ def finished_outcome(run: Run) -> Outcome | None:
     return Outcome(run.name, status["state"], status.get("reason")) if status["state"] in FINISHED else None
 
 
-def _execute_held(
-    config: RunConfig,
-    run: Run,
-    writer: RunWriter,
-    data_dir: Path,
-    should_stop: Callable[[], bool],
-    force: bool,
-) -> Outcome:
+def _blocked_outcome(config: RunConfig, store: RunStore, writer: RunWriter) -> Outcome | None:
+    """Return the outcome of a run that cannot start because another one is not done, else None."""
+    if (found := obstacle(config, store)) is None:
+        return None
+    state, reason = found
+    if state == "failed":
+        writer.set_state(state, reason)
+    return Outcome(config.name, state, reason)
+
+
+def _execute_held(run: Run, writer: RunWriter, train: Callable[[RunWriter], str]) -> Outcome:
     from condense_core.distributed import is_shared_fault
     from condense_core.events import Diverged
     from condense_core.looking import same_process
@@ -96,7 +105,7 @@ def _execute_held(
     noted = [note["time"] for note in run.notes()]
     try:
         with same_process():  # a notebook's threads, flags and generators are its own
-            state, reason = _train(config, run, writer, data_dir, should_stop, force), None
+            state, reason = train(writer), None
     except RunHeld:
         raise  # another process took it over
     except Diverged as error:
@@ -126,6 +135,7 @@ def _conclude(outcome: Outcome, run: Run, noted: Container[float], record: Calla
 
 def _train(
     config: RunConfig,
+    store: RunStore,
     run: Run,
     writer: RunWriter,
     data_dir: Path,
@@ -137,6 +147,7 @@ def _train(
 
     from condense_core.distributed import world_size
     from condense_core.events import Snapshot
+    from condense_core.masks import fingerprint
     from condense_core.training import Trainer
 
     torch.set_num_threads(config.threads)
@@ -144,11 +155,12 @@ def _train(
     tf32 = config.recipe.precision == "tf32"  # torch's default is tf32 in convolutions
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     dataset = load_data(config.data, data_dir, config.seed)
-    writer.start(config, dataset.fingerprint, world_size(), force)
+    masks = taken_masks(config, store)
+    writer.start(config, dataset.fingerprint, world_size(), force, fingerprint(masks) if masks else None)
     if run.is_trained:
         writer.tidy()  # its process was killed in its last steps
         return "done"
-    trainer = Trainer(config, dataset, writer.given_masks())
+    trainer = Trainer(config, dataset, writer.given_masks(), masks)
     if checkpoint := writer.load_checkpoint():
         trainer.restore(Snapshot(*checkpoint))
     writer.drop_epochs_after(trainer.step // trainer.steps_per_epoch)

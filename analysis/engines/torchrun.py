@@ -161,6 +161,11 @@ class SharedStore(RunStore):
         name = from_first_rank(lambda: RunStore.run(self, config).name)
         return cast(Run, SharedRun(self.named(name)))
 
+    def mask_source(self, config: RunConfig) -> Run | None:
+        """Return the run that a run takes its masks from, shared by all ranks."""
+        source = RunStore.mask_source(self, config)
+        return source and cast(Run, SharedRun(source))
+
 
 class Shared:
     """An object that rank 0 has for all; the others get its answers and its faults.

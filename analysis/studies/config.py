@@ -124,10 +124,26 @@ class StudyConfig(Checked):
             levels = getattr(self, axis)
             if len(set(levels)) < len(levels):
                 raise ValueError(f"{axis} {levels!r}: names one twice")
-
-        if self.study == "same" and self.varied:
+        if self.study in ("same", "masks") and self.varied:
             axis = self.varied[0]
-            raise ValueError(f"{axis} {getattr(self, axis)!r}: the study 'same' is of one network; name one")
+            raise ValueError(
+                f"{axis} {getattr(self, axis)!r}: the study {self.study!r} is of one network; name one"
+            )
+        if self.study == "masks":
+            self._check_masks()
+
+    def _check_masks(self) -> None:
+        """Raise ValueError if no masks can be learned for other runs to take."""
+        study, factor = "the study 'masks'", self.condense_factor[0]
+        if self.seeds < 2:
+            raise ValueError(f"seeds {self.seeds}: {study} needs 2 or more, or there is no stranger")
+        if factor < 2:
+            raise ValueError(f"condense_factor {factor}: {study} needs 2 or more, or nothing is learned")
+        for axis, own in (("grouping", "learned"), ("pruning", "condensing")):
+            if getattr(self, axis) != (own,):
+                raise ValueError(f"{axis} {getattr(self, axis)!r}: {study} has its own; leave it out")
+        if self.tune:
+            raise ValueError(f"tune {', '.join(self.tune)}: {study} trains all variants with one recipe")
 
     @property
     def varied(self) -> tuple[str, ...]:

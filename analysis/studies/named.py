@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from condense_core.config import CONNECTIVITIES, GROWTH_SCHEDULES, PRUNINGS
+from analysis.masks import MASK_VARIANTS
+from condense_core.config import CONNECTIVITIES, GROWTH_SCHEDULES, RETRAINING
 from condense_core.tables import Named
 
 
@@ -22,6 +23,7 @@ class NamedStudy:
 KEPT_WITH_PRESETS = ("grouping", "reference", "dense_equal", "match", "groups_3x3")
 """Settings of which a study keeps its own value, not the preset's."""
 
+_PRUNINGS = ("condensing", *RETRAINING)
 _CRITERIA = ("l1", "l2", "norm-scale", "random")
 
 _LEARNED = {
@@ -66,7 +68,7 @@ NAMED_STUDIES = Named(
         "pruning": NamedStudy(
             "Does condensing while training beat pruning a trained network, at equal cost and equal epochs?",
             "Sec. 4.3, Figure 7 (left)",
-            {"grouping": ("learned", "unstructured"), "pruning": PRUNINGS, "criterion": _CRITERIA},
+            {"grouping": ("learned", "unstructured"), "pruning": _PRUNINGS, "criterion": _CRITERIA},
             _LEARNED | {"dense_equal": True},
         ),
         "groups": NamedStudy(
@@ -87,6 +89,11 @@ NAMED_STUDIES = Named(
             {"group_lasso": (0.0, 1e-5, 1e-4, 1e-3)},
             _LEARNED,
         ),
+        "masks": NamedStudy(
+            "Is it the mask, the way to it, or the dense start?",
+            "no figure",
+            fixed=_LEARNED | {"seeds": 5},
+        ),
         "same": NamedStudy(
             "Does one network under two names seem to differ from itself?",
             "no figure",
@@ -103,3 +110,9 @@ PATH: dict[str, dict[str, Any]] = {
     "+ full connectivity": {"grouping": "learned", "growth": "exponential", "connectivity": "full"},
 }
 """From DenseNet-BC to CondenseNet, step by step (paper Figure 6)."""
+
+MASKS: dict[str, dict[str, Any]] = {
+    name: {"grouping": how.grouping, "pruning": how.pruning, "masks": name}
+    for name, how in MASK_VARIANTS.items()
+}
+"""The variants of the study `masks`, which differ in where their masks come from."""

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis import engines
-from condense_core.config import RunConfig
+from analysis.masks import LEARNED, MASK_VARIANTS, other_seed
+from condense_core.config import MasksConfig, RunConfig
 from condense_core.data import DatasetSummary, summarise
 from condense_core.files import LeftOut
 from condense_core.store import RunStore
+from condense_core.tables import GIVEN
 from condense_core.validation import to_dict
 
 from .config import StudyConfig, study_config
@@ -160,7 +162,19 @@ class Study:
             threads=config.threads,
             device=self.device,
             execution=config.execution,
+            **self._taken(variant, seed),
         )
+
+    def _taken(self, variant: Variant, seed: int) -> dict[str, Any]:
+        """Return the settings of a run that takes masks or initial weights from another run of the study."""
+        how, found = MASK_VARIANTS.get(variant.masks), dict[str, Any]()
+        if how and how.grouping == GIVEN:
+            learned = next(one for one in self.variants if (one.masks, one.size) == (LEARNED, variant.size))
+            source = self._run_config(learned, other_seed(seed) if how.of_another_seed else seed)
+            found["masks"] = MasksConfig(source.name, how.shuffled)
+        if how and how.other_weights:
+            found["initial_seed"] = other_seed(seed)
+        return found
 
     def record(self, store: RunStore | None = None) -> dict[str, Any]:
         """Return the study as `store` keeps it: its settings, and role and runs of each variant."""

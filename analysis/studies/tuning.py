@@ -9,7 +9,7 @@ from itertools import product
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from condense_core.config import RunConfig
+from condense_core.config import RETRAINING, RunConfig
 from condense_core.store import FINISHED
 from condense_core.tables import LEARNED
 
@@ -58,7 +58,7 @@ def _depends(variant: Variant, name: str) -> bool:
     """Return whether a setting of its recipe changes the training of a variant."""
     if name == "group_lasso":
         return variant.model.grouping in LEARNED
-    return name != "retraining_rate" or variant.recipe.pruning != "condensing"
+    return name != "retraining_rate" or variant.recipe.pruning in RETRAINING
 
 
 def with_values(variant: Variant, values: Mapping[str, Any]) -> Variant:

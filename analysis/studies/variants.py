@@ -9,14 +9,14 @@ from itertools import product
 from typing import Any
 
 from analysis.axes import AXES, MATCH_TOLERANCE, level_name
-from condense_core.config import ModelConfig, RecipeConfig, growth_rates
+from condense_core.config import RETRAINING, ModelConfig, RecipeConfig, growth_rates
 from condense_core.cost import cost_table
 from condense_core.data import DatasetSummary
 from condense_core.tables import LEARNED, SINGLE_WEIGHTS, WEIGHT_CRITERIA
 
 from .config import StudyConfig, part_of
 from .matching import match_blocks, match_cost
-from .named import PATH
+from .named import MASKS, PATH
 
 Cell = dict[str, Any]  # a level of every axis
 IN_MODEL_LABEL = ("grouping", "growth", "connectivity")  # axes whose levels a model's own label names
@@ -28,7 +28,7 @@ class Variant:
 
     `role`: base, grid, reference (dense at the base's width), dense-equal (dense at its cost), size, or same
     (the base again); `residual`: final MACs / target's − 1; `curve`: the curve of the trade-off that it is on,
-    if any; `first_seed`: its seeds count from there.
+    if any; `first_seed`: its seeds count from there; `masks`: its name in `MASK_VARIANTS`, if it has one.
     """
 
     model: ModelConfig
@@ -39,6 +39,7 @@ class Variant:
     label: str
     curve: str | None
     first_seed: int = 0
+    masks: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,21 +59,26 @@ class Grid:
         """The grid, the dense controls and the leading axis at further sizes, each network once."""
         unique: dict[Any, Variant] = {}
         for variant in self._all_variants():
-            unique.setdefault((variant.model, variant.recipe, variant.first_seed), variant)
+            unique.setdefault((variant.model, variant.recipe, variant.first_seed, variant.masks), variant)
         return tuple(unique.values())
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
         """The points of the grid: every combination of levels that can be trained."""
-        if self.is_path:
+        if self._listed:
             base = {axis: getattr(self.config, axis)[0] for axis in AXES}
-            return tuple(base | step for step in PATH.values())
+            return tuple(base | cell for cell in self._listed.values())
         crossed = product(*(getattr(self.config, axis) for axis in AXES))
         cells = [dict(zip(AXES, levels, strict=True)) for levels in crossed]
         found = [c for c in cells if c["grouping"] not in SINGLE_WEIGHTS or c["criterion"] in WEIGHT_CRITERIA]
         if not found:
             raise ValueError(f"criterion {self.config.criterion}: grouping 'unstructured' needs l1 or random")
         return tuple(found)
+
+    @property
+    def _listed(self) -> dict[str, Cell]:
+        """What its cells change by name, if a study lists them instead of crossing its axes."""
+        return {"path": PATH, "masks": MASKS}.get(self.config.study, {})
 
     @property
     def base_cell(self) -> Cell:
@@ -82,8 +88,8 @@ class Grid:
     @cached_property
     def curves(self) -> dict[str, Cell]:
         """The cells that differ from the base in the leading axis alone, by the name of their curve."""
-        if self.is_path:
-            return dict(zip(PATH, self.cells, strict=True))
+        if self._listed:
+            return dict(zip(self._listed, self.cells, strict=True))
         axis, base = next(iter(self.config.varied), "grouping"), self.base_cell
         curves = {
             level_name(axis, cell[axis]): cell for cell in self.cells if cell == base | {axis: cell[axis]}
@@ -136,8 +142,9 @@ class Grid:
         if role == "dense-equal":
             model = match_blocks(model, target)
         curve = next((name for name, other in self.curves.items() if other == cell), None)
-        residual = cost_table(model).macs / target - 1
-        return Variant(model, self._recipe(cell), role, size, residual, self._label(model, cell), curve)
+        residual, masks = cost_table(model).macs / target - 1, cell.get("masks", "")
+        label = f"{masks}-k{model.growth[0]}" if masks else self._label(model, cell)
+        return Variant(model, self._recipe(cell), role, size, residual, label, curve, masks=masks)
 
     def _is_matched(self, grouping: str, role: str) -> bool:
         """Return whether a variant must cost what the base does: a dense one only as a step of the path."""
@@ -156,7 +163,7 @@ class Grid:
         if cell["grouping"] not in LEARNED:  # never pruned, so the pruning axes change nothing: train it once
             lasso = self.config.group_lasso[0]
             axes = cell | {"pruning": "condensing", "criterion": "l1", "group_lasso": lasso}
-        if axes["pruning"] == "condensing":
+        if axes["pruning"] not in RETRAINING:
             axes = axes | {"retraining_rate": None}
         return part_of(RecipeConfig, vars(self.config) | axes)
 

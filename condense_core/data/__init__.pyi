@@ -1,5 +1,5 @@
 from .augmentation import Augmentation as Augmentation, Normalisation as Normalisation
-from .datasets import Dataset as Dataset
+from .datasets import Dataset as Dataset, check_data as check_data
 from .images import Batch as Batch, DecodedImages as DecodedImages, Images as Images
 from .loaders import load as load, read as read
 from .shard import ALONE as ALONE, Shard as Shard

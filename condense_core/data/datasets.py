@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from condense_core.config import ModelConfig
 from condense_core.randomness import derived_seed, generator
 
 from .images import Batch, Images
@@ -87,3 +88,11 @@ def hash_of(classes: tuple[str, ...], parts: Iterable[str]) -> str:
     """Hash the names of classes and the hashes of their images."""
     text = "\n".join([*classes, *parts])
     return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+
+
+def check_data(model: ModelConfig, dataset: Dataset) -> None:
+    """Raise ValueError if a data set does not fit a network."""
+    if len(dataset.classes) > model.num_classes:
+        raise ValueError(f"num_classes {model.num_classes}: the data has {len(dataset.classes)} classes")
+    if dataset.image_size != model.image_size:
+        raise ValueError(f"image_size {model.image_size}: the data's images have {dataset.image_size} pixels")

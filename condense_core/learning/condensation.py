@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 from condense_core.condensation import (
     Learned,
     group_lasso,
-    input_norms,
     learned_layers,
     prune,
 )
@@ -28,7 +27,7 @@ from condense_core.randomness import generator
 from condense_core.stages import kept_in_stage, layer_stage, stage_of
 from condense_core.tables import CRITERIA
 
-from .criteria import scores
+from .criteria import input_norms, scores
 
 
 class Condensation:
@@ -102,12 +101,12 @@ class Condensation:
     def due(self) -> int | None:
         """Return the next stage to enter, or None; progress may have jumped over it.
 
-        One-shot pruning goes to the last stage at once.
+        Pruning one-shot or at the start goes to the last stage at once.
         """
         due = stage_of(Fraction(self.done, self.steps), self.last_stage + 1, self.pruning)
         if self.stage >= due:
             return None
-        return due if self.pruning == "one-shot" else self.stage + 1
+        return due if self.pruning in ("one-shot", "at-start") else self.stage + 1
 
     @torch.no_grad()
     def enter(self, stage: int) -> None:

@@ -9,6 +9,17 @@ from condense_core.condensation import Learned, importance
 from condense_core.tables import CRITERIA, implementation
 
 
+def input_norms(model: nn.Module) -> dict[str, nn.BatchNorm2d]:
+    """Return the batch norm of the inputs of every layer that learns its groups, by the layer's name."""
+    norms, norm = {}, None
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            norm = module
+        elif isinstance(module, Learned) and norm is not None:
+            norms[name] = norm
+    return norms
+
+
 def scores(layer: Learned, criterion: str, norm: nn.BatchNorm2d | None, draws: torch.Generator) -> Tensor:
     """Rank each connection by a criterion: (groups, in_channels); the lowest are pruned first."""
     return implementation(CRITERIA[criterion].score)(layer, norm, draws)

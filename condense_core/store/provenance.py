@@ -58,8 +58,10 @@ def _git() -> dict[str, Any]:
         return {"commit": None, "dirty": None}
 
 
-def changes(record: Mapping[str, Any], data_fingerprint: str | None) -> list[str]:
-    """Return what changed since a run was started: code, torch, and the data if their fingerprint is known."""
+def changes(
+    record: Mapping[str, Any], data_fingerprint: str | None, masks_fingerprint: str | None = None
+) -> list[str]:
+    """Return what changed since a run was started: code, torch, and data and masks if these are known."""
     then, now, found = record["environment"], environment(), []
     if then.get("code") != now["code"]:
         files = _changed_files(record.get("code", {}))
@@ -68,6 +70,8 @@ def changes(record: Mapping[str, Any], data_fingerprint: str | None) -> list[str
         found.append(f"torch: {then.get('torch', 'unknown')} then, {now['torch']} now")
     if data_fingerprint not in (None, record["data_fingerprint"]):
         found.append(f"data: {record['data_fingerprint']} then, {data_fingerprint} now")
+    if masks_fingerprint not in (None, record.get("masks_fingerprint")):
+        found.append(f"masks: {record.get('masks_fingerprint')} then, {masks_fingerprint} now")
     return found
 
 

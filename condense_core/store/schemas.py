@@ -42,6 +42,7 @@ class Config(TypedDict):
     environment: dict[str, Any]
     code: NotRequired[dict[str, Any]]
     ranks: NotRequired[PositiveInt]
+    masks_fingerprint: NotRequired[Annotated[str, Meta(description="of masks taken from a run")]]
 
 
 class Status(TypedDict):

@@ -50,15 +50,24 @@ class RunWriter:
         """Raise RunHeld if another machine took the run over because this process was silent for too long."""
         self.hold.check()
 
-    def start(self, config: RunConfig, data_fingerprint: str, ranks: int = 1, force: bool = False) -> None:
+    def start(
+        self,
+        config: RunConfig,
+        data_fingerprint: str,
+        ranks: int = 1,
+        force: bool = False,
+        masks_fingerprint: str | None = None,
+    ) -> None:
         """Write the configuration of a new run, or check that a started one can be resumed.
 
-        Raises Changed if code, torch or data changed; with `force` the run is restarted and the old one kept.
+        Raises Changed if code, torch, data or the masks that it takes changed; with `force` the run is
+        restarted and the old one kept.
         """
         for path in self.folder.rglob(UNFINISHED):
             path.unlink()
         if self.run.started:
-            if not (changes := provenance.changes(self.run.record, data_fingerprint)):
+            changes = provenance.changes(self.run.record, data_fingerprint, masks_fingerprint)
+            if not changes:
                 self._note_other_computation(config, ranks)
                 self.set_state("running")
                 return
@@ -68,10 +77,12 @@ class RunWriter:
                     "Use --force to restart it; the old run is kept."
                 )
             self._set_aside(changes)
-        self._write_config(config, data_fingerprint, ranks)
+        self._write_config(config, data_fingerprint, ranks, masks_fingerprint)
         self.set_state("running")
 
-    def _write_config(self, config: RunConfig, data_fingerprint: str, ranks: int) -> None:
+    def _write_config(
+        self, config: RunConfig, data_fingerprint: str, ranks: int, masks_fingerprint: str | None
+    ) -> None:
         for name in ("stages", "checkpoints"):
             make_folder(self.folder / name)
         record = {
@@ -80,6 +91,7 @@ class RunWriter:
             "environment": provenance.environment(),
             "code": provenance.code(),
             "ranks": ranks,
+            **({"masks_fingerprint": masks_fingerprint} if masks_fingerprint else {}),
         }
         write_json(self.folder / "config.json", record)
 

@@ -1,6 +1,7 @@
 from .criteria import CRITERIA as CRITERIA, WEIGHT_CRITERIA as WEIGHT_CRITERIA, Criterion as Criterion
 from .datasets import DATASETS as DATASETS, DataSource as DataSource
 from .groupings import (
+    GIVEN as GIVEN,
     GROUPINGS as GROUPINGS,
     LEARNED as LEARNED,
     SINGLE_WEIGHTS as SINGLE_WEIGHTS,

@@ -34,18 +34,20 @@ class Grouping:
             raise ValueError("grouping: a mask is given once; is_learned needs a layer")
 
 
-HOME = "condense_core.grouping"
+HOME, MASKS = "condense_core.grouping", "condense_core.masks"
+
+GIVEN = "given"
 
 GROUPINGS: Table[Grouping] = Table(
     "grouping",
     {
         "learned": Grouping("learned in training", layer=f"{HOME}:LearnedGroupConv", is_learned=True),
-        "random": Grouping("drawn at random from the run's seed", mask=f"{HOME}:random_mask"),
+        "random": Grouping("drawn at random from the run's seed", mask=f"{MASKS}:random_mask"),
         "independent": Grouping(
             "drawn at random for each group alone, so that some inputs may be read by none",
-            mask=f"{HOME}:independent_mask",
+            mask=f"{MASKS}:independent_mask",
         ),
-        "sequential": Grouping("neighbouring inputs", mask=f"{HOME}:sequential_mask"),
+        "sequential": Grouping("neighbouring inputs", mask=f"{MASKS}:sequential_mask"),
         "unstructured": Grouping(
             "no groups: single weights are pruned",
             layer=f"{HOME}:unstructured",
@@ -53,6 +55,9 @@ GROUPINGS: Table[Grouping] = Table(
             single_weights=True,
         ),
         "none": Grouping("one group that reads all inputs (dense)", layer=f"{HOME}:dense"),
+        GIVEN: Grouping(  # neighbouring inputs until the run's masks are known
+            "taken from another run, in the study `masks`", mask=f"{MASKS}:sequential_mask"
+        ),
     },
 )
 LEARNED = Names(GROUPINGS, lambda entry: entry.is_learned)

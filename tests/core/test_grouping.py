@@ -16,11 +16,9 @@ from condense_core.grouping import (
     LearnedGroupLinear,
     conv1x1,
     dense,
-    independent_mask,
-    random_mask,
-    sequential_mask,
     weight_mask,
 )
+from condense_core.masks import independent_mask, random_mask, sequential_mask
 from condense_core.randomness import generator
 from condense_core.stages import kept_inputs, stage_of
 from condense_core.tables import GROUPINGS, Grouping

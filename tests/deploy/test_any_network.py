@@ -22,8 +22,8 @@ from condense_core.grouping import (
     MaskedConv,
     UnstructuredConv,
     masked_layers,
-    sequential_mask,
 )
+from condense_core.masks import sequential_mask
 
 TORCHVISION = [
     *("densenet121", "efficientnet_b0", "googlenet", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small"),

@@ -148,6 +148,14 @@ def test_a_study_runs_on_a_cluster_from_python(cluster, tmp_path):
         study.run(tmp_path / "there", engine="dask")
 
 
+def test_runs_that_take_masks_start_on_a_cluster_after_the_runs_that_learned_them(cluster, tmp_path):
+    settings = {"stages": (1, 1, 1), "seeds": 2, "epochs": 2, "train_images": 128, "execution": "reference"}
+    study = Study.named("masks", "cpu", **settings)
+    there, here = study.run(tmp_path / "there", engine="ray"), study.run(tmp_path / "here")
+    assert (there["state"] == "done").all()
+    assert there["test_loss"].tolist() == here["test_loss"].tolist()
+
+
 def test_jobs_limits_the_runs_at_once(cluster, store, monkeypatch, tmp_path):
     def noted(config, *others):
         with (tmp_path / "notes").open("a", buffering=1) as file:

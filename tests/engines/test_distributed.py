@@ -24,8 +24,9 @@ from torch import nn
 from analysis import ablate as command
 from analysis.cli import main
 from analysis.engines.single_run import execute
-from analysis.engines.torchrun import SharedRun
+from analysis.engines.torchrun import SharedRun, SharedStore
 from condense_core import DataConfig, RecipeConfig, RunConfig, Trainer
+from condense_core.config import MasksConfig
 from condense_core.data import Shard, load
 from condense_core.distributed import any_rank, is_shared_fault, of_first_rank, parallel, shard, world_size
 from condense_core.distributed.batch_norm import SynchronisedBatchNorm2d
@@ -200,6 +201,29 @@ def test_what_rank_0_does_for_all_is_answered_and_fails_on_all(digits, tmp_path)
         assert on_ranks(2, act, tmp_path) == [([row(1)], True, False, 0)] * 2
     assert len(store.run(config).epochs()) == 1
     assert store.run(config).record["ranks"] == 2
+
+
+def test_ranks_take_the_masks_of_a_run_and_all_say_if_it_is_not_there(tmp_path):
+    source, store = small_run(), RunStore(tmp_path / "runs")
+    store.create()
+    child = dataclasses.replace(
+        source, model=dataclasses.replace(source.model, grouping="given"), masks=MasksConfig(source.name)
+    )
+
+    def act():
+        shared = SharedStore(store.root)
+        missing = execute(dataclasses.replace(child, masks=MasksConfig("missing")), shared, Path("data"))
+        return missing, execute(child, shared, Path("data"))
+
+    execute(source, store, Path("data"))
+    missing, done = on_ranks(2, act, tmp_path)[0]
+    assert (missing.state, missing.reason) == (
+        "failed",
+        "not started: it needs run missing, which is new",
+    )
+    assert done.state == "done"
+    own, taken = (run.stage_tensors(run.stages()[-1]) for run in (store.run(child), store.run(source)))
+    assert_same(*({name: some[name] for name in own if name.startswith("mask")} for some in (own, taken)))
 
 
 def images(root: Path, splits: dict[str, int], size: tuple[int, int]) -> Path:

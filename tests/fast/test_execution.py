@@ -28,7 +28,7 @@ from condense_core.condensation import group_lasso, learned_layers, prune
 from condense_core.fast import engines, kernels
 from condense_core.fast.kernels.compilation import fingerprint
 from condense_core.fast.program import Programs
-from condense_core.training import momentum_descent
+from condense_core.learning import momentum_descent
 
 LASSO = 1e-3
 

@@ -11,8 +11,8 @@ from condense_core import DataConfig, ModelConfig, RecipeConfig, RunConfig, Trai
 from condense_core.files import write_json
 
 
-def train(config, digits):
-    trainer = Trainer(config, digits)
+def train(config, digits, masks=None):
+    trainer = Trainer(config, digits, masks=masks)
     return trainer, list(trainer.run())
 
 

@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ("condensation", "cost", "deploy.condensed", "grouping", "stages", "topology")
+MODULES = ("condensation", "cost", "deploy.condensed", "grouping", "masks.drawn", "stages", "topology")
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -144,13 +144,15 @@ ADDED = {
     "ablation": (3, "b1b1895b2a86d924"),
     "grouping": (12, "7007087db85c8bd6"),
     "pruning": (3, "b1b1895b2a86d924"),
+    "masks": (27, "14b67ac6909787a7"),
     "same": (20, "5fc26b62c5f97278"),
 }
 """The same of the variants that were added later: `is_added`."""
 
 
 def is_added(study: str, variant) -> bool:
-    return study == "same" or variant.role == "dense-equal" or variant.model.grouping == "independent"
+    added = study in ("same", "masks") or variant.role == "dense-equal"
+    return added or variant.model.grouping == "independent"
 
 
 def test_the_runs_of_every_named_study_have_the_names_of_the_first_stores():
