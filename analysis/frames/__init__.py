@@ -9,6 +9,7 @@ from .columns import COLUMNS, TYPES, typed
 from .costs import FAMILIES, layer_costs, layers, parts, published, times
 from .outcomes import answers, outcomes
 from .pruning import channels, connections, deaths
+from .regret import regret
 from .sources import ReadingLayer, reading_layers
 from .training import Source, epochs, runs, runs_in, stage_name, stages, steps, study_runs, variant_columns
 
@@ -31,6 +32,7 @@ __all__ = [
     "parts",
     "published",
     "reading_layers",
+    "regret",
     "runs",
     "runs_in",
     "stage_name",

@@ -138,6 +138,20 @@ _COLUMNS: dict[str, dict[str, str]] = {
     | _TARGET
     | _SOURCE
     | _SHARED,
+    "regret": _RUN
+    | {
+        "parent": "name of the run that it left",
+        "stage": "stage at which it pruned nothing, 1 … C−1",
+        "moment": "when connections count as kept: next (the next stage prunes), or end",
+    }
+    | _TARGET
+    | {
+        "dropped": "connections that the parent dropped at the stage",
+        "returned": "those of them that the fork keeps at the moment",
+        "expected": "how many it would keep of as many that are dropped at random",
+        "cost": "test error of the parent less that of the fork, percentage points",
+        "random_cost": "the same for a fork that prunes at random from the stage on; missing if there is none",
+    },
     "layers": _RUN
     | _STAGE
     | {
@@ -264,7 +278,7 @@ _WHOLE = frozenset(
         *("groups", "condense_factor", "growth_rate", "seed", "seeds", "size", "n", "pairs", "step"),
         *("target_position", "source_position", "position", "distance", "channels", "connections", "group"),
         *("channel", "died", "in_channels", "out_channels", "output_size", "batch", "threads", "image_size"),
-        "computed_macs",
+        *("computed_macs", "dropped", "returned"),
     )
 )
 _REAL = frozenset(
@@ -277,7 +291,16 @@ _REAL = frozenset(
         *("milliseconds", "low", "high", "gflops", "peak_memory", "peak_gflops", "flops", "error_percent"),
         *("error_mean", "error_sd", "error_low", "error_high", "difference", "difference_low"),
         *("difference_high", "p", "meaningful", "se_seeds", "se_images", "df", "half_width_next_seed"),
-        *("half_width_twice_images", "seeds_needed", "images_needed", "kept", "shared", "expected"),
+        *(
+            "half_width_twice_images",
+            "seeds_needed",
+            "images_needed",
+            "cost",
+            "random_cost",
+            "kept",
+            "shared",
+            "expected",
+        ),
     )
 )
 _OTHER = {
@@ -293,6 +316,7 @@ _BY_FRAME = {
     ("epochs", "stage"): "int64",
     ("connections", "block"): "int64",
     ("channels", "block"): "int64",
+    ("regret", "block"): "int64",
     ("agreement", "block"): "int64",
     ("decided", "block"): "int64",
     **{(frame, cost): "float64" for frame in ("runs", "study_runs", "summary", "published") for cost in _COSTS},

@@ -6,7 +6,7 @@ import pandas as pd
 
 from condense_core.store import RunStore
 
-from . import learned_figures, pruning_figures, result_figures, run_figures
+from . import fork_figures, learned_figures, pruning_figures, result_figures, run_figures
 from .report_figure import ReportFigure, StudyData
 
 
@@ -24,6 +24,7 @@ def report_figures(
         *pruning_figures.sources(data),
         *learned_figures.decided(data),
         *learned_figures.agreement(data),
+        *fork_figures.regret(data),
         *result_figures.grid(data),
         *run_figures.life(data),
         *run_figures.falling_macs(data),

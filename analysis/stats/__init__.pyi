@@ -36,4 +36,5 @@ from .overlaps import (
     shared as shared,
     shared_by_source as shared_by_source,
 )
+from .regrets import regret_costs as regret_costs, regrets as regrets
 from .summary import pareto as pareto, summarised as summarised, summary as summary

@@ -24,6 +24,7 @@ DRAWN = {
     "pruned_connections": ("connections",),
     "layer_connections": ("channels",),
     "sources_read": ("connections",),
+    "regret": ("regret",),
     "run_life": ("epochs", "stages"),
     "pruning_steps": ("steps",),
     "macs_during_training": ("stages",),

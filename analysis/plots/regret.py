@@ -1,0 +1,75 @@
+"""Regret: how much of what a stage dropped would have been kept later, and what dropping it cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from analysis.stats import regret_costs, regrets
+
+from .nothing import says_if_nothing
+from .style import COLOURS, GREY, style, thinned
+
+MOMENTS = {"next": "at the next stage", "end": "at the end"}
+
+
+@says_if_nothing("Nothing to regret: a fork that skips its pruning is needed, and its parent.", "dropped")
+def regret(counts: pd.DataFrame) -> Figure:
+    """Draw the share of the dropped connections that would be kept later, by stage and layer, and the cost.
+
+    `counts` is `frames.regret`. Grey ticks: after random dropping. Bars and bands: 95 % interval over seeds.
+    """
+    with style():
+        figure = Figure(figsize=(10.2, 3.4))
+        by_stage, by_layer, costs = figure.subplots(1, 3, width_ratios=(1, 1.5, 1))
+        stages = sorted(counts.stage.unique(), key=int)
+        _draw_stages(by_stage, regrets(counts), stages)
+        _draw_layers(by_layer, counts, stages)
+        _draw_costs(costs, regret_costs(counts), stages)
+        for axes in (by_stage, by_layer):
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+            axes.set_ylim(bottom=0)
+        for axes in (by_stage, costs):
+            axes.set_xticks(range(len(stages)), stages)
+            axes.set_xlabel("Stage that was skipped")
+    return figure
+
+
+def _draw_stages(axes: Axes, shares: pd.DataFrame, stages: list[str]) -> None:
+    for place, (moment, label) in enumerate(MOMENTS.items()):
+        part = shares[shares.moment == moment]
+        x = part.stage.map(stages.index) + 0.3 * place - 0.15
+        arms = np.nan_to_num([part.share - part.share_low, part.share_high - part.share])
+        axes.errorbar(x, part.share, arms, fmt="os"[place], color=COLOURS[place], ms=5, capsize=2, label=label)
+        axes.plot(x, part.chance, "_", color=GREY, ms=14, mew=2, label="" if place else "dropped at random")
+    axes.set_ylabel("Dropped, but kept later")
+    axes.legend(fontsize="small")
+
+
+def _draw_layers(axes: Axes, counts: pd.DataFrame, stages: list[str]) -> None:
+    end = counts[counts.moment == "end"].sort_values("target_position", kind="stable")
+    layers = list(dict.fromkeys(end.target))
+    shares = regrets(end, "target")
+    for stage, colour in zip(stages, COLOURS[2:], strict=False):
+        part = shares[shares.stage == stage]
+        x = part.target.map(layers.index)
+        axes.plot(x, part.share, "-o", ms=3.5, lw=1.4, color=colour, label=f"stage {stage}")
+        axes.fill_between(x, part.share_low, part.share_high, color=colour, alpha=0.15, lw=0)
+    axes.set_xticks(*thinned(layers), rotation=90 * (len(layers) > 8))
+    axes.set_xlabel("Layer, at the end")
+    axes.legend(fontsize="small")
+
+
+def _draw_costs(axes: Axes, costs: pd.DataFrame, stages: list[str]) -> None:
+    looks = {"cost": (COLOURS[0], "o", "by scores"), "random_cost": (GREY, "D", "at random")}
+    for place, (name, (colour, marker, label)) in enumerate(looks.items()):
+        part = costs[costs[name].notna()]
+        x = part.stage.map(stages.index) + 0.3 * place - 0.15
+        arms = np.nan_to_num([part[name] - part[f"{name}_low"], part[f"{name}_high"] - part[name]])
+        axes.errorbar(x, part[name], arms, fmt=marker, color=colour, ms=5, capsize=2, label=label)
+    axes.axhline(0, color=GREY, lw=0.8, ls=":", zorder=0)
+    axes.set_ylabel("Test error that pruning cost, points")
+    axes.legend(fontsize="small")
