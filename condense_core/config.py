@@ -204,6 +204,7 @@ class ForkConfig(Checked):
 
 
 HOW_COMPUTED = ("threads", "device", "execution")  # settings of a run that are not in its name
+NOT_NAMED = (*HOW_COMPUTED, "importance_every")  # the last changes no result, only what is recorded
 ADDED_LATER = (  # in its name if they are not at their default
     *("permute", "pruning", "criterion", "retraining_rate", "precision"),
     *("split", "content", "fork", "masks", "initial_seed"),
@@ -220,7 +221,7 @@ class MasksConfig(Checked):
 
 @dataclass(frozen=True)
 class RunConfig(Checked):
-    """One training of one variant with one seed. How it is computed (HOW_COMPUTED) is not in its name."""
+    """One training of one variant with one seed. How it is computed and recorded (NOT_NAMED) names nothing."""
 
     model: ModelConfig
     recipe: RecipeConfig = RecipeConfig()
@@ -233,6 +234,7 @@ class RunConfig(Checked):
         Meta(description="layer by layer, or by our own kernels: the same numbers to rounding"),
     ] = "reference"
     fork: ForkConfig | None = None
+    importance_every: Annotated[NonNegativeInt, Meta(description="epochs from record to record; 0: none")] = 1
     masks: MasksConfig | None = None
     initial_seed: Annotated[
         NonNegativeInt | None, Meta(description="seed of the initial weights (default: the run's)")
@@ -280,7 +282,7 @@ def known_only_here(config: RunConfig) -> list[str]:
 
 def _identity(config: Any) -> dict[str, Any]:
     """The settings that name a run. Those added later at their default leave older names as they were."""
-    values = {item: getattr(config, item.name) for item in fields(config) if item.name not in HOW_COMPUTED}
+    values = {item: getattr(config, item.name) for item in fields(config) if item.name not in NOT_NAMED}
     found = {
         item.name: _identity(value) if is_dataclass(value) else value
         for item, value in values.items()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from condense_core.config import DataConfig, RunConfig
 from condense_core.files import LeftOut
 from condense_core.store import FINISHED, Run, RunHeld, RunStore, record_failure
-from condense_core.tables import DATASETS, DataSource
+from condense_core.tables import DATASETS, LEARNED, SINGLE_WEIGHTS, DataSource
 
 from .reasons import reason_of
 from .sources import obstacle, taken_masks
@@ -191,6 +191,7 @@ def _write_records(writer: RunWriter, trainer: Trainer, should_stop: Callable[[]
             case StageRecord():
                 writer.write_stage(*_stage_row(record))
             case EpochRecord():
+                _keep_importance(writer, trainer, record.epoch)
                 writer.append_epoch(_epoch_row(record), now - epoch_began)
                 if any_rank(now - saved >= CHECKPOINT_SECONDS):
                     save()
@@ -202,6 +203,14 @@ def _write_records(writer: RunWriter, trainer: Trainer, should_stop: Callable[[]
     writer.check()
     save()
     return False
+
+
+def _keep_importance(writer: RunWriter, trainer: Trainer, epoch: int) -> None:
+    from condense_core.condensation import importances
+
+    every, grouping = trainer.config.importance_every, trainer.config.model.grouping
+    if every and epoch % every == 0 and grouping in LEARNED and grouping not in SINGLE_WEIGHTS:
+        writer.append_importance(epoch, importances(trainer.model))
 
 
 def _epoch_row(record: EpochRecord) -> dict[str, Any]:

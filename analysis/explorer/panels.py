@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,10 @@ import pandas as pd
 from analysis import frames
 from condense_core.config import ModelConfig
 from condense_core.store import Run
-from condense_core.tables import GROUPINGS, Grouping
+from condense_core.tables import GROUPINGS, LEARNED, SINGLE_WEIGHTS, Grouping
 
 from . import quick_figures
-from .contents import Mark, config_of
+from .contents import Mark, config_of, mark
 
 
 def note(text: str) -> str:
@@ -29,14 +30,15 @@ def stages_of(run: Run | None) -> list[str]:
     return [frames.stage_name(record) for record in run.stages()] if run else []
 
 
+NO_STAGE = "No stage has started yet."
 NO_MASKS = "Grouping none: every 1×1 convolution reads all of its inputs, so there is no mask to show."
 
 
 @lru_cache(maxsize=256)
-def draw_panel(name: str, run: Run, mark: Mark, *chosen: str | None) -> str:
-    """Draw a panel as HTML; it is cached until the run's files change (`mark`)."""
+def draw_panel(name: str, run: Run, _: Mark, *chosen: Any) -> str:
+    """Draw a panel as HTML; it is cached until the run's files change (its `mark`)."""
     panel = PANELS[name]
-    content = note("No stage has started yet.") if None in chosen else panel.draw(run, *chosen)
+    content = note(NO_STAGE) if None in chosen else panel.draw(run, *chosen)
     return f'<div style="line-height: normal"><b>{panel.title}</b>{content}</div>'
 
 
@@ -46,9 +48,28 @@ def _connections_panel(run: Run, stage: str) -> str:
 
 
 def _mask_panel(run: Run, stage: str, label: str) -> str:
-    for layer, died, _ in frames.deaths(run, label):
-        return quick_figures.draw_mask(layer, as_of(died, stage))
+    for found in frames.fates(run, label):
+        return quick_figures.draw_mask(found.layer, as_of(found.died, stage))
     return note(NO_MASKS)
+
+
+NO_RANKS = "This run learns no groups, so its connections are not ranked."
+
+
+@lru_cache(maxsize=4)
+def moments_of(run: Run, _: Mark) -> tuple[frames.Moment, ...]:
+    """Return the moments of a run; reading all of a long one takes longer than a change may."""
+    return tuple(frames.moments(run)) if run.started else ()
+
+
+def _ranks_panel(run: Run, label: str, group: int, epoch: float) -> str:
+    model, known = config_of(run).model, moments_of(run, mark(run))
+    if model.grouping not in LEARNED or model.grouping in SINGLE_WEIGHTS:
+        return note(NO_RANKS)
+    if not known:
+        return note(NO_STAGE)
+    layer = next(layer for layer in frames.reading_layers(model) if layer.label == label)
+    return quick_figures.draw_ranks(frames.ranks_of(layer, known), group, epoch)
 
 
 def _costs_panel(run: Run, stage: str) -> str:
@@ -94,5 +115,6 @@ PANELS = {
     "connections": Panel("Which connections are alive", _connections_panel, ("stage",)),
     "costs": Panel("MACs by layer", _costs_panel, ("stage",)),
     "mask": Panel("One layer in full", _mask_panel, ("stage", "layer")),
+    "ranks": Panel("Ranks of a group's inputs", _ranks_panel, ("layer", "group", "epoch")),
     "curves": Panel("Training", _curves_panel, ()),
 }

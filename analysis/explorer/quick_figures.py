@@ -1,4 +1,4 @@
-"""Four figures of `plots` drawn again as plain SVG, from the same frames, in the same order and colours.
+"""Five figures of `plots` drawn again as plain SVG, from the same frames, in the same order and colours.
 
 They exist only for speed: the explorer has to show a change within 0.3 s, and a figure of `plots` takes half a
 second. One of these takes some milliseconds. A test compares them with the figures.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import seaborn as sns
 from matplotlib.colors import to_hex, to_rgb
 
 from analysis import plots
-from analysis.frames import ReadingLayer
+from analysis.frames import LayerRanks, ReadingLayer
 from analysis.plots import COLOURS, FAINT, GREY, OPERATORS, cost_parts, heat, place_name, thinned
 
 from .svg import Box, Look, label, legend, names_at, numbers_at, picture
@@ -93,6 +94,54 @@ def _fates(died: np.ndarray, y: float) -> tuple[np.ndarray, str]:
     names = [*(f"at stage {stage}" if stage else "never existed" for stage in stages), "alive"]
     places = np.searchsorted([*stages, np.inf], np.where(died == -1, np.inf, died))
     return np.array(colours)[places], legend(40, y, names, [{"fill": to_hex(colour)} for colour in colours])
+
+
+MOST_MOMENTS = 60  # of a line
+
+
+def draw_ranks(found: LayerRanks, group: int, epoch: float) -> str:
+    """Draw the ranks of a group's inputs up to an epoch, lines until they are pruned: `plots.ranks` as SVG."""
+    shown = [place for place in found.spread(MOST_MOMENTS) if found.epochs[place] <= epoch]
+    inputs, now = found.rank.shape[2], found.rank[shown[-1], group]
+    box = Box(56, 26, 900, 300, (0, found.epochs[-1] or 1), (inputs + 0.5, 0.5))
+    order = np.argsort(now > 0, kind="stable").tolist()  # those that live are drawn last
+    entries = [found.epochs[place] for place in shown if found.stages[place]]
+    said = (
+        f"layer {found.layer.label}, group {group}: {np.count_nonzero(now)} of {inputs} inputs are alive "
+        f"after {epoch:g} epochs"
+    )
+    drawn = [
+        box.edges(str) + box.beside({rank: f"{rank}" for rank in sorted({1, -(-inputs // 2), inputs})}),
+        box.below(numbers_at(box.across, plots.count)) + label(506, 356, "epoch") + label(956, 16, said, "end"),
+        label(14, 176, "rank in the group", turned=True),
+        *(box.line((entry, entry), box.up, ENTRY) for entry in entries),
+        *(_rank_line(box, found, group, channel, shown) for channel in order),
+        legend(56, 16, ["alive", "pruned where the line ends"], [CURVE, {"fill": GREY}]),
+    ]
+    return picture(980, 362, drawn, said)
+
+
+def _rank_line(box: Box, found: LayerRanks, group: int, channel: int, shown: list[int]) -> str:
+    """Draw the line of an input, with its numbers as a tooltip."""
+    ranks = found.rank[:, group, channel]
+    lived = [place for place in shown if ranks[place]]
+    last = lived[-1]
+    alive = last == shown[-1]
+    look = {"stroke": to_hex(COLOURS[0] if alive else GREY), "stroke-width": "1.4" if alive else "0.9"}
+    live = np.count_nonzero(found.rank[last, group])
+    text = (
+        f"input {channel} of {found.layer.source_of[channel]}: rank {ranks[last]} of {live} after "
+        f"{found.epochs[last]:g} epochs" + ("" if alive else _margin_text(found, group, channel, last))
+    )
+    line = box.line([found.epochs[place] for place in lived], ranks[lived], look)
+    return f"<g><title>{escape(text)}</title>{line}</g>"
+
+
+def _margin_text(found: LayerRanks, group: int, channel: int, last: int) -> str:
+    """Return how far an input that was pruned at a moment was from the last one kept."""
+    importance, kept = found.importance[last, group], found.rank[last + 1, group] > 0
+    margin = importance[channel] / importance[kept].min() - 1
+    return f", then pruned: {margin:+.1%} of the importance of the last one kept"
 
 
 def draw_costs(layers: pd.DataFrame) -> str:

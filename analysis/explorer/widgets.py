@@ -23,10 +23,11 @@ from analysis.plots import stage_title
 from condense_core.store import Run, RunStore
 
 from .contents import ALL_RUNS, Runs, config_of, mark, runs_of, stamp
-from .panels import PANELS, as_of, draw_costs_of, draw_panel, note, stages_of
+from .panels import PANELS, as_of, draw_costs_of, draw_panel, moments_of, note, stages_of
 
 POLL_SECONDS = 2.0
-CHOICES = ("study", "variant", "seed", "stage", "layer")
+CHOICES = ("study", "variant", "seed", "stage", "layer", "group", "epoch")
+NO_EPOCH = {-1.0: "–"}
 UNREADABLE = (OSError, ValueError, KeyError)  # a file is damaged, or is just being replaced
 
 
@@ -40,7 +41,7 @@ def explore(runs: str | Path = "runs") -> Explorer:
 
 
 class Explorer(widgets.VBox):
-    """Choose with `study`, `variant`, `seed`, `stage` and `layer`; `about` and `panels` show it.
+    """Choose by `study`, `variant`, `seed`, `stage`, `layer`, `group`, `epoch`; `about` and `panels` show it.
 
     A choice stays while others change; if it becomes impossible, it comes back as soon as it is possible. Until
     a stage is chosen, the newest one is shown. With `follow` checked, news in the store appear until `close`.
@@ -62,8 +63,10 @@ class Explorer(widgets.VBox):
         self._watching = self._watch()
 
     def _place_widgets(self) -> None:
-        self.choices = {name: _dropdown(name) for name in CHOICES}
-        self.study, self.variant, self.seed, self.stage, self.layer = self.choices.values()
+        self.choices = {name: _slider(name) if name == "epoch" else _dropdown(name) for name in CHOICES}
+        self.study, self.variant, self.seed, self.stage, self.layer, self.group, self.epoch = (
+            self.choices.values()
+        )
         self.follow = widgets.Checkbox(True, description="follow", indent=False, layout=_fitting())
         self.about = widgets.HTML()
         self.panels = {name: widgets.HTML(layout=widgets.Layout(margin="6px 0 0")) for name in PANELS}
@@ -104,6 +107,8 @@ class Explorer(widgets.VBox):
         self.run = seeds.get(self.seed.value)
         self._offer("stage", {stage: stage_title(stage) for stage in stages_of(self.run)}, newest=True)
         self._offer("layer", {label: label for label in _layers(self.run)}, newest=True)
+        self._offer("group", {group: str(group) for group in range(_groups(self.run))})
+        self._offer("epoch", _epochs(self.run), newest=True)
 
     def _offer(self, name: str, labels: dict[Any, str], newest: bool = False) -> None:
         """Give a choice its values and labels: it keeps the user's wish, or takes an end of the values."""
@@ -149,6 +154,10 @@ class Explorer(widgets.VBox):
             channels = channels.assign(died=as_of(channels.died.to_numpy(), stage))
             found["connections"] = plots.pruned_connections(connections[connections.stage == stage])
             found["mask"] = plots.layer_connections(channels)
+            ranks = frames.ranks(run, layer)
+            found["ranks"] = plots.ranks(
+                ranks[(ranks.group == self.group.value) & (ranks.epoch <= self.epoch.value)]
+            )
         return found
 
     def poll(self) -> bool:
@@ -208,6 +217,13 @@ def _dropdown(name: str) -> widgets.Dropdown:
     return widgets.Dropdown(description=name, style={"description_width": "initial"}, layout=_fitting())
 
 
+def _slider(name: str) -> widgets.SelectionSlider:
+    """Return a slider over values; unlike a list of choices it always needs one."""
+    settings: Any = {"style": {"description_width": "initial"}, "continuous_update": True}
+    options = [(text, epoch) for epoch, text in NO_EPOCH.items()]
+    return widgets.SelectionSlider(options=options, description=name, **settings)
+
+
 def _seed_label(seed: int, run: Run) -> str:
     """Return the seed, with the state of its run unless that is done."""
     state = run.status["state"]
@@ -216,6 +232,16 @@ def _seed_label(seed: int, run: Run) -> str:
 
 def _layers(run: Run | None) -> list[str]:
     return [layer.label for layer in reading_layers(config_of(run).model)] if run and run.started else []
+
+
+def _groups(run: Run | None) -> int:
+    return config_of(run).model.groups if run and run.started else 0
+
+
+def _epochs(run: Run | None) -> dict[float, str]:
+    """Return the moments at which the importance of a run's connections is known."""
+    known = moments_of(run, mark(run)) if run else ()
+    return {moment.epoch: f"{moment.epoch:.4g}" for moment in known} or NO_EPOCH
 
 
 def _about(store: RunStore, runs: Runs, run: Run | None) -> str:

@@ -7,8 +7,10 @@ Every function takes a run store (its folder or a RunStore), a run, or a list of
 from .agreement import agreement, decided
 from .columns import COLUMNS, TYPES, typed
 from .costs import FAMILIES, layer_costs, layers, parts, published, times
+from .moments import Moment, moments
 from .outcomes import answers, outcomes
-from .pruning import channels, connections, deaths
+from .pruning import Fates, channels, connections, fates
+from .ranks import LayerRanks, layer_ranks, ranks, ranks_of
 from .regret import regret
 from .sources import ReadingLayer, reading_layers
 from .training import Source, epochs, runs, runs_in, stage_name, stages, steps, study_runs, variant_columns
@@ -17,20 +19,27 @@ __all__ = [
     "COLUMNS",
     "FAMILIES",
     "TYPES",
+    "Fates",
+    "LayerRanks",
+    "Moment",
     "ReadingLayer",
     "Source",
     "agreement",
     "answers",
     "channels",
     "connections",
-    "deaths",
     "decided",
     "epochs",
+    "fates",
     "layer_costs",
+    "layer_ranks",
     "layers",
+    "moments",
     "outcomes",
     "parts",
     "published",
+    "ranks",
+    "ranks_of",
     "reading_layers",
     "regret",
     "runs",

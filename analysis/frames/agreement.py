@@ -15,11 +15,12 @@ from condense_core.config import ModelConfig
 from condense_core.store import Run
 from condense_core.tables import LEARNED, SINGLE_WEIGHTS
 
+from .columns import typed
+from .moments import Arrays, Moment, moments
 from .sources import ReadingLayer, reading_layers
 from .training import Source, runs_in, stage_name, tidy_frame
 
 DRAWS = 100  # permutations that the expectation is the mean of
-Arrays = dict[str, np.ndarray]
 
 
 def agreement(source: Source, stage: str | int = "end") -> pd.DataFrame:
@@ -90,42 +91,56 @@ def _source_rows(
 
 
 def decided(source: Source) -> pd.DataFrame:
-    """Return how many of its final connections a run's scores would have chosen at the start of each stage.
+    """Return how many of its final connections a run's scores would have chosen at each earlier moment.
 
-    Scores are the importance Σ|W| of the connections that are alive then; in stage 0 that of the weights as
-    drawn. A choice takes as many as are left at the end, at once. Runs that have not yet pruned for the last
-    time have no rows. `stats.agreed` makes shares and intervals of it.
+    Scores are the importance Σ|W| of the connections that are alive then: at the start of each stage and after
+    each recorded epoch, until the last stage starts; at epoch 0 that of the weights as drawn. A choice takes as
+    many as are left at the end, at once. Runs that have not yet pruned for the last time have no rows.
+    `stats.agreed` makes shares and intervals of it.
     """
-    return tidy_frame("decided", (row for run in runs_in(source) for row in _decided_rows(run)))
+    parts = [part for run in runs_in(source) for part in _decided_parts(run)]
+    return typed("decided", pd.concat(parts, ignore_index=True) if parts else pd.DataFrame())
 
 
-def _decided_rows(run: Run) -> Iterator[dict[str, Any]]:
-    model, records = run.config.model, run.stages()
-    learned = model.grouping in LEARNED and model.grouping not in SINGLE_WEIGHTS
-    if not learned or not any(record["stage"] in (None, model.last_stage) for record in records):
+def _decided_parts(run: Run) -> Iterator[pd.DataFrame]:
+    model = run.config.model
+    if model.grouping not in LEARNED or model.grouping in SINGLE_WEIGHTS:
         return
-    arrays = [run.stage_arrays(record) for record in records]
-    for layer in _pruned_layers(model, arrays[-1]):
-        name, final = f"importance.{layer.module}", arrays[-1][f"mask.{layer.module}"]
-        alive = np.ones_like(final)
-        for record, found in zip(records, arrays, strict=True):
-            if record["stage"] is not None:
-                counts = chosen_by_source(found[name], alive, final, layer.firsts)
-                place = {"run": run.name, "stage": stage_name(record), "epoch": record["epoch"]}
-                yield from (place | row for row in _source_rows(layer, *counts))
-                alive = found[f"mask.{layer.module}"]
+    known = list(moments(run))
+    last = next((place for place, moment in enumerate(known) if moment.stage == model.last_stage), None)
+    if last is None:
+        return
+    final = run.stage_arrays(run.stages()[-1])
+    for layer in _pruned_layers(model, final):
+        yield _decided_part(layer, known[: last + 1], final[f"mask.{layer.module}"]).assign(run=run.name)
 
 
-def chosen_by_source(
-    scores: np.ndarray, alive: np.ndarray, final: np.ndarray, firsts: list[int]
+def _decided_part(layer: ReadingLayer, known: list[Moment], final: np.ndarray) -> pd.DataFrame:
+    """Return the rows of a layer: every source at every moment."""
+    scores = np.stack([moment.importance[layer.module] for moment in known])
+    alive = np.stack([moment.alive[layer.module] for moment in known])
+    counts = dict(zip(("kept", "shared", "expected"), chosen(scores, alive, final), strict=True))
+    names = [source for source, _, _ in layer.sources]
+    columns = {
+        **layer.columns,
+        "epoch": np.repeat([float(moment.epoch) for moment in known], len(names)),
+        "source": names * len(known),
+        "distance": [*range(len(names), 0, -1)] * len(known),
+    }
+    by_source = {name: np.add.reduceat(count, layer.firsts, axis=1).ravel() for name, count in counts.items()}
+    return pd.DataFrame(columns | by_source)
+
+
+def chosen(
+    scores: np.ndarray, alive: np.ndarray, final: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return by source layer: the final connections, those that scores choose, and those that chance would.
+    """Return for each input the final connections, those that scores choose, and those that chance would.
 
-    The arrays are (groups, inputs). In every group the scores choose as many live inputs as `final` has.
+    `scores` and `alive` are (moments, groups, inputs), `final` is (groups, inputs), what is returned (moments,
+    inputs). In every group the scores choose as many live inputs as `final` has.
     """
-    order = np.where(alive, scores, -np.inf).argsort(1, kind="stable").argsort(1)  # 0 is pruned first
-    chosen = order >= final.shape[1] - final.sum(1, keepdims=True)
-    chance = final.sum(1, keepdims=True) / alive.sum(1, keepdims=True)  # of each live input
-    counted = (final, final & chosen, final * chance)
-    kept, common, expected = (np.add.reduceat(part.sum(0), firsts) for part in counted)
-    return kept, common, expected
+    order = np.where(alive, scores, -np.inf).argsort(2, kind="stable").argsort(2)  # 0 is pruned first
+    are_chosen = order >= final.shape[1] - final.sum(1, keepdims=True)
+    chance = final.sum(1, keepdims=True) / alive.sum(2, keepdims=True)  # of each live input
+    kept = np.broadcast_to(final, alive.shape)
+    return kept.sum(1), (kept & are_chosen).sum(1), (kept * chance).sum(1)

@@ -121,6 +121,20 @@ _COLUMNS: dict[str, dict[str, str]] = {
         "source": "layer that the channel comes from",
         "died": "stage at whose start it was pruned; 0 if it was never alive, -1 if it still is",
         "importance": "Σ|W| over the group's outputs when it was pruned, or at the end",
+        "rank": "its rank by importance among the group's live inputs when it was pruned, or at the last "
+        "pruning step; 1: the most important, 0: it never was alive",
+        "margin": "its importance over that of the last input that the group kept then, less 1; NaN if nothing "
+        "was pruned, or single weights were",
+    },
+    "ranks": _RUN
+    | _TARGET
+    | {
+        "group": "group of outputs, from 0",
+        "channel": "input channel of the target, from 0",
+        "source": "layer that the channel comes from",
+        "epoch": "epochs done by then; 0: the weights as drawn",
+        "rank": "its rank by importance among the group's live inputs; 1: the most important",
+        "importance": "Σ|W| over the group's outputs; after an epoch in half precision",
     },
     "agreement": _RUN
     | {"other": "name of the run that it is compared with: they differ in their seed alone"}
@@ -132,12 +146,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
     | _TARGET
     | _SOURCE
     | _SHARED,
-    "decided": _RUN
-    | _STAGE
-    | {"epoch": "epochs done by then; 0: the weights as drawn"}
-    | _TARGET
-    | _SOURCE
-    | _SHARED,
+    "decided": _RUN | {"epoch": "epochs done by then; 0: the weights as drawn"} | _TARGET | _SOURCE | _SHARED,
     "regret": _RUN
     | {
         "parent": "name of the run that it left",
@@ -278,7 +287,7 @@ _WHOLE = frozenset(
         *("groups", "condense_factor", "growth_rate", "seed", "seeds", "size", "n", "pairs", "step"),
         *("target_position", "source_position", "position", "distance", "channels", "connections", "group"),
         *("channel", "died", "in_channels", "out_channels", "output_size", "batch", "threads", "image_size"),
-        *("computed_macs", "dropped", "returned"),
+        *("computed_macs", "dropped", "returned", "rank"),
     )
 )
 _REAL = frozenset(
@@ -291,16 +300,8 @@ _REAL = frozenset(
         *("milliseconds", "low", "high", "gflops", "peak_memory", "peak_gflops", "flops", "error_percent"),
         *("error_mean", "error_sd", "error_low", "error_high", "difference", "difference_low"),
         *("difference_high", "p", "meaningful", "se_seeds", "se_images", "df", "half_width_next_seed"),
-        *(
-            "half_width_twice_images",
-            "seeds_needed",
-            "images_needed",
-            "cost",
-            "random_cost",
-            "kept",
-            "shared",
-            "expected",
-        ),
+        *("half_width_twice_images", "seeds_needed", "images_needed", "kept", "shared", "expected", "margin"),
+        *("cost", "random_cost"),
     )
 )
 _OTHER = {
@@ -313,12 +314,14 @@ _BY_FRAME = {
     ("stages", "epoch"): "float64",
     ("steps", "epoch"): "float64",
     ("decided", "epoch"): "float64",
+    ("ranks", "epoch"): "float64",
     ("epochs", "stage"): "int64",
     ("connections", "block"): "int64",
     ("channels", "block"): "int64",
     ("regret", "block"): "int64",
     ("agreement", "block"): "int64",
     ("decided", "block"): "int64",
+    ("ranks", "block"): "int64",
     **{(frame, cost): "float64" for frame in ("runs", "study_runs", "summary", "published") for cost in _COSTS},
     **{(frame, cost): "int64" for frame in ("epochs", "stages", "steps", "layers", "times") for cost in _COSTS},
 }  # the cost of a run that is not finished is missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 
 from condense_core.store import Run
 
+from .ranks import calls
 from .sources import ReadingLayer, reading_layers
 from .training import Source, runs_in, stage_name, tidy_frame
 
@@ -67,25 +69,37 @@ def _channel_rows(run: Run, target: str | None) -> Iterator[dict[str, Any]]:
     known = [layer.label for layer in reading_layers(run.config.model)]
     if target not in (None, *known):
         raise ValueError(f"target {target!r}: run {run.name} has {', '.join(known)}")
-    for layer, died, importance in deaths(run, target):
-        names = [source for source, first, last in layer.sources for _ in range(last - first)]
-        for (group, channel), stage in np.ndenumerate(died):
+    for found in fates(run, target):
+        for (group, channel), stage in np.ndenumerate(found.died):
             yield {
                 "run": run.name,
-                **layer.columns,
+                **found.layer.columns,
                 "group": group,
                 "channel": channel,
-                "source": names[channel],
+                "source": found.layer.source_of[channel],
                 "died": int(stage),
-                "importance": float(importance[group, channel]),
+                **{
+                    name: getattr(found, name)[group, channel].item()
+                    for name in ("importance", "rank", "margin")
+                },
             }
 
 
-def deaths(run: Run, target: str | None = None) -> Iterator[tuple[ReadingLayer, np.ndarray, np.ndarray]]:
-    """Yield each target with the stage in which its connections died (−1: alive) and their importance then.
+@dataclass(frozen=True)
+class Fates:
+    """What became of the connections of a layer: arrays (groups, in_channels), as the columns of `channels`."""
 
-    Both arrays are (groups, in_channels); a connection that never existed died in stage 0. `target` restricts
-    the result to one layer.
+    layer: ReadingLayer
+    died: np.ndarray
+    importance: np.ndarray
+    rank: np.ndarray
+    margin: np.ndarray
+
+
+def fates(run: Run, target: str | None = None) -> Iterator[Fates]:
+    """Yield what became of the connections of each target, or of one.
+
+    They died in a stage (−1: alive); a connection that never existed died in stage 0.
     """
     records = run.stages()
     arrays = [run.stage_arrays(record) for record in records]
@@ -96,4 +110,5 @@ def deaths(run: Run, target: str | None = None) -> Iterator[tuple[ReadingLayer, 
             importance = np.stack([stage[f"importance.{layer.module}"] for stage in arrays])
             first_dead = np.where(alive[-1], len(records) - 1, alive.argmin(0))
             died = np.where(alive[-1], -1, stages[first_dead]).astype(np.int8)
-            yield layer, died, np.take_along_axis(importance, first_dead[None], 0)[0]
+            then = np.take_along_axis(importance, first_dead[None], 0)[0]
+            yield Fates(layer, died, then, *calls(alive, importance))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from condense_core.config import ModelConfig
@@ -37,6 +38,11 @@ class ReadingLayer:
     def firsts(self) -> list[int]:
         """The first input channel of each source."""
         return [first for _, first, _ in self.sources]
+
+    @cached_property
+    def source_of(self) -> list[str]:
+        """The layer that each input channel comes from."""
+        return [source for source, first, last in self.sources for _ in range(last - first)]
 
 
 def reading_layers(model: ModelConfig) -> Iterator[ReadingLayer]:

@@ -4,6 +4,7 @@ from .agreement import agreement, decided
 from .connections import layer_connections, pruned_connections, shares_by_distance, sources_read
 from .cost import OPERATORS, cost_by_layer, cost_parts, place_name, time_against_macs, waterfall
 from .effects import effects, interactions
+from .ranks import ranks
 from .regret import regret
 from .style import COLOURS, FAINT, GREY, count, heat, stage_title, thinned
 from .tradeoff import equal_cost, published, tradeoff
@@ -29,6 +30,7 @@ __all__ = [
     "pruned_connections",
     "pruning_steps",
     "published",
+    "ranks",
     "regret",
     "run_life",
     "shares_by_distance",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -32,18 +33,18 @@ def agreement(counts: pd.DataFrame) -> Figure:
         layers = list(dict.fromkeys(ordered.target))
         looks = zip(UNITS.items(), (COLOURS[0], COLOURS[1]), "os", strict=True)
         for (unit, label), colour, marker in looks:
-            part = ordered[ordered.unit == unit]
+            part = ordered[ordered.unit == unit].assign(layer=ordered.target.map(layers.index))
             look: Any = {"color": colour, "marker": marker, "ms": 4, "lw": 1.6}
-            _band(by_layer, agreed(part, "target_position"), "target_position", look | {"label": label})
+            _band(by_layer, agreed(part, "layer"), "layer", look | {"label": label})
             _band(by_distance, agreed(part, "distance"), "distance", look)
         for axes in (by_layer, by_distance):
             axes.axhline(0, color=GREY, ls=DASHES[1], lw=1.2, zorder=0)
             axes.axhline(1, color=GREY, lw=0.8, ls=":", zorder=0)
-        by_layer.set_xticks(*_layer_ticks(ordered, layers), rotation=90 * (len(layers) > 8))
+        by_layer.set_xticks(*thinned(layers), rotation=90 * (len(layers) > 8))
         by_layer.set(xlabel="Target layer", ylabel="Agreement of seeds\n(0: chance, 1: the same)")
         by_distance.set_xlabel("Distance from source to target (layers)")
         by_distance.xaxis.get_major_locator().set_params(integer=True)
-        by_layer.set_ylim(min(-0.1, by_layer.get_ylim()[0]), max(1.05, by_layer.get_ylim()[1]))
+        by_layer.set_ylim(np.clip(by_layer.get_ylim()[0], -0.6, -0.1), 1.05)
         figure.legend(loc="outside upper left", ncols=2, fontsize="small", title="What two seeds both keep")
         sns.despine(figure)
     return figure
@@ -53,12 +54,6 @@ def _band(axes: Axes, found: pd.DataFrame, x: str, look: dict[str, Any]) -> None
     found = found.sort_values(x)
     axes.plot(found[x], found.agreement, **look)
     axes.fill_between(found[x], found.low, found.high, color=look["color"], alpha=0.15, lw=0)
-
-
-def _layer_ticks(ordered: pd.DataFrame, layers: list[str]) -> tuple[list[int], list[str]]:
-    positions = dict(zip(ordered.target, ordered.target_position, strict=True))
-    _, names = thinned(layers)
-    return [positions[name] for name in names], names
 
 
 @says_if_nothing("Nothing to compare: no run that learns its groups has pruned for the last time.", "kept")
@@ -74,10 +69,10 @@ def decided(counts: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(8.6, 3.6))
         over_time, by_layer = figure.subplots(1, 2, sharey=True)
         start = named[named.epoch == 0].sort_values("target_position", kind="stable")
+        layers = start.groupby("target").target_position.mean().sort_values(kind="stable").index.tolist()
         _decided(over_time, named, "epoch")
-        _decided(by_layer, start, "target_position")
-        layers = list(dict.fromkeys(start.target))
-        by_layer.set_xticks(*_layer_ticks(start, layers), rotation=90 * (len(layers) > 8))
+        _decided(by_layer, start.assign(layer=start.target.map(layers.index)), "layer")
+        by_layer.set_xticks(*thinned(layers), rotation=90 * (len(layers) > 8))
         over_time.set(xlabel="Epoch", ylabel="Share of the final connections", ylim=(0, 1.03))
         over_time.yaxis.set_major_formatter(PercentFormatter(1))
         by_layer.set_xlabel("Target layer")
@@ -99,5 +94,6 @@ def _decided(axes: Axes, counts: pd.DataFrame, x: str) -> None:
         axes.fill_between(found[x], low, high.clip(upper=1), color=look["color"], alpha=0.15, lw=0)
         if (chance := found.chance.round(6).tolist()) not in chances:
             label = None if chances else "by chance"
-            axes.step(found[x], chance, where="pre", color=GREY, ls=DASHES[1], lw=1.4, label=label)
+            steps: Any = {"drawstyle": "steps-pre"} if x == "epoch" else {}
+            axes.plot(found[x], chance, color=GREY, ls=DASHES[1], lw=1.4, label=label, **steps)
             chances.append(chance)

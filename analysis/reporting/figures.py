@@ -24,6 +24,7 @@ def report_figures(
         *pruning_figures.sources(data),
         *learned_figures.decided(data),
         *learned_figures.agreement(data),
+        *learned_figures.ranks(data),
         *fork_figures.regret(data),
         *result_figures.grid(data),
         *run_figures.life(data),

@@ -13,6 +13,10 @@ from analysis.text import interval
 from .report_figure import ReportFigure, StudyData, learned_runs, shown_run
 
 CHAPTER = "What was learned"
+CLOSE = 0.05  # margin of a close call
+MOST = 0.95  # of the final connections
+FATE = ["target", "group", "channel", "source", "died", "rank", "margin"]
+MOST_LINES = 40  # in a picture
 MOST_SEEDS = 10  # that are compared in pairs
 
 
@@ -38,17 +42,17 @@ def decided(data: StudyData) -> Iterator[ReportFigure]:
 
 
 def decided_text(counts: pd.DataFrame) -> str:
-    """Give the share that the weights as drawn would have chosen of the first variant, and chance."""
+    """Give the share of the first variant that the weights as drawn would have chosen, and when most was."""
     first = counts[counts.variant == counts.variant.iloc[0]]
     rows = stats.agreed(first, "epoch").sort_values("epoch")
     drawn = rows.iloc[0]
     later = [
-        f"{row.share:.0%} (chance {row.chance:.0%}) after {row.epoch:.3g}" for row in rows.iloc[1:].itertuples()
-    ]
+        f" {MOST:.0%} are decided after {row.epoch:.3g} epochs, where chance is {row.chance:.0%}."
+        for row in rows[rows.share >= MOST].head(1).itertuples()
+    ]  # by another criterion than the importance it may never be so many
     return (
         f"The scores of the weights as drawn would have chosen {drawn.share:.0%} of the final connections of "
-        f"{first.variant.iloc[0]}, where chance is {drawn.chance:.0%}"
-        + (f"; those of the trained weights {', '.join(later)} epochs." if later else ".")
+        f"{first.variant.iloc[0]}, where chance is {drawn.chance:.0%}.{''.join(later)}"
     )
 
 
@@ -78,9 +82,43 @@ def agreement_text(counts: pd.DataFrame) -> str:
     """Give the agreement of the seeds in channels and in sources, with its interval."""
     rows = stats.agreed(counts, "unit").set_index("unit")
     said = {"channel": "the same channels", "source": "how many channels of each layer they read"}
-    parts = [f"{row.agreement:.2f}{_interval(row)} in {said[str(row.Index)]}" for row in rows.itertuples()]
+    parts = [f"{row.agreement:z.2f}{_interval(row)} in {said[str(row.Index)]}" for row in rows.itertuples()]
     return f"{int(rows.runs.iloc[0])} seeds agree by {' and by '.join(parts)}; 0 is chance, 1 the same."
 
 
 def _interval(row: Any) -> str:
     return "" if pd.isna(row.low) else f" ({interval(row.low, row.high)})"
+
+
+def ranks(data: StudyData) -> Iterator[ReportFigure]:
+    """Draw the ranks of the inputs of the last layer's first group over the epochs, in the shown run."""
+    if (shown := shown_run(data.runs)) is None:
+        return
+    run = data.named([shown])[0]
+    fates = frames.channels(run)
+    inputs = fates.groupby("target", sort=False).channel.nunique()
+    target = [*inputs.index[:1], *inputs[inputs <= MOST_LINES].index][-1]
+    ranks = frames.ranks(run, target)
+    yield ReportFigure(
+        "ranks",
+        "When each connection was decided",
+        f"Run {shown}: the rank of each input by the importance Σ|W| in its group, at the start of every "
+        "stage and after every recorded epoch. A line ends where the input is pruned. Margin: importance of "
+        "a connection over that of the last input that its group kept, less 1.",
+        ranks_text(fates),
+        plots.ranks(ranks[ranks.group == 0]),
+        fates[(fates.target == target) & (fates.group == 0)][FATE],
+        CHAPTER,
+    )
+
+
+def ranks_text(fates: pd.DataFrame) -> str:
+    """Count the connections that a run pruned, and those of them that were close calls."""
+    dead = fates[fates.died > 0]
+    near = (dead.margin > -CLOSE).sum()
+    close, median = near / max(len(dead), 1), -dead.margin.median()
+    return (
+        f"The run prunes {len(dead)} of {len(fates)} connections. {close:.0%} of these had at least "
+        f"{1 - CLOSE:.0%} of the importance of the last one that their group kept; half of them were "
+        f"{median:.0%} or more below it."
+    )

@@ -47,8 +47,10 @@ class ReportFigure:
         svg = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
         svg = re.sub(r"<!DOCTYPE.*?>", "", svg, flags=re.DOTALL)
         svg = re.sub(r">\s+<", "><", re.sub(r"\s*\n\s*", " ", svg))
-        svg = re.sub(r' id="[a-zA-Z.]+[_\d.]+"', "", svg)  # names of parts that nothing refers to
-        svg = svg.replace("font: ", "font-size: ").replace(" 'DejaVu Sans'", "")
+        svg = re.sub(r' id="[a-zA-Z.]+[\da-z]*_[_\d.]+"', "", svg)  # names of parts that nothing refers to
+        svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
+        svg = re.sub(r"font: ([^;']*px) '[^;]*", r"font-size: \1", svg)  # the family is in STYLES
+        svg = re.sub(r" font-family: [^;]*;", "", svg)
         return svg.strip().replace("<defs>", f"{STYLES}<defs>", 1)
 
 

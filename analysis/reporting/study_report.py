@@ -15,7 +15,7 @@ from condense_core.config import ModelConfig, RecipeConfig, RunConfig
 from condense_core.store import Run
 from condense_core.validation import from_dict, to_dict
 
-from .connection_maps import connection_maps
+from .connection_maps import connection_maps, rank_lines
 from .figures import report_figures
 from .report_figure import ReportFigure, learned_runs, shown_run
 from .tables import Table, audit_table, effect_table, frame_table, number, run_table, setting, summary_table
@@ -23,7 +23,7 @@ from .tuning_table import tuning_table
 
 TOP = ("tradeoff", "effects", "grid", "connections-alive", "life", "macs", "cost")  # figures that answer first
 MAX_POINTS = 150  # of a small curve
-MAX_VIEWS = 110  # of runs with curves: a page with a thousand has 5 MB and is slow to open
+MAX_VIEWS = 88  # of runs with curves: a page with a thousand has 5 MB and is slow to open
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,12 @@ class StudyReport(StudyFindings):
             return {}
         names = sorted(learned_runs(self.runs).run, key=lambda name: name != shown)
         return connection_maps(Run(self.store.root / name) for name in names)
+
+    @cached_property
+    def ranks(self) -> dict[str, Any]:
+        """Packed ranks over time of the run of the figures; empty if no run learned its groups."""
+        shown = shown_run(self.runs)
+        return {} if shown is None else rank_lines(Run(self.store.root / shown))
 
     @property
     def tables(self) -> list[Table]:

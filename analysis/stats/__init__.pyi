@@ -32,7 +32,7 @@ from .outcomes import Outcomes as Outcomes, image_covariance as image_covariance
 from .overlaps import (
     agreed as agreed,
     chance_by_source as chance_by_source,
-    pairs_interval as pairs_interval,
+    jackknifed as jackknifed,
     shared as shared,
     shared_by_source as shared_by_source,
 )

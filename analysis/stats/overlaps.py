@@ -10,6 +10,8 @@ from scipy.optimize import linear_sum_assignment
 
 from .intervals import MeanInterval, mean_interval
 
+UNIT = ("run", "other")
+
 
 def shared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return how many connections two choices share at each input, their groups matched: (inputs,).
@@ -60,39 +62,38 @@ def agreed(counts: pd.DataFrame, *by: str) -> pd.DataFrame:
     """
     unit = ["run", "other"] if "other" in counts else ["run"]
     sums = counts.groupby([*by, *unit], sort=False)[["kept", "shared", "expected"]].sum()
-    beyond = (sums["shared"] - sums.expected, sums.kept - sums.expected)
-    sums["agreement"] = beyond[0] / beyond[1].where(beyond[1] > 1e-9)
-    rows = [
-        {**dict(zip(by, level, strict=True)), **_row(part)}
-        for level, part in (sums.groupby(list(by), sort=False) if by else [((), sums)])
-    ]
+    parts = sums.groupby(list(by), sort=False) if by else [((), sums)]
+    rows = [{**dict(zip(by, level, strict=True)), **_row(part)} for level, part in parts]
     return pd.DataFrame(rows, columns=[*by, "share", "chance", "agreement", "low", "high", "runs"])
 
 
 def _row(sums: pd.DataFrame) -> dict[str, float]:
-    values = sums.agreement.dropna()
-    found = pairs_interval(values) if "other" in sums.index.names else mean_interval(values)
-    runs = {name for unit in ("run", "other") if unit in sums.index.names for name in sums.index.unique(unit)}
-    return {
-        "share": float((sums["shared"] / sums.kept).mean()),
-        "chance": float((sums.expected / sums.kept).mean()),
-        "agreement": found.mean,
-        "low": found.low,
-        "high": found.high,
-        "runs": len(runs),
-    }
+    kept, common, expected = sums.sum()
+    beyond = pd.DataFrame({"gained": sums["shared"] - sums.expected, "possible": sums.kept - sums.expected})
+    found = jackknifed(beyond)
+    ends = {"agreement": found.mean, "low": found.low, "high": found.high, "runs": found.n}
+    return {"share": common / kept, "chance": expected / kept} | ends
 
 
-def pairs_interval(values: pd.Series) -> MeanInterval:
-    """Return the mean of a value of pairs, indexed by `run` and `other`, with its 95 % interval over runs.
+def jackknifed(parts: pd.DataFrame) -> MeanInterval:
+    """Return Σ gained / Σ possible, and its 95 % interval over runs: NaN if nothing is possible.
 
-    Pairs that share a run are not independent: the interval is the jackknife's, which leaves out a run at a
-    time (Arvesen 1969). There is none for fewer than three runs.
+    The parts are indexed by `run`, or by `run` and `other`. Pairs that share a run are not independent, so the
+    interval comes from leaving out a run at a time (Arvesen 1969). It needs two runs, or three in pairs.
     """
-    first, second = (values.index.get_level_values(name) for name in ("run", "other"))
-    runs = list(dict.fromkeys([*first, *second]))
-    mean = float(values.mean())
-    if len(runs) < 3:
+    names = [parts.index.get_level_values(level).to_numpy() for level in parts.index.names if level in UNIT]
+    runs = list(dict.fromkeys(np.concatenate(names).tolist()))
+    gained, possible = parts.gained.to_numpy(), parts.possible.to_numpy()
+    mean = _ratio(gained, possible)
+    if len(runs) <= len(names):
         return MeanInterval(np.nan, np.nan, mean, np.nan, len(runs))
-    without = np.array([values[(first != run) & (second != run)].mean() for run in runs])
-    return mean_interval(len(runs) * mean - (len(runs) - 1) * without)
+    rest = [np.all([name != run for name in names], axis=0) for run in runs]
+    without = np.array([_ratio(gained[others], possible[others]) for others in rest])
+    found = mean_interval(len(runs) * mean - (len(runs) - 1) * without)
+    half = (found.high - found.low) / 2
+    return MeanInterval(mean - half, mean + half, mean, found.p, len(runs))
+
+
+def _ratio(gained: np.ndarray, possible: np.ndarray) -> float:
+    whole = float(possible.sum())
+    return float(gained.sum()) / whole if whole > 1e-9 else np.nan

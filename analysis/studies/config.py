@@ -111,6 +111,7 @@ class StudyConfig(Checked):
     ] = 2
     threads: int
     execution: Execution = "reference"
+    importance_every: int = 1
 
     def __post_init__(self) -> None:
         if self.tune is not None:
@@ -196,6 +197,7 @@ DEFAULTS: dict[str, Any] = {
     "tune_seeds": 2,
     "threads": 1,
     "execution": "fast",
+    "importance_every": 1,
 }
 """The ablation on digits: 22 variants that 2 cores train in minutes, and small enough to differ."""
 

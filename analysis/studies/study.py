@@ -162,6 +162,7 @@ class Study:
             threads=config.threads,
             device=self.device,
             execution=config.execution,
+            importance_every=config.importance_every,
             **self._taken(variant, seed),
         )
 

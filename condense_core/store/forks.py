@@ -16,7 +16,7 @@ from condense_core.config import ForkConfig, ModelConfig, RecipeConfig, RunConfi
 from condense_core.files import check_inside, nearest, plain_name, read_checked, write_atomically
 from condense_core.stages import stage_of
 
-from . import provenance
+from . import importance, provenance
 from .checkpoints import Checkpoint, State
 
 if TYPE_CHECKING:
@@ -156,11 +156,17 @@ def begin(run: Run) -> State:
     parent = parent_of(run, config)
     refuse_changed(parent, run.record["data_fingerprint"])
     tensors, numbers = kept_state(parent, config.fork.stage).load()
-    lines = [json.dumps(row) + "\n" for row in parent.epochs() if row["epoch"] <= numbers["epoch"]]
-    files = {"metrics.jsonl": "".join(lines).encode()} | dict(_stage_files(parent, config.fork.stage))
+    files = {"metrics.jsonl": _lines(parent.epochs(), numbers["epoch"])}
+    if recorded := parent.importance_rows():
+        files[importance.NAME] = _lines(recorded, numbers["epoch"])
+    files |= dict(_stage_files(parent, config.fork.stage))
     for name, content in files.items():
         write_atomically(run.folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
     return tensors, numbers
+
+
+def _lines(rows: list[dict[str, Any]], epoch: int) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows if row["epoch"] <= epoch).encode()
 
 
 def _stage_files(parent: Run, stage: int) -> Iterator[tuple[str, bytes]]:

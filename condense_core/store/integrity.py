@@ -28,6 +28,8 @@ def check_run(run: Run) -> dict[str, np.ndarray]:
     config, done = run.config.model, run.status["state"] == "done"
     epochs, stages = run.epochs(), run.stages()
     run.seconds()
+    for found in run.importances():
+        check_layers(found.layers, config, run.folder / "importance.jsonl")
     names = [record["stage"] for record in stages]
     needed = {"result.json": run.result, "metrics.jsonl": epochs, "stages/end.json": None in names}
     if done and not all(needed.values()):
@@ -93,11 +95,7 @@ def _contradicted(seen: Mapping[str, Seen]) -> Iterator[str]:
 def check_masks(arrays: dict[str, np.ndarray], model: ModelConfig, path: Path) -> None:
     """Raise ValueError unless masks and importances fit the layers of a configuration."""
     masks = {name.removeprefix("mask."): array for name, array in arrays.items() if name.startswith("mask.")}
-    layers = {
-        layer.name: (layer.groups, layer.in_channels)
-        for layer in cost_table(model, 0).layers
-        if layer.operator == "conv1x1"
-    }
+    layers = _shapes(model)
     if model.grouping in LEARNED and not layers.keys() <= masks.keys():
         raise ValueError(f"{path}: has no mask of {min(layers.keys() - masks.keys())}")
     for name, mask in masks.items():
@@ -107,3 +105,18 @@ def check_masks(arrays: dict[str, np.ndarray], model: ModelConfig, path: Path) -
             raise ValueError(f"{path}: mask.{name} must be true or false, of shape {shape}")
         if importance is None or importance.dtype.kind != "f" or importance.shape != mask.shape:
             raise ValueError(f"{path}: importance.{name} must be numbers of shape {shape}")
+
+
+def check_layers(importances: Mapping[str, np.ndarray], model: ModelConfig, path: Path) -> None:
+    """Raise ValueError unless the importances of an epoch fit the layers of a configuration."""
+    for name, shape in _shapes(model).items():
+        if model.grouping in LEARNED and name not in importances:
+            raise ValueError(f"{path}: has no layer {name}")
+        if name in importances and importances[name].shape != shape:
+            raise ValueError(f"{path}: layer {name} must have shape {shape}")
+
+
+def _shapes(model: ModelConfig) -> dict[str, tuple[int, int]]:
+    """Return groups and input channels of every 1×1 convolution."""
+    found = (layer for layer in cost_table(model, 0).layers if layer.operator == "conv1x1")
+    return {layer.name: (layer.groups, layer.in_channels) for layer in found}

@@ -7,6 +7,7 @@ benchmarks/<moment>.json        measured times
     config.json                 configuration, versions, hash of the code, commit, fingerprint of the data
     status.json                 running, stopped, done, diverged or failed, with the reason
     metrics.jsonl               one row per epoch; timing.jsonl: its seconds
+    importance.jsonl            the importance of every connection after each epoch, packed
     notes.jsonl                 what happened during the run: resumed, a damaged file passed over
     stages/stage-<s>.json       the network at a stage's entry, and end.json; each with its masks and importance
     checkpoints/                the state at each stage's entry, before anything is pruned; the newest ones
@@ -38,8 +39,9 @@ from condense_core.files import (
 )
 from condense_core.validation import from_dict
 
-from . import checkpoints, locks, schemas
+from . import checkpoints, importance, locks, schemas
 from .checkpoints import Checkpoint, State
+from .importance import EpochImportance
 from .run_html import run_html
 from .writer import RunWriter
 
@@ -104,6 +106,17 @@ class Run:
     def epochs(self) -> list[dict[str, Any]]:
         """Rows of metrics.jsonl without a torn last line."""
         return self._rows("metrics.jsonl", schemas.Epoch)
+
+    def importance_rows(self) -> list[dict[str, Any]]:
+        """Rows of importance.jsonl, packed; none if it was not recorded."""
+        return self._rows(importance.NAME, schemas.Importance)
+
+    def importances(self) -> list[EpochImportance]:
+        """The importance of every connection after each epoch that it was recorded for.
+
+        Raises ValueError, naming file and line, if a row is damaged or the epochs do not rise.
+        """
+        return importance.unpacked_rows(self.importance_rows(), self.folder / importance.NAME)
 
     def notes(self) -> list[dict[str, Any]]:
         """What happened during the run: time, text, and whether the result is still bit-identical."""

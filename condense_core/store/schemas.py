@@ -24,6 +24,7 @@ Found = TypeVar("Found")
 
 Seconds = Annotated[float, Meta(ge=0, le=253_402_300_799)]  # since 1970; later years have no date
 Positive = Annotated[float, Meta(ge=1e-9, le=4e38)]
+Shape = tuple[Annotated[int, Meta(ge=1, le=1 << 16)], Annotated[int, Meta(ge=1, le=1 << 16)]]
 
 
 class Cost(TypedDict):
@@ -84,6 +85,14 @@ class Timing(TypedDict):
 
     epoch: PositiveInt
     seconds: NonNegative
+
+
+class Importance(TypedDict):
+    """A row of importance.jsonl: Σ|W| of every connection after an epoch."""
+
+    epoch: PositiveInt
+    layers: Annotated[dict[str, Shape], Meta(description="groups and input channels of each layer, in order")]
+    data: Annotated[str, Meta(description="base64 of zlib of float16, little-endian")]
 
 
 class Note(TypedDict):

@@ -24,7 +24,7 @@ from condense_core.files import (
 )
 from condense_core.validation import to_dict
 
-from . import checkpoints, forks, provenance
+from . import checkpoints, forks, importance, provenance
 from .checkpoints import State
 from .locks import Hold
 
@@ -136,9 +136,16 @@ class RunWriter:
         append_row(self.folder / "metrics.jsonl", finite(row))
         append_row(self.folder / "timing.jsonl", {"epoch": row["epoch"], "seconds": round(seconds, 4)})
 
+    def append_importance(self, epoch: int, importances: Mapping[str, Tensor]) -> None:
+        """Add the importance of every connection after an epoch: (groups, in_channels) by layer."""
+        append_row(self.folder / importance.NAME, importance.packed(epoch, importances))
+
     def drop_epochs_after(self, epoch: int) -> None:
         """Drop the rows of epochs that will be trained again."""
-        for name, rows in (("metrics.jsonl", self.run.epochs()), ("timing.jsonl", self.run.timings())):
+        files = {"metrics.jsonl": self.run.epochs(), "timing.jsonl": self.run.timings()}
+        if recorded := self.run.importance_rows():
+            files[importance.NAME] = recorded
+        for name, rows in files.items():
             lines = [json.dumps(row) + "\n" for row in rows if row["epoch"] <= epoch]
             text = "".join(lines).encode()
             write_atomically(self.folder / name, lambda file, text=text: file.write(text))  # type: ignore[misc]
@@ -154,10 +161,13 @@ class RunWriter:
         self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], stage: int | None = None
     ) -> None:
         """Save a state to resume from. That of a `stage`'s entry is kept, and the newest two of the others."""
-        for name in ("metrics.jsonl", "timing.jsonl"):
-            if (self.folder / name).is_file():
-                flush(self.folder / name)  # the rows that this checkpoint builds on
+        self._flush_rows()  # that this checkpoint builds on
         checkpoints.save(self.folder / "checkpoints", tensors, numbers, stage)
+
+    def _flush_rows(self) -> None:
+        for name in ("metrics.jsonl", "timing.jsonl", importance.NAME):
+            if (self.folder / name).is_file():
+                flush(self.folder / name)
 
     def load_checkpoint(self) -> State | None:
         """Return the newest undamaged checkpoint, if any, and note the damaged ones before it.
@@ -183,7 +193,7 @@ class RunWriter:
             f"{name}_sha256": write_tensors(self.folder / f"{name}.safetensors", tensors)
             for name, tensors in files.items()
         }
-        flush(self.folder / "metrics.jsonl")
+        self._flush_rows()
         write_json(self.folder / "result.json", finite({**result, **sums}))
         self.tidy()
         self.set_state("done")

@@ -20,6 +20,7 @@ RECORDS: dict[str, Any] = {
     "result": schemas.Result,
     "metrics-row": schemas.Epoch,
     "timing-row": schemas.Timing,
+    "importance-row": schemas.Importance,
     "notes-row": schemas.Note,
     "stage": schemas.Stage,
     "study-record": schemas.StudyRecord,

@@ -117,10 +117,12 @@ def test_it_opens_on_the_base_at_the_end_of_training(explorer, study):
 @pytest.mark.parametrize(
     ("choice", "value", "touched"),
     [
-        ("variant", RANDOM, {"connections", "costs", "mask", "curves"}),
-        ("seed", 1, {"connections", "mask", "curves"}),
+        ("variant", RANDOM, {"connections", "costs", "mask", "ranks", "curves"}),
+        ("seed", 1, {"connections", "mask", "ranks", "curves"}),
         ("stage", "1", {"connections", "costs", "mask"}),
-        ("layer", "1.2", {"mask"}),
+        ("layer", "1.2", {"mask", "ranks"}),
+        ("group", 3, {"ranks"}),
+        ("epoch", 1, {"ranks"}),
         ("study", ALL_RUNS, set()),  # the same run, found in another way
     ],
 )
@@ -155,6 +157,19 @@ def test_the_quick_pictures_show_what_the_figures_show(explorer, stage):
     bars = re.findall(r"<title>.*?: ([\d,]+) MACs</title>", shown["costs"])
     theirs = [bar.get_height() for bar in figures["costs"].axes[0].patches if bar.get_height() > 0]
     assert sorted(int(bar.replace(",", "")) for bar in bars) == sorted(theirs)
+
+
+@pytest.mark.parametrize("epoch", [0, 2, 4])
+def test_the_lines_of_the_ranks_are_those_of_the_figure(explorer, epoch):
+    explorer.layer.value, explorer.group.value, explorer.epoch.value = "2.1", 2, epoch
+    ranks = frames.ranks(explorer.run, "2.1")
+    ranks = ranks[(ranks.group == 2) & (ranks.epoch <= epoch)]
+    lines = re.findall(r"<title>input (\d+) of \S+ rank (\d+) of (\d+) after", explorer.panels["ranks"].value)
+    last = ranks.sort_values("epoch").groupby("channel").tail(1).set_index("channel")["rank"]
+    assert {int(channel): int(rank) for channel, rank, _ in lines} == last.to_dict()
+    figure = explorer.figures()["ranks"].axes[0]
+    ends = [line.get_ydata()[-1] for line in figure.lines if line.get_marker() == "None"][:-1]
+    assert sorted(ends) == sorted(last)
 
 
 def test_the_mask_is_the_one_of_the_chosen_stage_and_layer(explorer):

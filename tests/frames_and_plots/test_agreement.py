@@ -56,7 +56,7 @@ def test_what_scores_would_have_chosen_is_what_pruning_at_once_keeps(small_store
         final = last[f"mask.{layer.module}"]
         scores, every = first[f"importance.{layer.module}"], torch.ones_like(final)
         at_once = prune_mask(scores, every, int(final[0].sum()))
-        own = counts[(counts.target == layer.label) & (counts.stage == "0")]
+        own = counts[(counts.target == layer.label) & (counts.epoch == 0)]
         assert own["shared"].sum() == int((at_once & final).sum())
         assert own.kept.sum() == int(final.sum())
         assert own.expected.sum() == pytest.approx(float(final.sum() * final.float().mean()))
@@ -64,7 +64,7 @@ def test_what_scores_would_have_chosen_is_what_pruning_at_once_keeps(small_store
 
 def test_at_the_last_step_everything_is_decided(small_store):
     run = of_grouping(small_store, "learned")[0]
-    last = agreed(frames.decided(run), "stage").set_index("stage").loc[str(run.config.model.last_stage)]
+    last = agreed(frames.decided(run), "epoch").sort_values("epoch").iloc[-1]
     assert last.share == 1
     assert last.chance == pytest.approx(0.5, abs=0.05)  # half of what stage 2 left
 

@@ -23,6 +23,7 @@ DRAWN = {
     "interactions": ("summary",),
     "pruned_connections": ("connections",),
     "layer_connections": ("channels",),
+    "ranks": ("ranks",),
     "sources_read": ("connections",),
     "regret": ("regret",),
     "run_life": ("epochs", "stages"),

@@ -219,7 +219,7 @@ def test_every_picture_states_its_finding_and_has_its_data(small_store, runs, su
     keys = [picture.key for picture in found]
     assert keys == [
         "effects", "interactions", "tradeoff", "tradeoff-params", "connections-alive",
-        "connections-mean-weight", "layer", "sources", "decided", "agreement", "grid",
+        "connections-mean-weight", "layer", "sources", "decided", "agreement", "ranks", "grid",
         "life", "steps", "macs", "cost",
     ]  # fmt: skip
     for picture in found:

@@ -174,16 +174,48 @@ def test_hovering_a_connection_of_one_layer_tells_its_fate(open_page, small_stor
     channels = frames.channels(run, "3.1")
     row = channels[channels.died == 2].iloc[0]
     page.locator(f'.map .board:nth-of-type(3) rect[data-key="{row.channel},{row.group}"]').hover()
-    text = page.locator(".readout").last.inner_text()
+    text = page.locator(".map .readout").last.inner_text()
     assert text.startswith(f"Layer 3.1, group {row.group}, input {row.channel} (channel ")
     assert f"of {row.source}): pruned at the start of stage 2" in text
+
+
+def test_moving_over_the_ranks_tells_the_numbers_of_an_input(open_page, small_store):
+    page = open_page()
+    run = StudyReport(small_store, "small").started[0]
+    ranks, channels = frames.ranks(run, "2.1"), frames.channels(run, "2.1")
+    page.locator(".lines select").first.select_option("2.1")
+    page.locator(".lines select").last.select_option("1")
+    board = page.get_by_role("application", name=re.compile("Ranks of the inputs"))
+    slider = page.get_by_label("Epoch", exact=True)
+    slider.fill("0")
+    board.focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowUp", "ArrowDown"):
+        page.keyboard.press(key)
+    text = page.locator(".lines .readout").inner_text()
+    channel, rank = map(int, re.match(r"Layer 2.1, group 1, input (\d+) .*: rank (\d+) of", text).groups())
+    assert rank == 2
+    row = ranks[(ranks.group == 1) & (ranks.channel == channel) & (ranks.epoch == 0)]
+    assert row["rank"].item() == 2
+    assert page.locator(".lines polyline:not(.cursor)").count() == channels.channel.nunique()
+    slider.fill(slider.get_attribute("max"))
+    fates = channels[channels.group == 1]
+    assert page.locator(".lines .death").count() == (fates.died > 0).sum()
+    assert page.locator(".lines polyline.alive").count() == (fates.died == -1).sum()
+    margin = fates[fates.channel == channel].margin.item()
+    side = "below" if margin < 0 else "above"
+    assert (
+        f"{abs(round(1000 * margin)) / 10:.1f} % {side} the last one kept"
+        in page.locator(".lines .readout").inner_text()
+    )
 
 
 def test_without_javascript_all_stages_stand_side_by_side(open_page):
     page = open_page(java_script_enabled=False)
     stages = page.locator("figure", has=page.locator(".stages")).locator(".stages img")
-    assert stages.is_visible()
+    assert stages.count() == 2
+    assert all(stages.nth(place).is_visible() for place in range(2))
     assert not page.locator(".map").is_visible()
+    assert not page.locator(".lines").is_visible()
     assert page.locator("tbody tr").count() > 20
 
 

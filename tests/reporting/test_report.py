@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import html
 import json
+import math
 import re
 import shlex
 import shutil
@@ -17,6 +18,7 @@ import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -29,9 +31,9 @@ from analysis import frames, plots, stats
 from analysis.ablate import ablate
 from analysis.frames import reading_layers
 from analysis.report import report
-from analysis.reporting import StudyReport, render, study_report, write_report
+from analysis.reporting import StudyReport, connection_maps, render, study_report, write_report
 from analysis.reporting.comparison import Comparison
-from analysis.reporting.connection_maps import connection_map
+from analysis.reporting.connection_maps import connection_map, rank_lines
 from analysis.studies import StudyConfig, plan, study_config
 from condense_core import CondenseNet, cost_table
 from condense_core.grouping import MaskedConv
@@ -193,15 +195,18 @@ def test_every_figure_of_the_report_is_a_file_of_its_own(page):
     shown = {
         unquote(url.partition(",")[2]) for url in Page(page.read_text()).fetched if url.startswith("data:")
     }
-    assert shown == {path.read_text() for path in page.parent.glob("*.svg")}
-    assert len(shown) == 13
+    files = [path.read_text() for path in page.parent.glob("*.svg")]
+    for svg in shown:
+        ElementTree.fromstring(svg)
+    assert shown == {svg.replace("'", "&#39;").replace('"', "'") for svg in files}
+    assert len(shown) == 16
 
 
 def test_every_figure_has_alternative_text_and_its_data(page):
     text = page.read_text()
     alternatives = re.findall(r'<img src="[^"]*" alt="([^"]+)"', text)
-    assert len(alternatives) == 15
-    assert text.count("Data of “") == 13
+    assert len(alternatives) == 16
+    assert text.count("Data of “") == 16
 
 
 def test_several_studies_share_a_report_and_two_can_be_compared(store, tmp_path, monkeypatch):
@@ -279,6 +284,37 @@ def test_packed_maps_hold_every_connection_of_every_stage(store, runs):
     assert at == died.size
 
 
+def unpacked_ranks(packed: dict) -> dict[str, np.ndarray]:
+    """Return the ranks that a page has of each layer: (moments, groups, inputs)."""
+    low, high = np.frombuffer(zlib.decompress(base64.b64decode(packed["ranks"])), np.uint8).reshape(2, -1)
+    changes, found = low + 256 * high.astype(np.uint16), {}
+    for target in packed["targets"]:
+        shape = (len(packed["epochs"]), target["groups"], target["sources"][-1][2])
+        own, changes = np.split(changes, [math.prod(shape)])
+        found[target["label"]] = own.reshape(shape).cumsum(0, dtype=np.uint16)
+    assert not len(changes)
+    return found
+
+
+@pytest.mark.parametrize("room", [10**6, 300])
+def test_packed_ranks_are_those_of_the_run_at_as_many_moments_as_there_is_room_for(
+    store, runs, monkeypatch, room
+):
+    run = learned_run(store, runs)
+    monkeypatch.setattr(connection_maps, "MOST_RANKS", room)
+    packed = rank_lines(run)
+    ours, theirs = unpacked_ranks(packed), {one.layer.label: one for one in frames.layer_ranks(run)}
+    assert set(ours) == (set(theirs) if room > 300 else {"1.2"})
+    for label, ranks in ours.items():
+        at = [theirs[label].epochs.index(epoch) for epoch in packed["epochs"]]
+        assert (ranks == theirs[label].rank[at]).all()
+    starts = [record["epoch"] for record in run.stages()]
+    assert set(starts) <= set(packed["epochs"])
+    margins = np.frombuffer(zlib.decompress(base64.b64decode(packed["margins"])), "<i2")
+    channels = frames.channels(run).query("target in @ours")
+    assert np.allclose(margins, 1000 * channels.margin, atol=0.5)
+
+
 def test_a_report_stands_without_the_base(store, runs, tmp_path, undrawn):
     shutil.copytree(store.root, tmp_path / "runs")
     for name in runs[runs.role == "base"].run:
@@ -298,7 +334,7 @@ def test_text_from_settings_and_errors_is_escaped(store, tmp_path, undrawn):
         writer.set_state("failed", evil)
     text = write_report(StudyReport(copy, "small"), tmp_path / "reports").read_text()
     assert "<img src=x" not in text
-    assert text.count("</script>") == 2
+    assert text.count("</script>") == 3
     assert text.count("&lt;/script&gt;&lt;img src=x") >= 3
 
 

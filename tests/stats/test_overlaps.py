@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, strategies as st
+from scipy import stats
 
-from analysis.stats import agreed, chance_by_source, pairs_interval, shared, shared_by_source
+from analysis.stats import agreed, chance_by_source, jackknifed, shared, shared_by_source
 
 FIRSTS = [0, 8, 16]  # of three sources with 8 channels each
 
@@ -82,10 +83,18 @@ def test_choices_with_a_taste_in_common_agree_above_chance():
 def test_the_interval_of_pairs_leaves_out_a_run_at_a_time():
     pairs = pd.MultiIndex.from_tuples(list(combinations("abcd", 2)), names=["run", "other"])
     effects = {"a": 0.1, "b": 0.3, "c": 0.2, "d": 0.4}
-    values = pd.Series([effects[one] + effects[other] for one, other in pairs], pairs)
-    found = pairs_interval(values)
+    gained = [effects[one] + effects[other] for one, other in pairs]
+    parts = pd.DataFrame({"gained": gained, "possible": 1.0}, pairs)
+    found = jackknifed(parts)
     mean = np.mean(list(effects.values()))
     assert found.mean == pytest.approx(2 * mean)
     error = 2 * np.std(list(effects.values()), ddof=1) / 2  # of a mean of four, twice
     assert found.high - found.mean == pytest.approx(3.182446 * error, rel=1e-5)
-    assert np.isnan(pairs_interval(values.head(1)).low)
+    assert np.isnan(jackknifed(parts.head(1)).low)
+
+
+def test_the_interval_of_single_runs_is_students():
+    runs = pd.Index(["a", "b", "c"], name="run")
+    found = jackknifed(pd.DataFrame({"gained": [0.1, 0.2, 0.6], "possible": 1.0}, runs))
+    low, high = stats.t.interval(0.95, 2, 0.3, stats.sem([0.1, 0.2, 0.6]))
+    assert (found.low, found.mean, found.high) == pytest.approx((low, 0.3, high))
