@@ -35,8 +35,10 @@ def startable(waiting: Sequence[RunConfig], running: Iterable[RunConfig]) -> lis
 
 
 def obstacle(config: RunConfig, store: RunStore) -> tuple[str, str] | None:
-    """Return the state and reason of a run that cannot start because the one that has its masks is not done."""
-    if not (source := store.mask_source(config)) or (state := source.status["state"]) == "done":
+    """Return the state and reason of a run that cannot start because the one it starts from is not done."""
+    if not (source := store.source_of(config)) or (state := source.status["state"]) == "done":
+        return None
+    if config.fork and config.fork.stage in [one.stage for one in source.checkpoints()]:
         return None
     reason = source.status.get("reason")
     cause = f"not started: it needs run {source.name}, which is {state}" + (f": {reason}" if reason else "")
@@ -50,7 +52,7 @@ def taken_masks(config: RunConfig, store: RunStore) -> dict[str, Tensor] | None:
     """
     from condense_core.masks import shuffled
 
-    source = store.mask_source(config)
+    source = store.source_of(config)
     if config.masks is None or source is None:
         return None
     tensors = source.stage_tensors(source.stages()[-1])

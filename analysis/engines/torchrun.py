@@ -161,9 +161,9 @@ class SharedStore(RunStore):
         name = from_first_rank(lambda: RunStore.run(self, config).name)
         return cast(Run, SharedRun(self.named(name)))
 
-    def mask_source(self, config: RunConfig) -> Run | None:
-        """Return the run that a run takes its masks from, shared by all ranks."""
-        source = RunStore.mask_source(self, config)
+    def source_of(self, config: RunConfig) -> Run | None:
+        """Return the run whose masks or whose state a run starts from, shared by all ranks."""
+        source = RunStore.source_of(self, config)
         return source and cast(Run, SharedRun(source))
 
 

@@ -31,6 +31,7 @@ from condense_core.presets import CIFAR_RECIPE, PRESETS, preset_recipe
 from condense_core.tables import GROUPINGS
 from condense_core.validation import Checked, Config, Many, from_dict, hints_of, name_in, to_dict
 
+from .fork_levels import parse_fork
 from .named import KEPT_WITH_PRESETS, NAMED_STUDIES
 from .tunable import Tune, check_tune
 
@@ -104,6 +105,10 @@ class StudyConfig(Checked):
     criterion: tuple[str, ...] = ("l1",)
     retraining_rate: float | None = None
     precision: Precision = "float32"
+    fork: Annotated[
+        tuple[Text, ...],
+        Meta(description="forks of the base: STAGE:CHANGE, like 2:criterion=random or 2:skip_pruning"),
+    ] = ()
     seeds: Annotated[int, Meta(ge=1, le=MAX_SEEDS, description="number of seeds: 0, 1, …")]
     tune: dict[str, tuple[Any, ...]] | None = None
     tune_seeds: Annotated[
@@ -132,6 +137,10 @@ class StudyConfig(Checked):
             )
         if self.study == "masks":
             self._check_masks()
+        for level in self.fork:
+            parse_fork(level)
+        if self.study == "same" and self.fork:
+            raise ValueError(f"fork {self.fork!r}: the study 'same' is of one network; leave it out")
 
     def _check_masks(self) -> None:
         """Raise ValueError if no masks can be learned for other runs to take."""
@@ -192,6 +201,7 @@ DEFAULTS: dict[str, Any] = {
     "group_lasso": (1e-5,),
     "pruning": ("condensing",),
     "criterion": ("l1",),
+    "fork": (),
     "seeds": 10,
     "tune": None,
     "tune_seeds": 2,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.text import count
 from condense_core.config import RunConfig
 from condense_core.cost import cost_table
-from condense_core.store import FINISHED
+from condense_core.store import FINISHED, final_stage
 
 from .step_times import StepTime, dense_macs, time_image
 
@@ -36,7 +36,10 @@ def plan(study: Study, store: RunStore) -> list[dict[str, Any]]:
     rows = []
     for run in planned:
         variant, config, is_known = run.variant, run.config, run.is_known
-        cost, state = cost_table(variant.model), states[config.name] if is_known else "waiting"
+        cost, state = (
+            cost_table(variant.model, final_stage(config)),
+            states[config.name] if is_known else "waiting",
+        )
         rows.append(
             {
                 "run": config.name if is_known else None,

@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from analysis.axes import fork_level
 from condense_core.config import RunConfig
-from condense_core.store import RunStore
+from condense_core.cost import cost_table
+from condense_core.store import RunStore, final_stage, forked
+
+from .fork_levels import parse_fork
+from .variants import Variant
 
 QUESTION = "What does another decision change from the moment at which it is taken?"
 Record = dict[str, Any]
+
+
+def fork_variants(base: Variant, parent: RunConfig, levels: Sequence[str]) -> Iterator[Variant]:
+    """Yield a variant for each fork of the base, of which `parent` is a run.
+
+    Raise ValueError if the base cannot be forked so, or two forks are the same.
+    """
+    labels = set()
+    for level in levels:
+        fork = forked(parent, *parse_fork(level))
+        label = _label(base.label, fork)
+        if label in labels:
+            raise ValueError(f"fork {level!r}: is named twice")
+        labels.add(label)
+        residual = cost_table(fork.model, final_stage(fork)).macs / cost_table(base.model).macs - 1
+        yield replace(
+            base,
+            model=fork.model,
+            recipe=fork.recipe,
+            role="fork",
+            residual=residual,
+            label=label,
+            curve=None,
+            fork=level,
+        )
+
+
+def _label(base: str, fork: RunConfig) -> str:
+    return f"{base} fork {fork_level(fork)}"
 
 
 def forks_name(parent: RunConfig) -> str:
@@ -33,7 +66,7 @@ def join_forks(store: RunStore, name: str, pairs: Sequence[tuple[RunConfig, RunC
         raise ValueError(f"run {' and '.join(variants.values())}: are two variants; give each another --name")
     for parent, fork in pairs:
         _enter(record, "base", parent, parent.model.label)
-        _enter(record, "fork", fork, f"{parent.model.label} fork {fork_level(fork)}")
+        _enter(record, "fork", fork, _label(parent.model.label, fork))
     store.write_study(name, record)
 
 

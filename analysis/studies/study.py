@@ -15,11 +15,13 @@ from analysis.masks import LEARNED, MASK_VARIANTS, other_seed
 from condense_core.config import MasksConfig, RunConfig
 from condense_core.data import DatasetSummary, summarise
 from condense_core.files import LeftOut
-from condense_core.store import RunStore
+from condense_core.store import RunStore, forked
 from condense_core.tables import GIVEN
 from condense_core.validation import to_dict
 
 from .config import StudyConfig, study_config
+from .fork_levels import parse_fork
+from .forks import fork_variants
 from .named import NAMED_STUDIES
 from .study_html import study_html
 from .tuning import FIRST_SEED, Row, Trial, are_finished, judged, trials, with_values
@@ -87,7 +89,9 @@ class Study:
     def variants(self) -> tuple[Variant, ...]:
         """The grid, the dense controls and the leading axis at further sizes, each network once."""
         chosen = {row["variant"]: row["values"] for row in self.tuning if row["chosen"]}
-        return tuple(with_values(variant, chosen.get(variant.label, {})) for variant in self.grid.variants)
+        found = [with_values(variant, chosen.get(variant.label, {})) for variant in self.grid.variants]
+        base = next(variant for variant in found if variant.role == "base")
+        return (*found, *fork_variants(base, self._run_config(base, base.first_seed), self.config.fork))
 
     @property
     def base(self) -> Variant:
@@ -154,6 +158,8 @@ class Study:
 
     def _run_config(self, variant: Variant, seed: int) -> RunConfig:
         config = self.config
+        if variant.fork:
+            return forked(self._run_config(self.base, seed), *parse_fork(variant.fork))
         return RunConfig(
             variant.model,
             variant.recipe,

@@ -26,9 +26,10 @@ IN_MODEL_LABEL = ("grouping", "growth", "connectivity")  # axes whose levels a m
 class Variant:
     """A network of a study and how it is trained.
 
-    `role`: base, grid, reference (dense at the base's width), dense-equal (dense at its cost), size, or same
-    (the base again); `residual`: final MACs / target's − 1; `curve`: the curve of the trade-off that it is on,
-    if any; `first_seed`: its seeds count from there; `masks`: its name in `MASK_VARIANTS`, if it has one.
+    `role`: base, grid, reference (dense at the base's width), dense-equal (dense at its cost), size, same (the
+    base again), or fork (of the base); `residual`: final MACs / target's − 1; `curve`: the curve of the
+    trade-off that it is on, if any; `first_seed`: its seeds count from there; `masks`: its name in
+    `MASK_VARIANTS`, if it has one; `fork`: how it leaves the base, if it does.
     """
 
     model: ModelConfig
@@ -40,6 +41,7 @@ class Variant:
     curve: str | None
     first_seed: int = 0
     masks: str = ""
+    fork: str = ""
 
 
 @dataclass(frozen=True)

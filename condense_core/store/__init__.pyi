@@ -3,6 +3,7 @@ from .forks import (
     CHANGES as CHANGES,
     DECISIONS as DECISIONS,
     Changed as Changed,
+    final_stage as final_stage,
     fork_config as fork_config,
     forked as forked,
     parent_of as parent_of,

@@ -30,6 +30,8 @@ CHANGES = (
 )
 """The settings that a fork may change."""
 
+AT_ONCE = ("one-shot", "at-start")  # they enter the last stage alone
+
 DECISIONS = ("mask_from", "skip_pruning")
 """What else a fork may decide: to take another run's masks, or to prune nothing at its stage."""
 
@@ -88,7 +90,7 @@ def _with(part: Any, given: Mapping[str, Any]) -> Any:
 def check_stage(parent: RunConfig, stage: int) -> None:
     """Raise ValueError if a run never enters a stage in which it is pruned."""
     last = parent.model.last_stage
-    valid = [last] if parent.recipe.pruning == "one-shot" else list(range(1, last + 1))
+    valid = [last] if parent.recipe.pruning in AT_ONCE else list(range(1, last + 1))
     if not last:
         raise ValueError(f"stage {stage!r}: {parent.name} (grouping {parent.model.grouping!r}) is never pruned")
     if type(stage) is not int or stage not in valid:
@@ -97,7 +99,7 @@ def check_stage(parent: RunConfig, stage: int) -> None:
 
 def _check_schedule(parent: RunConfig, config: RunConfig, stage: int) -> None:
     """Raise ValueError if the fork would by its own schedule be in a stage that is already behind it."""
-    before = 0 if parent.recipe.pruning == "one-shot" else stage - 1
+    before = 0 if parent.recipe.pruning in AT_ONCE else stage - 1
     began = _began(parent.model, parent.recipe, stage)
     due = stage_of(began, config.model.last_stage + 1, config.recipe.pruning)
     if before and due <= before:
@@ -114,6 +116,12 @@ def _began(model: ModelConfig, recipe: RecipeConfig, stage: int) -> Fraction:
     parts = 4 * max(model.last_stage, 1)  # every schedule's stages begin at multiples of it
     moments = (Fraction(part, parts) for part in range(parts))
     return next(at for at in moments if stage_of(at, model.last_stage + 1, recipe.pruning) >= stage)
+
+
+def final_stage(config: RunConfig) -> int:
+    """Return the stage that a run's masks are in at the end: below the last one if it prunes nothing there."""
+    fork, last = config.fork, config.model.last_stage
+    return last - 1 if fork and fork.skip_pruning and fork.stage == last else last
 
 
 def kept_state(run: Run, stage: int) -> Checkpoint:

@@ -60,9 +60,10 @@ class RunStore:
         """Return a run by name. Raise ValueError if it is not a plain name or links out of the store."""
         return Run(check_inside(self.root / plain_name(name, "run"), self.root))
 
-    def mask_source(self, config: RunConfig) -> Run | None:
-        """Return the run that a run takes its masks from, whether it is there or not; None if it takes none."""
-        return self.named(config.masks.run) if config.masks else None
+    def source_of(self, config: RunConfig) -> Run | None:
+        """Return the run whose masks or whose state a run starts from, whether it is there or not; or None."""
+        name = (config.masks and config.masks.run) or (config.fork and config.fork.parent)
+        return self.named(name) if name else None
 
     def runs(self) -> list[Run]:
         """Return every run that was started, by name."""
