@@ -7,5 +7,6 @@ from .launch import (
     connect as connect,
 )
 from .ranks import is_first_rank as is_first_rank
+from .reasons import reason_of as reason_of
 from .single_run import Outcome as Outcome
 from .torchrun import settings_for_ranks as settings_for_ranks

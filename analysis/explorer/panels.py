@@ -14,10 +14,10 @@ import pandas as pd
 from analysis import frames
 from condense_core.config import ModelConfig
 from condense_core.store import Run
-from condense_core.tables import GROUPINGS, LEARNED, SINGLE_WEIGHTS, Grouping
+from condense_core.tables import GROUPINGS, Grouping
 
 from . import quick_figures
-from .contents import Mark, config_of, mark
+from .contents import Mark, known_of, mark
 
 
 def note(text: str) -> str:
@@ -63,18 +63,22 @@ def moments_of(run: Run, _: Mark) -> tuple[frames.Moment, ...]:
 
 
 def _ranks_panel(run: Run, label: str, group: int, epoch: float) -> str:
-    model, known = config_of(run).model, moments_of(run, mark(run))
-    if model.grouping not in LEARNED or model.grouping in SINGLE_WEIGHTS:
+    known = moments_of(run, mark(run))
+    if not run.learns_groups:
         return note(NO_RANKS)
     if not known:
         return note(NO_STAGE)
-    layer = next(layer for layer in frames.reading_layers(model) if layer.label == label)
+    layer = next(layer for layer in frames.reading_layers(known_of(run).network) if layer.label == label)
     return quick_figures.draw_ranks(frames.ranks_of(layer, known), group, epoch)
 
 
 def _costs_panel(run: Run, stage: str) -> str:
-    stages = stages_of(run)
-    return draw_costs_of(config_of(run).model, tuple(stages[: stages.index(stage) + 1]))
+    stages, network = stages_of(run), known_of(run).network
+    shown = tuple(stages[: stages.index(stage) + 1])
+    if isinstance(network, ModelConfig):
+        return draw_costs_of(network, shown)
+    layers = frames.layers(run)
+    return quick_figures.draw_costs(layers[layers.stage.isin(shown)])
 
 
 def draw_costs_of(model: ModelConfig, stages: tuple[str, ...]) -> str:
@@ -94,7 +98,7 @@ def _curves_panel(run: Run) -> str:
     epochs = frames.epochs(run)
     if epochs.empty:
         return note("No epoch is done yet.")
-    return quick_figures.draw_curves(epochs, frames.stages(run), config_of(run).recipe.epochs)
+    return quick_figures.draw_curves(epochs, frames.stages(run), known_of(run).epochs)
 
 
 def as_of(died: np.ndarray, stage: str) -> np.ndarray:

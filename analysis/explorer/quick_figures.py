@@ -18,7 +18,7 @@ from matplotlib.colors import to_hex, to_rgb
 
 from analysis import plots
 from analysis.frames import LayerRanks, ReadingLayer
-from analysis.plots import COLOURS, FAINT, GREY, OPERATORS, cost_parts, heat, place_name, thinned
+from analysis.plots import COLOURS, FAINT, GREY, OPERATORS, PRUNED, cost_parts, heat, place_name, thinned
 
 from .svg import Box, Look, label, legend, names_at, numbers_at, picture
 
@@ -148,7 +148,7 @@ def draw_costs(layers: pd.DataFrame) -> str:
     """Draw the MACs left in the last stage and those that each step removed: `plots.cost_by_layer` as SVG."""
     parts = cost_parts(layers)
     places = list(dict.fromkeys(place_name(layer) for layer in layers.layer[layers.macs > 0]))
-    looks = {part: _cost_look(part) for part in dict.fromkeys(parts.part)}
+    looks = _cost_looks(list(dict.fromkeys(parts.part)))
     high = parts.groupby("place").macs.sum().max()
     box = Box(56, 34, 570, 230, (-0.6, len(places) - 0.4), (0, 1.02 * high))
     drawn = [
@@ -161,17 +161,22 @@ def draw_costs(layers: pd.DataFrame) -> str:
         label_text = f"{row.place}, {row.part}: {row.macs:,.0f} MACs"
         drawn.append(box.bar(places.index(row.place), tops[row.place], row.macs, looks[row.part], label_text))
         tops[row.place] += row.macs
-    left = parts[parts.part.isin(OPERATORS.values())].macs.sum()
+    left = parts[~parts.part.str.startswith(PRUNED)].macs.sum()
     return picture(640, 330, drawn, f"{plots.count(left)} MACs, layer by layer")
 
 
-def _cost_look(part: str) -> Look:
-    """Return the figure's colour of a part; pruned parts have the colour of the 1×1, earlier stages paler."""
-    colours = dict(zip(OPERATORS.values(), (COLOURS[1], COLOURS[2], COLOURS[0]), strict=True))
-    if part in colours:
-        return {"fill": to_hex(colours[part])}
-    stage = int(part.rpartition(" ")[2])
-    return {"fill": to_hex(sns.light_palette(COLOURS[0], as_cmap=True)(stage / (stage + 2)))}
+def _cost_looks(parts: list[str]) -> dict[str, Look]:
+    """Return the figure's colour of each part; pruned ones have that of the 1×1, earlier stages paler."""
+    known = dict(zip(OPERATORS.values(), (COLOURS[1], COLOURS[2], COLOURS[0]), strict=True))
+    known["linear"] = COLOURS[2]
+    others = [part for part in parts if part not in known and not part.startswith(PRUNED)]
+    known |= dict(zip(others, itertools.cycle(COLOURS[3:]), strict=False))
+    return {part: {"fill": to_hex(known.get(part) or _pruned_colour(part))} for part in parts}
+
+
+def _pruned_colour(part: str) -> Any:
+    stage = int(part.removeprefix(PRUNED))
+    return sns.light_palette(COLOURS[0], as_cmap=True)(stage / (stage + 2))
 
 
 RULE: Look = {"stroke": "white", "stroke-width": "1.2"}

@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from analysis import frames, plots
 from analysis.frames import reading_layers
 from analysis.plots import stage_title
-from condense_core.store import Run, RunStore
+from condense_core.store import Run, RunStore, TrackedConfig
 
-from .contents import ALL_RUNS, Runs, config_of, mark, runs_of, stamp
+from .contents import ALL_RUNS, Runs, known_of, mark, runs_of, stamp
 from .panels import PANELS, as_of, draw_costs_of, draw_panel, moments_of, note, stages_of
 
 POLL_SECONDS = 2.0
@@ -107,7 +107,7 @@ class Explorer(widgets.VBox):
         self.run = seeds.get(self.seed.value)
         self._offer("stage", {stage: stage_title(stage) for stage in stages_of(self.run)}, newest=True)
         self._offer("layer", {label: label for label in _layers(self.run)}, newest=True)
-        self._offer("group", {group: str(group) for group in range(_groups(self.run))})
+        self._offer("group", {group: str(group) for group in range(_groups(self.run, self.layer.value))})
         self._offer("epoch", _epochs(self.run), newest=True)
 
     def _offer(self, name: str, labels: dict[Any, str], newest: bool = False) -> None:
@@ -197,7 +197,9 @@ class Explorer(widgets.VBox):
 
     def _draw_ahead(self, runs: tuple[Run, ...]) -> None:
         with suppress(*UNREADABLE):  # reported when the run is chosen
-            for model in (config_of(run).model for run in runs):
+            for model in (known_of(run).network for run in runs):
+                if isinstance(model, TrackedConfig):
+                    continue  # its costs were written by the run
                 if self._open and self._ahead is runs and main_thread().is_alive():
                     draw_costs_of(model, (*map(str, range(model.last_stage + 1)), "end"))
 
@@ -231,11 +233,18 @@ def _seed_label(seed: int, run: Run) -> str:
 
 
 def _layers(run: Run | None) -> list[str]:
-    return [layer.label for layer in reading_layers(config_of(run).model)] if run and run.started else []
+    return [layer.label for layer in reading_layers(known_of(run).network)] if run and run.started else []
 
 
-def _groups(run: Run | None) -> int:
-    return config_of(run).model.groups if run and run.started else 0
+def _groups(run: Run | None, label: str) -> int:
+    """Return how many groups a layer has."""
+    if not run or not run.started:
+        return 0
+    network = known_of(run).network
+    if not isinstance(network, TrackedConfig):
+        return network.groups
+    labels = [layer.label for layer in reading_layers(network)]
+    return network.layers[labels.index(label)]["groups"]
 
 
 def _epochs(run: Run | None) -> dict[float, str]:

@@ -48,8 +48,9 @@ def verdict_counts(answers: Sequence[Answer]) -> str:
 def audit(study: StudyFindings) -> list[Answer]:
     """Return the answer to each question that the study raises.
 
-    There are none if no run is done, and none of a network against itself, which makes no claim.
+    There are none if no run is done, none of a network against itself, which makes no claim, and none of
+    tracked runs, of whose loops too little is known.
     """
-    if study.done.empty or (study.done.role == "same").any():
+    if study.done.empty or study.is_tracked or (study.done.role == "same").any():
         return []
     return [answer for question in QUESTIONS if (answer := question(study))]

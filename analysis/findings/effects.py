@@ -78,6 +78,7 @@ def _level(factor: str, level: str) -> str:
         "group_lasso": "group lasso {}",
         "criterion": "criterion {}",
         "step": "{}",
+        "variant": "{}",
     }
     if factor == "fork":
         stage, _, change = level.partition(":")

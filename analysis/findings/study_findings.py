@@ -33,6 +33,11 @@ class StudyFindings:
         """The study's settings, question and variants."""
         return self.store.read_study(self.name)
 
+    @property
+    def is_tracked(self) -> bool:
+        """Whether its runs are those of loops of one's own (`analysis.track`)."""
+        return bool(self.record.get("tracked"))
+
     @cached_property
     def damaged(self) -> dict[str, str]:
         """The runs with a damaged file, and the fault of each; the report leaves them out."""
@@ -105,6 +110,8 @@ class StudyFindings:
     @property
     def tuning(self) -> list[str]:
         """How the settings were tuned, as sentences."""
+        if self.is_tracked:
+            return ["Whether settings were tuned, and on what, is known to the loops' author alone."]
         return tuning_sentences(self.trials)
 
     @property

@@ -13,11 +13,12 @@ from .pruning import Fates, channels, connections, fates
 from .ranks import LayerRanks, layer_ranks, ranks, ranks_of
 from .regret import regret
 from .sources import ReadingLayer, reading_layers
-from .training import Source, epochs, runs, runs_in, stage_name, stages, steps, study_runs, variant_columns
+from .training import OWN, Source, epochs, runs, runs_in, stage_name, stages, steps, study_runs, variant_columns
 
 __all__ = [
     "COLUMNS",
     "FAMILIES",
+    "OWN",
     "TYPES",
     "Fates",
     "LayerRanks",

@@ -12,8 +12,8 @@ import pandas as pd
 
 from analysis.stats import chance_by_source, shared_by_source
 from condense_core.config import ModelConfig
-from condense_core.store import Run
-from condense_core.tables import LEARNED, SINGLE_WEIGHTS
+from condense_core.store import Run, TrackedConfig
+from condense_core.tables import SINGLE_WEIGHTS
 
 from .columns import typed
 from .moments import Arrays, Moment, moments
@@ -43,9 +43,14 @@ def _alike(runs: Iterable[Run]) -> Iterator[list[Run]]:
     """Yield the runs that differ in their seed alone; single weights have no groups to match."""
     found: dict[str, list[Run]] = {}
     for run in runs:
-        if run.config.model.grouping not in SINGLE_WEIGHTS:
-            found.setdefault(replace(run.config, seed=0).hash, []).append(run)
+        if _has_groups(run):
+            config = run.tracked if run.is_tracked else run.config
+            found.setdefault(replace(config, seed=0).hash, []).append(run)
     yield from found.values()
+
+
+def _has_groups(run: Run) -> bool:
+    return run.is_tracked or run.config.model.grouping not in SINGLE_WEIGHTS
 
 
 def _with_masks(runs: list[Run], stage: str) -> list[tuple[Run, Arrays]]:
@@ -57,7 +62,7 @@ def _pair_rows(
     one: tuple[Run, Arrays], other: tuple[Run, Arrays], stage: str, draws: np.random.Generator
 ) -> Iterator[dict[str, Any]]:
     (run, arrays), (second, others) = one, other
-    for layer in _pruned_layers(run.config.model, arrays):
+    for layer in _pruned_layers(run.network, arrays):
         name, firsts = f"mask.{layer.module}", layer.firsts
         a, b = arrays[name], others[name]
         kept = np.add.reduceat(a.sum(0) + b.sum(0), firsts) / 2
@@ -68,9 +73,9 @@ def _pair_rows(
             yield from (start | row for row in _source_rows(layer, *counts))
 
 
-def _pruned_layers(model: ModelConfig, arrays: Arrays) -> Iterator[ReadingLayer]:
+def _pruned_layers(network: ModelConfig | TrackedConfig, arrays: Arrays) -> Iterator[ReadingLayer]:
     """Yield the layers whose groups read some of their inputs only."""
-    for layer in reading_layers(model):
+    for layer in reading_layers(network):
         mask = arrays.get(f"mask.{layer.module}")
         if mask is not None and not mask.all():
             yield layer
@@ -103,15 +108,14 @@ def decided(source: Source) -> pd.DataFrame:
 
 
 def _decided_parts(run: Run) -> Iterator[pd.DataFrame]:
-    model = run.config.model
-    if model.grouping not in LEARNED or model.grouping in SINGLE_WEIGHTS:
+    if not run.learns_groups:
         return
     known = list(moments(run))
-    last = next((place for place, moment in enumerate(known) if moment.stage == model.last_stage), None)
+    last = next((place for place, moment in enumerate(known) if moment.stage == run.network.last_stage), None)
     if last is None:
         return
     final = run.stage_arrays(run.stages()[-1])
-    for layer in _pruned_layers(model, final):
+    for layer in _pruned_layers(run.network, final):
         yield _decided_part(layer, known[: last + 1], final[f"mask.{layer.module}"]).assign(run=run.name)
 
 

@@ -8,8 +8,8 @@ from condense_core.tables import Named
 
 _RUN = {"run": "name of the run"}
 _TARGET = {
-    "target": "1×1 convolution that reads: block.layer, or t1 for that of the first transition",
-    "target_position": "its position among the 1×1 convolutions, from 0",
+    "target": "layer that reads: block.layer, t1 for the first transition's 1×1, a module if tracked",
+    "target_position": "its position among them, from 0",
     "block": "its block, from 1",
 }
 _STAGE = {"stage": "0 … C−1 at the start of a stage, or 'end'"}
@@ -28,8 +28,8 @@ _COLUMNS: dict[str, dict[str, str]] = {
     | {
         "variant": "grouping, growth, connectivity and k0 in one name",
         "grouping": "how the inputs of each group of a 1×1 convolution are chosen",
-        "growth": "growth schedule",
-        "connectivity": "full or block",
+        "growth": "growth schedule; 'own' in a tracked run",
+        "connectivity": "full or block; 'own' in a tracked run",
         "groups": "G",
         "condense_factor": "C",
         "group_lasso": "weight of the group lasso",
@@ -247,7 +247,7 @@ _EFFECT = (
     | _NEEDED
 )
 _VARIANT = {
-    "role": "base, grid, reference, dense-equal, size, same or fork",
+    "role": "base, grid, reference, dense-equal, size, same, fork or tracked",
     "size": "k0 of the base at this size",
     "residual": "final MACs / target's − 1",
     "curve": "curve of the trade-off that it is on, if any",

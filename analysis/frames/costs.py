@@ -13,6 +13,7 @@ from condense_core.config import ModelConfig
 from condense_core.store import Run, RunStore
 from condense_core.validation import nearest
 
+from .sources import Places
 from .training import Source, inert_text, runs_in, stage_name, store_at, tidy_frame
 
 
@@ -37,11 +38,24 @@ def layers(source: Source) -> pd.DataFrame:
 
 
 def _layer_rows(run: Run) -> Iterator[dict[str, Any]]:
+    if run.is_tracked:
+        yield from _tracked_rows(run)
+        return
     config = run.config.model
     for record in run.stages():
         stage = config.last_stage if record["stage"] is None else record["stage"]
         for row in layer_costs(config, stage):
             yield {"run": run.name, "stage": stage_name(record), **row}
+
+
+def _tracked_rows(run: Run) -> Iterator[dict[str, Any]]:
+    """Yield the costs that the run wrote when it entered each stage."""
+    places = Places(run.tracked)
+    for record in run.stages():
+        for position, layer in enumerate(record.get("layers", ())):
+            name = layer["name"]
+            more = {"layer": name, "position": position, "block": places.block(name)}
+            yield {"run": run.name, "stage": stage_name(record), **layer, **more}
 
 
 def layer_costs(config: ModelConfig, stage: int) -> list[dict[str, Any]]:

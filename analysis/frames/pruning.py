@@ -22,14 +22,14 @@ def connections(source: Source, stage: str | int | None = None) -> pd.DataFrame:
     `stage` (0 … C−1, 'end') restricts the frame to one stage. Raise ValueError if no run can have it.
     """
     found, stage = runs_in(source), None if stage is None else str(stage)
-    last = max((run.config.model.last_stage for run in found), default=0)
+    last = max((run.network.last_stage for run in found), default=0)
     if found and stage not in (None, "end", *map(str, range(last + 1))):
         raise ValueError(f"stage {stage!r}: must be 0 to {last}, or 'end'")
     return tidy_frame("connections", (row for run in found for row in _connection_rows(run, stage)))
 
 
 def _connection_rows(run: Run, stage: str | None) -> Iterator[dict[str, Any]]:
-    layers = list(reading_layers(run.config.model))
+    layers = list(reading_layers(run.network))
     for record in run.stages():
         if stage not in (None, stage_name(record)):
             continue
@@ -66,7 +66,7 @@ def channels(source: Source, target: str | None = None) -> pd.DataFrame:
 
 
 def _channel_rows(run: Run, target: str | None) -> Iterator[dict[str, Any]]:
-    known = [layer.label for layer in reading_layers(run.config.model)]
+    known = [layer.label for layer in reading_layers(run.network)]
     if target not in (None, *known):
         raise ValueError(f"target {target!r}: run {run.name} has {', '.join(known)}")
     for found in fates(run, target):
@@ -104,7 +104,7 @@ def fates(run: Run, target: str | None = None) -> Iterator[Fates]:
     records = run.stages()
     arrays = [run.stage_arrays(record) for record in records]
     stages = np.array([-1 if record["stage"] is None else record["stage"] for record in records])
-    for layer in reading_layers(run.config.model):
+    for layer in reading_layers(run.network):
         if target in (None, layer.label) and arrays and f"mask.{layer.module}" in arrays[0]:
             alive = np.stack([stage[f"mask.{layer.module}"] for stage in arrays])
             importance = np.stack([stage[f"importance.{layer.module}"] for stage in arrays])

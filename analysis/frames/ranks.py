@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from condense_core.store import Run
-from condense_core.tables import LEARNED, SINGLE_WEIGHTS
 
 from .columns import typed
 from .moments import Moment, moments
@@ -51,11 +50,10 @@ def ranked(importance: np.ndarray, alive: np.ndarray) -> np.ndarray:
 
 def layer_ranks(run: Run, target: str | None = None) -> Iterator[LayerRanks]:
     """Yield the ranks of a run's layers, or of one; nothing unless the run learns groups and has begun."""
-    model = run.config.model
-    if model.grouping not in LEARNED or model.grouping in SINGLE_WEIGHTS:
+    if not run.learns_groups:
         return
     known = list(moments(run))
-    for layer in reading_layers(model) if known else ():
+    for layer in reading_layers(run.network) if known else ():
         if target in (None, layer.label):
             yield ranks_of(layer, known)
 
@@ -83,7 +81,7 @@ def ranks(source: Source, target: str | None = None) -> pd.DataFrame:
 
 
 def _checked(run: Run, target: str | None) -> Iterator[LayerRanks]:
-    known = [layer.label for layer in reading_layers(run.config.model)]
+    known = [layer.label for layer in reading_layers(run.network)]
     if target not in (None, *known):
         raise ValueError(f"target {target!r}: run {run.name} has {', '.join(known)}")
     return layer_ranks(run, target)

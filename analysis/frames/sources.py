@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from condense_core.config import ModelConfig
+from condense_core.store import TrackedConfig
 from condense_core.topology import layers
 
 TRANSITION = re.compile(r"blocks\.transition(\d+)\.conv")
@@ -45,11 +47,42 @@ class ReadingLayer:
         return [source for source, first, last in self.sources for _ in range(last - first)]
 
 
-def reading_layers(model: ModelConfig) -> Iterator[ReadingLayer]:
+def reading_layers(network: ModelConfig | TrackedConfig) -> Iterator[ReadingLayer]:
     """Yield every 1×1 convolution of a network, in order, with the layers whose outputs it reads.
 
-    Labels are block.layer ('2.3'), 'stem' and 't1' for the first transition's 1×1 convolution.
+    Labels are block.layer ('2.3'), 'stem' and 't1' for the first transition's 1×1 convolution. In a tracked
+    network these are the layers that learn groups, under the names of their modules.
     """
+    return _of_tracked(network) if isinstance(network, TrackedConfig) else _of_condensenet(network)
+
+
+def _of_tracked(network: TrackedConfig) -> Iterator[ReadingLayer]:
+    places = Places(network)
+    blocks = list(dict.fromkeys(places.block(layer["name"]) for layer in network.layers))
+    for position, layer in enumerate(network.layers):
+        sources = tuple((places.short(source), start, stop) for source, start, stop in layer["sources"])
+        name, block = layer["name"], blocks.index(places.block(layer["name"])) + 1
+        yield ReadingLayer(name, places.short(name), position, block, layer["outputs"], sources)
+
+
+class Places:
+    """Where the modules of a tracked network are, without what all layers that learn groups are in."""
+
+    def __init__(self, network: TrackedConfig):
+        names = [layer["name"].split(".")[:-1] for layer in network.layers]
+        same = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*names, strict=False))
+        self.start = "".join(f"{parts[0]}." for parts in same)
+
+    def short(self, name: str) -> str:
+        """Return a name without what all of them begin with."""
+        return " + ".join(part.removeprefix(self.start) for part in name.split(" + "))
+
+    def block(self, name: str) -> str:
+        """Return the part of the network that a module is in."""
+        return self.short(name).partition(".")[0]
+
+
+def _of_condensenet(model: ModelConfig) -> Iterator[ReadingLayer]:
     convolutions = [layer for layer in layers(model) if layer.kind == "conv1x1"]
     for position, layer in enumerate(convolutions):
         sources = tuple((_label(source.layer), source.start, source.stop) for source in layer.sources)

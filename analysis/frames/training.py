@@ -11,10 +11,11 @@ import pandas as pd
 from analysis.axes import fork_level
 from analysis.text import inert
 from condense_core.config import RunConfig
-from condense_core.store import Run, RunStore, skip_damaged
+from condense_core.store import Run, RunStore, TrackedConfig, skip_damaged
 
 from .columns import COLUMNS, typed
 
+OWN = "own"  # growth and connectivity of a network of one's own
 Source = str | Path | RunStore | Run | Iterable[Run]
 
 
@@ -41,8 +42,21 @@ def tidy_frame(name: str, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     return typed(name, pd.DataFrame(list(rows), columns=list(COLUMNS[name])))
 
 
-def variant_columns(config: RunConfig) -> dict[str, Any]:
-    """Return the columns that distinguish the variants of a study: a level of every axis, and the width."""
+def variant_columns(config: RunConfig | TrackedConfig) -> dict[str, Any]:
+    """Return the columns that distinguish the variants of a study: a level of every axis, and the width.
+
+    A tracked run has the axes that its condensation knows.
+    """
+    if isinstance(config, TrackedConfig):
+        return {
+            "variant": inert(config.variant),
+            "grouping": "learned",
+            "growth": OWN,
+            "connectivity": OWN,
+            **{name: config.common(name) for name in ("groups", "condense_factor")},
+            **{name: getattr(config, name) for name in ("group_lasso", "pruning", "criterion")},
+            "growth_rate": None,
+        }
     model, recipe = config.model, config.recipe
     return {
         "variant": model.label,
@@ -75,7 +89,7 @@ def study_runs(source: str | Path | RunStore, study: str, without: Collection[st
     for variant in record["variants"]:
         names = [name for name in variant["runs"] if name not in without]
         begun = [run for name in names for run in skip_damaged(store.named, name) if run.started]
-        columns = {name: variant[name] for name in ("role", "size", "residual")}
+        columns = {name: variant.get(name) for name in ("role", "size", "residual")}
         columns |= {"variant": inert_text(variant["label"]), "curve": inert_text(variant.get("curve"))}
         columns |= {"seeds": len(variant["runs"]), "path": record.get("path", False)}
         rows += [row | columns for run in begun for row in skip_damaged(_run_row, run)]
@@ -89,13 +103,13 @@ def inert_text(value: Any) -> Any:
 
 def _run_row(run: Run) -> dict[str, Any]:
     record, result, status = run.record, run.result, run.status
-    config, environment = run.config, record["environment"]
+    config, environment = run.tracked if run.is_tracked else run.config, record["environment"]
     costs = ("macs", "flops_paper", "params", "training_macs")
     results = (*costs, "test_error_percent", "test_loss", "test_images")
     return {
         "run": run.name,
         **variant_columns(config),
-        "data": config.data.name,
+        "data": inert(config.data if isinstance(config, TrackedConfig) else config.data.name),
         "seed": config.seed,
         "state": status["state"],
         "reason": status.get("reason"),

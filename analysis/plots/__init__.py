@@ -2,7 +2,7 @@
 
 from .agreement import agreement, decided
 from .connections import layer_connections, pruned_connections, shares_by_distance, sources_read
-from .cost import OPERATORS, cost_by_layer, cost_parts, place_name, time_against_macs, waterfall
+from .cost import OPERATORS, PRUNED, cost_by_layer, cost_parts, place_name, time_against_macs, waterfall
 from .effects import effects, interactions
 from .ranks import ranks
 from .regret import regret
@@ -15,6 +15,7 @@ __all__ = [
     "FAINT",
     "GREY",
     "OPERATORS",
+    "PRUNED",
     "agreement",
     "cost_by_layer",
     "cost_parts",

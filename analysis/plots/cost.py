@@ -21,7 +21,7 @@ def cost_by_layer(layers: pd.DataFrame) -> Figure:
     """Draw the MACs of one run's network by layer and by block, stacked by operator and stage.
 
     `layers` is `frames.layers` of one run. The MACs left in the last stage are at the bottom; paler above
-    them, those that each pruning step removed from the 1×1 convolutions.
+    them, those that each pruning step removed.
     """
     one_run(layers)
     if not (layers.macs > 0).any():
@@ -34,7 +34,8 @@ def cost_by_layer(layers: pd.DataFrame) -> Figure:
     order = list(dict.fromkeys(parts.part))
     looks = dict(zip(order, _looks(order), strict=True))
     with style():
-        figure = Figure(figsize=(10.5, 3.8))
+        longest = max(len(str(name)) for name in (*names, *blocks))  # of the labels, which stand upright
+        figure = Figure(figsize=(10.5, 3.8 + 0.07 * max(0, longest - 8)))
         left, right = figure.subplots(1, 2, width_ratios=(3, 1.4))
         for axes, table in ((left, by_layer.loc[names]), (right, by_block.loc[blocks])):
             _stacked(axes, table[order], looks)
@@ -56,28 +57,45 @@ def cost_parts(layers: pd.DataFrame) -> pd.DataFrame:
     stages = [stage for stage in found if stage != "end"] or found
     table = costly.pivot_table(index=["position", "layer", "block", "operator"], columns="stage", values="macs")
     table = table[stages].reset_index().sort_values("position")
-    rows = []
+    operators, rows = _operators(table), []
     for _, row in table.iterrows():
         base = {
             "position": row.position,
             "place": place_name(row.layer),
             "block": row.block.replace("transition", "t").replace("block", "block "),
         }
-        rows.append(base | {"part": OPERATORS.get(row.operator, row.operator), "macs": row[stages[-1]]})
+        rows.append(base | {"part": operators[row.operator], "macs": row[stages[-1]]})
         for before, stage in itertools.pairwise(stages):
             if row[before] > row[stage]:
-                rows.append(base | {"part": f"pruned at stage {stage}", "macs": row[before] - row[stage]})
+                rows.append(base | {"part": f"{PRUNED}{stage}", "macs": row[before] - row[stage]})
     frame = pd.DataFrame(rows)
-    order = [*OPERATORS.values(), *(f"pruned at stage {stage}" for stage in reversed(stages))]
+    order = [*operators.values(), *(f"{PRUNED}{stage}" for stage in reversed(stages))]
     rank = frame.part.map({part: place for place, part in enumerate(order)})
     return frame.assign(rank=rank).sort_values("rank", kind="stable").drop(columns="rank")
 
 
 OPERATORS = {"conv3x3": "3×3", "linear": "classifier", "conv1x1": "1×1"}
+PRUNED = "pruned at stage "  # begins the name of a part that is no longer computed
+
+
+def _operators(layers: pd.DataFrame) -> dict[str, str]:
+    """Return the name of each operator: those of a CondenseNet first, then what else there is."""
+    several = (layers.operator == "linear").sum() > 1
+    known = OPERATORS | ({"linear": "linear"} if several else {})
+    return known | {
+        name: name.removeprefix("conv").replace("x", "×") if name.startswith("conv") else name
+        for name in layers.operator
+        if name not in known
+    }
 
 
 def place_name(layer: str) -> str:
-    """Return 2.1 for 'blocks.block2.0.conv1', t1 for 'blocks.transition1.conv', other names unchanged."""
+    """Return 2.1 for 'blocks.block2.0.conv1', t1 for 'blocks.transition1.conv'.
+
+    Of other modules it is what contains them, if anything does: layer1.0 for 'layer1.0.conv1'.
+    """
+    if not layer.startswith("blocks."):
+        return layer.rpartition(".")[0] or layer
     parts = layer.removeprefix("blocks.").split(".")
     if parts[0].startswith("block"):
         return f"{parts[0].removeprefix('block')}.{int(parts[1]) + 1}"
@@ -86,9 +104,11 @@ def place_name(layer: str) -> str:
 
 def _looks(parts: list[str]) -> list[dict[str, Any]]:
     """Return a colour per operator; pruned parts have the colour of the 1×1, later stages paler."""
-    blue, orange, green = sns.color_palette("colorblind", 3)
-    solid = {"3×3": orange, "classifier": green, "1×1": blue}
-    pruned = [part for part in parts if part not in solid]
+    blue, orange, green, *others = sns.color_palette("colorblind", 10)
+    solid = {"3×3": orange, "classifier": green, "linear": green, "1×1": blue}
+    pruned = [part for part in parts if part.startswith(PRUNED)]
+    unknown = [part for part in parts if part not in (*solid, *pruned)]
+    solid |= dict(zip(unknown, itertools.cycle(others), strict=False))
     pale = sns.light_palette(blue, len(pruned) + 2)[1:-1][::-1]
     looks: list[dict[str, Any]] = [{"color": solid[part]} for part in parts if part in solid]
     return looks + [{"color": shade, "hatch": "////", "edgecolor": "white", "lw": 0} for shade in pale]

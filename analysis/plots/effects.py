@@ -18,7 +18,7 @@ from .style import COLOURS, GREY, NO_FINISHED, TEXT, TITLES, series_looks, style
 
 MAX_INTERACTIONS = 12  # more rows would be hard to read
 FINDING_COLOURS = {DIFFERS: COLOURS[0], SAME: COLOURS[2]}
-TITLE = {"grouping": "Grouping", "step": "Step", **TITLES}
+TITLE = {"grouping": "Grouping", "step": "Step", "variant": "Variant", **TITLES}
 
 
 @says_if_nothing("No effect: two variants with finished runs are needed.", "difference")
@@ -33,7 +33,8 @@ def effects(
     Filled and blue: the interval excludes 0. Filled and green: it lies within the margin that matters, which is
     shaded.
     """
-    tables, titles = [effects], ["Main effects"]
+    is_tracked = (effects.factor == "variant").all()
+    tables, titles = [effects], ["Variants against the first" if is_tracked else "Main effects"]
     if interactions is not None and len(interactions):
         tables.append(interactions.sort_values("p", kind="stable").head(MAX_INTERACTIONS).sort_index())
         some = f", the {MAX_INTERACTIONS} clearest of {len(interactions)}"

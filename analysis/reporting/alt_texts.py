@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.plots import OPERATORS
+from analysis.plots import PRUNED
 from analysis.stats import SAME, pareto
 from analysis.text import count
 
@@ -29,7 +29,8 @@ def effects(effects: pd.DataFrame, interactions: pd.DataFrame) -> str:
     """List the effects that are shown, and count those that are the same or open."""
     shown = effects[effects.effect]
     rows = [f"{row.level} − {row.against} {row.difference:+z.2f} points" for row in shown.itertuples()]
-    found = f"{_counted(effects)} main effects" + (f": {'; '.join(rows)}" if rows else "")
+    kind = "differences to the first variant" if (effects.factor == "variant").all() else "main effects"
+    found = f"{_counted(effects)} {kind}" + (f": {'; '.join(rows)}" if rows else "")
     return f"{found}." if interactions.empty else f"{found}; {_counted(interactions)} interactions."
 
 
@@ -67,6 +68,10 @@ def connections(connections: pd.DataFrame, value: str) -> str:
     weighted = (end[value] * end.channels).groupby(end.source).sum() / end.channels.groupby(end.source).sum()
     quantity, form = ("alive", "{:.0%}") if value == "alive" else ("mean |W|", "{:.3f}")
     most, least = weighted.idxmax(), weighted.idxmin()
+    if form.format(weighted[most]) == form.format(weighted[least]):
+        return (
+            f"At the end the layers read all of their sources alike ({quantity} {form.format(weighted[most])})."
+        )
     return (
         f"At the end the layers read {most} most ({quantity} {form.format(weighted[most])}) and {least} least "
         f"({form.format(weighted[least])})."
@@ -101,10 +106,11 @@ def sources(end: pd.DataFrame) -> str:
 def life(epochs: pd.DataFrame, stages: pd.DataFrame) -> str:
     """Give the MACs at the start and at the end, and the last accuracy."""
     last = epochs.iloc[-1]
-    return (
-        f"MACs fall from {count(stages.macs.iloc[0])} to {count(stages.macs.iloc[-1])} over {int(last.epoch)} "
-        f"epochs; accuracy on the {last.curves_on} images ends at {100 - last.curve_error_percent:.1f} %."
-    )
+    fall = f"MACs fall from {count(stages.macs.iloc[0])} to {count(stages.macs.iloc[-1])}"
+    text = f"{fall} over {int(last.epoch)} epochs"
+    if pd.isna(last.curve_error_percent):
+        return f"{text}."
+    return f"{text}; accuracy on the {last.curves_on} images ends at {100 - last.curve_error_percent:.1f} %."
 
 
 def steps(steps: pd.DataFrame) -> str:
@@ -130,7 +136,7 @@ def macs(stages: pd.DataFrame) -> str:
 def cost(parts: pd.DataFrame) -> str:
     """Give each operator's share of the final MACs, and how much was pruned."""
     total = parts.groupby("part", sort=False).macs.sum()
-    left = total[[part for part in total.index if part in OPERATORS.values()]]
+    left = total[[part for part in total.index if not part.startswith(PRUNED)]]
     shares = ", ".join(f"{part} {value / left.sum():.0%}" for part, value in left.items())
     pruned = total.sum() - left.sum()
     return (

@@ -14,9 +14,9 @@ def report_figures(
     store: RunStore, runs: pd.DataFrame, summary: pd.DataFrame, compared: pd.DataFrame
 ) -> list[ReportFigure]:
     """Draw every figure that there is data for, the ones that answer the study's question first."""
-    if summary.empty or not summary.n.any():
-        return []
     data = StudyData(store, runs, summary, compared)
+    if runs.empty or data.done.empty:
+        return []
     return [
         *result_figures.effects(data),
         *result_figures.tradeoffs(data),

@@ -23,7 +23,7 @@ MOST_SEEDS = 10  # that are compared in pairs
 def decided(data: StudyData) -> Iterator[ReportFigure]:
     """Draw how many of the final connections the scores would have chosen at each moment, by variant."""
     chosen = learned_runs(data.runs)
-    chosen = chosen[chosen.role.isin(["base", "grid"])] if len(chosen) else chosen
+    chosen = chosen[chosen.role.isin(["base", "grid", "tracked"])] if len(chosen) else chosen
     counts = frames.decided(data.named(chosen.run) if len(chosen) else [])
     if counts.empty:
         return

@@ -41,10 +41,11 @@ def connections(data: StudyData) -> Iterator[ReportFigure]:
             wide_connections(connections, value),
         )
     channels = frames.channels(data.named([shown]), connections.target.iloc[-1])
+    last = "layer that learns groups" if data.is_tracked else "1×1 convolution"
     yield ReportFigure(
         "layer",
         "One layer in full",
-        f"Run {shown}, the last 1×1 convolution, group by group and input by input. Above: the connections "
+        f"Run {shown}, the last {last}, group by group and input by input. Above: the connections "
         "that are alive, in the colour of their source layer; below: the stage at whose start each was pruned.",
         alt_texts.layer(channels),
         plots.layer_connections(channels),
@@ -73,16 +74,19 @@ def layer_counts(channels: pd.DataFrame) -> pd.DataFrame:
 def sources(data: StudyData) -> Iterator[ReportFigure]:
     """Draw the share of connections alive by distance, for the growth and connectivity of the learned grid."""
     chosen = learned_runs(data.runs)
-    chosen = chosen[chosen.role.isin(["base", "grid"])]
+    chosen = chosen[chosen.role.isin(["base", "grid", "tracked"])]
     if chosen.empty:
         return
-    factors = tuple(name for name in ("growth", "connectivity") if chosen[name].nunique() > 1) or ("growth",)
+    levels = ["variant"] if data.is_tracked else ["growth", "connectivity"]
+    factors = tuple(name for name in levels if chosen[name].nunique() > 1) or (levels[0],)
     end = frames.connections(data.named(chosen.run), "end")
-    end = end.merge(chosen[["run", "growth", "connectivity"]], on="run")
+    if end.distance.nunique() < 2:  # every layer of a tracked network reads one other
+        return
+    end = end.merge(chosen[["run", *levels]], on="run")
     shares = pd.concat(
         [
-            shares_by_distance(part).assign(growth=growth, connectivity=connectivity)
-            for (growth, connectivity), part in end.groupby(["growth", "connectivity"], sort=False)
+            shares_by_distance(part).assign(**dict(zip(levels, found, strict=True)))
+            for found, part in end.groupby(levels, sort=False)
         ],
         ignore_index=True,
     )
@@ -93,5 +97,5 @@ def sources(data: StudyData) -> Iterator[ReportFigure]:
         "its 95 % interval; 1 is the layer just before. Other factors than the panel's are as in the base.",
         alt_texts.sources(end),
         plots.sources_read(end, factors),
-        shares[["growth", "connectivity", "distance", "share", "low", "high", "runs"]],
+        shares[[*levels, "distance", "share", "low", "high", "runs"]],
     )

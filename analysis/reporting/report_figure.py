@@ -12,6 +12,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis import frames
 from condense_core.store import Run, RunStore
 
 STYLES = (
@@ -68,6 +69,16 @@ class StudyData:
         return [Run(self.store.root / name) for name in names]
 
     @property
+    def is_tracked(self) -> bool:
+        """Whether the runs are those of loops of one's own."""
+        return bool((self.runs.growth == frames.OWN).all())
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether any finished run has a test error."""
+        return bool(self.done.test_error_percent.notna().any())
+
+    @property
     def done(self) -> pd.DataFrame:
         """The runs that are done."""
         return self.runs[self.runs.state == "done"]
@@ -82,7 +93,8 @@ def learned_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the finished runs that learned which connections to keep."""
     if runs.empty:
         return runs
-    return runs[(runs.state == "done") & (runs.grouping == "learned") & (runs.condense_factor > 1)]
+    is_dense = runs.condense_factor <= 1  # the layers of a tracked network may have several factors
+    return runs[(runs.state == "done") & (runs.grouping == "learned") & ~is_dense]
 
 
 def shown_run(runs: pd.DataFrame) -> str | None:

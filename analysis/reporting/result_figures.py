@@ -16,15 +16,23 @@ PUBLISHED_DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "I
 SUMMARY_DATA = ["variant", "curve", "macs", "flops_paper", "params", "error_mean", "error_sd", "n"]
 
 
+MARKS = (
+    "Mean test error over the seeds with its 95 % interval. Filled, with a line over the sizes: variants "
+    "that differ from the base only in the study's first factor. Open, set a little apart: the rest of the "
+    "grid. Dotted: the Pareto front."
+)
+MARKS_OF_TRACKED = (
+    "Mean test error over the seeds with its 95 % interval, a mark for each variant. Dotted: the Pareto front."
+)
+
+
 def tradeoffs(data: StudyData) -> Iterator[ReportFigure]:
     """Draw the test error against MACs (or the paper's FLOPs) and against parameters."""
+    if not data.is_tested:
+        return
     printed = PUBLISHED_DATA.get(str(data.runs.data.iloc[0]).partition(":")[0])
     points = frames.published(printed or "CIFAR-10")
-    text = (
-        "Mean test error over the seeds with its 95 % interval. Filled, with a line over the sizes: variants "
-        "that differ from the base only in the study's first factor. Open, set a little apart: the rest of the "
-        "grid. Dotted: the Pareto front."
-    )
+    text = MARKS_OF_TRACKED if data.is_tracked else MARKS
     where = "On the same axes" if printed else "Next to it, on other data and only for orientation"
     yield ReportFigure(
         "tradeoff",
@@ -52,7 +60,7 @@ def effects(data: StudyData) -> Iterator[ReportFigure]:
     yield ReportFigure(
         "effects",
         "Effects",
-        "Difference in test error between two levels, the mean over the other factors. The intervals are "
+        f"{_what(data)}. The intervals are "
         "corrected together. Filled and blue: 0 is outside. Filled and green: it is within the margin that "
         "matters, which is shaded. Ticks: single seeds.",
         alt_texts.effects(effects, interactions),
@@ -70,6 +78,12 @@ def effects(data: StudyData) -> Iterator[ReportFigure]:
             plots.interactions(data.summary),
             data.grid[columns],
         )
+
+
+def _what(data: StudyData) -> str:
+    if data.is_tracked:
+        return "Difference in test error between each variant and the first"
+    return "Difference in test error between two levels, the mean over the other factors"
 
 
 def grid(data: StudyData) -> Iterator[ReportFigure]:

@@ -21,20 +21,22 @@ def life(data: StudyData) -> Iterator[ReportFigure]:
     chosen = base if len(base) else data.done
     first = data.named(chosen.run.head(1))
     epochs, stages = frames.epochs(first), frames.stages(first)
-    yield ReportFigure(
-        "life",
-        "A run's life",
-        f"Run {first[0].name}; dotted lines: a stage starts and connections are pruned.",
-        alt_texts.life(epochs, stages),
-        plots.run_life(epochs, stages),
-        epochs.drop(columns=["run", "step"]),
-    )
-    steps = frames.steps(data.named(chosen.run))
+    if len(epochs):
+        yield ReportFigure(
+            "life",
+            "A run's life",
+            f"Run {first[0].name}; dotted lines: a stage starts and connections are pruned.",
+            alt_texts.life(epochs, stages),
+            plots.run_life(epochs, stages),
+            epochs.drop(columns=["run", "step"]),
+        )
+    steps = frames.steps(data.named(chosen.run)).dropna(subset=["error_before", "error_after"])
+    split = epochs.curves_on.iloc[0] if len(epochs) else "validation"
     if len(steps):
         yield ReportFigure(
             "steps",
             "What each pruning step did",
-            f"Error on the {epochs.curves_on.iloc[0]} images right before a step, right after it, and the "
+            f"Error on the {split} images right before a step, right after it, and the "
             "lowest of an epoch before the next step; thin lines: single runs.",
             alt_texts.steps(steps),
             plots.pruning_steps(steps),
@@ -59,6 +61,9 @@ def falling_macs(data: StudyData) -> Iterator[ReportFigure]:
 
 def _stages_of_each_course(data: StudyData) -> pd.DataFrame:
     """Return the stages of one run per course of pruning, with the base's growth, connectivity and size."""
+    if data.is_tracked:
+        chosen = data.done.drop_duplicates("variant")
+        return frames.stages(data.named(chosen.run)).merge(chosen[["run", "variant", "grouping"]], on="run")
     base = data.runs[data.runs.role == "base"]
     if base.empty:
         return data.runs.head(0)

@@ -12,11 +12,12 @@ from analysis import frames
 from analysis.findings import Answer, StudyFindings, audit, settling_sentence, verdict_counts
 from analysis.studies import StudyConfig, command
 from condense_core.config import ModelConfig, RecipeConfig, RunConfig
-from condense_core.store import Run
+from condense_core.store import Run, TrackedConfig
 from condense_core.validation import from_dict, to_dict
 
 from .connection_maps import connection_maps, rank_lines
 from .figures import report_figures
+from .not_there import not_there
 from .report_figure import ReportFigure, learned_runs, shown_run
 from .tables import Table, audit_table, effect_table, frame_table, number, run_table, setting, summary_table
 from .tuning_table import tuning_table
@@ -38,7 +39,7 @@ class StudyReport(StudyFindings):
     @property
     def settling(self) -> str:
         """How many more seeds would settle what is open."""
-        return settling_sentence(self.compared)
+        return "" if self.is_tracked else settling_sentence(self.compared)
 
     @property
     def verdicts(self) -> str:
@@ -50,6 +51,11 @@ class StudyReport(StudyFindings):
         """What is found and how far the evidence goes, as JSON takes it."""
         answers = [asdict(answer) for answer in self.audit]
         return {"study": self.name, "findings": self.findings, "settling": self.settling, "audit": answers}
+
+    @cached_property
+    def not_there(self) -> list[str]:
+        """What a tracked study lacks, in sentences."""
+        return not_there(self)
 
     @property
     def audit_table(self) -> Table:
@@ -143,7 +149,11 @@ class StudyReport(StudyFindings):
     def run_views(self) -> Iterator[RunView]:
         """A view of each run in `viewed`, with its settings, curves and stages."""
         flat = [_flat(record) for record in self.records]
-        varied = [name for name in (flat[0] if flat else {}) if len({str(row.get(name)) for row in flat}) > 1]
+        varied = [
+            name
+            for name in dict.fromkeys(name for row in flat for name in row)
+            if len({str(row.get(name)) for row in flat}) > 1
+        ]
         for run, row in zip(self.started, flat, strict=True):
             if run.name in self.viewed:
                 yield RunView(run, {name: setting(row.get(name)) for name in varied})
@@ -156,10 +166,19 @@ class StudyReport(StudyFindings):
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
     """Flatten the model and recipe in a `Run.record` into one dictionary."""
+    if record.get("kind") == "tracked":
+        return _of_tracked(from_dict(TrackedConfig, record["config"]))
     config = from_dict(RunConfig, record["config"])
     names = [item.name for item in (*fields(ModelConfig), *fields(RecipeConfig))]
     values = to_dict(config.model) | to_dict(config.recipe) | {"seed": config.seed}
     return {name: values[name] for name in (*names, "seed")}
+
+
+def _of_tracked(config: TrackedConfig) -> dict[str, Any]:
+    values = to_dict(config)
+    sizes = {name: config.common(name) for name in ("groups", "condense_factor")}
+    own = {f"settings.{name}": value for name, value in values.pop("settings").items()}
+    return {name: value for name, value in values.items() if name != "layers"} | sizes | own
 
 
 @dataclass(frozen=True)

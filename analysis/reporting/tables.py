@@ -150,10 +150,10 @@ def summary_rows(summary: pd.DataFrame) -> list[tuple[str, ...]]:
         (
             row.variant,
             row.role,
-            count(row.macs) if row.n else "–",
+            _counted(row.macs),
             f"{100 * row.residual:+.1f} %" if row.role in MATCHED_ROLES or matched_size(row) else "–",
-            count(row.params) if row.n else "–",
-            count(row.training_macs) if row.n else "–",
+            _counted(row.params),
+            _counted(row.training_macs),
             f"{number(row.error_mean)} ± {number(row.error_sd)}",
             f"{row.n}/{row.seeds}",
             number(row.difference, "+.2f"),
@@ -161,6 +161,10 @@ def summary_rows(summary: pd.DataFrame) -> list[tuple[str, ...]]:
         )
         for row in summary.itertuples()
     ]
+
+
+def _counted(cost: float) -> str:
+    return count(cost) if math.isfinite(cost) else "–"
 
 
 def effect_rows(effects: pd.DataFrame) -> list[tuple[str, ...]]:

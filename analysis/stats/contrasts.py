@@ -108,6 +108,8 @@ def contrasts(cells: Cells) -> list[Contrast]:
     grid = frame[frame.role.isin(["base", "grid"])]
     if known(frame, "path") and bool(frame.path.any()):
         found = list(_steps(cells, grid))
+    elif (frame.role == "tracked").any():
+        found = list(_tracked(cells))
     else:
         grid = grid[grid.grouping != "none"]
         found = [*_main_effects(cells, grid), *_interactions(cells, grid)]
@@ -129,6 +131,14 @@ def _steps(cells: Cells, grid: pd.DataFrame) -> Iterator[Contrast | None]:
     for before, step in pairwise(variants):
         names = {"factor": "step", "level": str(step), "against": str(before)}
         yield cells.contrast(MAIN, names, [{variants[step]: 1, variants[before]: -1}])
+
+
+def _tracked(cells: Cells) -> Iterator[Contrast | None]:
+    """Each variant of tracked runs against the first: what they differ in is known to their user alone."""
+    variants = list(dict.fromkeys(map(str, cells.frame.variant)))
+    for variant in variants[1:]:
+        names = {"factor": "variant", "level": variant, "against": variants[0]}
+        yield cells.contrast(MAIN, names, [{variant: 1, variants[0]: -1}])
 
 
 def _main_effects(cells: Cells, grid: pd.DataFrame) -> Iterator[Contrast | None]:

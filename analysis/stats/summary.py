@@ -54,7 +54,8 @@ def summarised(runs: pd.DataFrame, compared: pd.DataFrame, outcomes: Outcomes | 
 
 def _error(cells: Cells, part: pd.DataFrame, outcomes: Outcomes | None) -> dict[str, Any]:
     """Return the mean error of a variant's runs and its own 95 % interval, within 0 to 100 %."""
-    errors, n = part[ERROR], len(part)
+    errors = part[ERROR].dropna()  # a tracked run need not be tested
+    n = len(errors)
     mean, sd = errors.mean(), errors.std(ddof=1)
     images = 0.0
     if n > 1 and outcomes is not None and all(map(outcomes.has, part.run)):

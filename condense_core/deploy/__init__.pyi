@@ -18,3 +18,4 @@ from .runtimes import (
     installed_runtimes as installed_runtimes,
 )
 from .saving import load_condensed as load_condensed, save_condensed as save_condensed
+from .tracing import channel_sources as channel_sources

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from fractions import Fraction
 from typing import Any
 
@@ -29,6 +30,8 @@ from condense_core.tables import CRITERIA
 
 from .criteria import input_norms, scores
 
+Observer = Callable[[int], AbstractContextManager[object]]  # of a stage
+
 
 class Condensation:
     """Prunes the learned groups of a network in stages while it trains (paper Sec. 3.1).
@@ -37,6 +40,7 @@ class Condensation:
     A dropped connection has no gradient, because the mask stands in the layer's forward pass; entering a stage
     clears its weights and their moments in the optimizer, and `step` clears the weights of those optimizers
     that move weights without a gradient. All ranks of a distributed training prune by rank 0's scores.
+    `observers` are entered with each stage, before it is pruned, and left after that.
 
     Raise ValueError if no layer of the model learns groups, or the optimizer lacks the weight of one that does.
 
@@ -74,6 +78,7 @@ class Condensation:
         self.steps, self.group_lasso, self.pruning = steps, group_lasso, pruning
         self.criterion, self.seed = criterion, seed
         self.done, self.stage = 0, -1  # steps so far; no stage has begun
+        self.observers: list[Observer] = []
 
     @property
     def lasso_weight(self) -> float:
@@ -113,8 +118,11 @@ class Condensation:
         """Prune to a stage, which must be the one that is `due`; else raise ValueError."""
         if stage != (due := self.due()):
             raise ValueError(f"stage {stage}: " + ("none is due" if due is None else f"stage {due} is due"))
-        self._prune(stage)
-        self.stage = stage
+        with ExitStack() as observed:
+            for observer in self.observers:
+                observed.enter_context(observer(stage))
+            self._prune(stage)
+            self.stage = stage
 
     def _prune(self, stage: int) -> None:
         """Drop the connections that the network has no more in a stage."""

@@ -16,4 +16,6 @@ from .provenance import changes as changes, environment as environment
 from .run import FINISHED as FINISHED, Run as Run
 from .schemas import runs_of as runs_of, skip_damaged as skip_damaged
 from .store import RunStore as RunStore
+from .tracked import TrackedConfig as TrackedConfig, TrackedLayer as TrackedLayer
+from .tracked_study import join_study as join_study
 from .writer import RunWriter as RunWriter, record_failure as record_failure

@@ -14,9 +14,13 @@ from condense_core.tables import LEARNED
 
 from .run import Run
 from .store import RunStore
+from .tracked import TrackedConfig
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+Network = ModelConfig | TrackedConfig
 
 
 def check_run(run: Run) -> dict[str, np.ndarray]:
@@ -25,20 +29,22 @@ def check_run(run: Run) -> dict[str, np.ndarray]:
     Raise ValueError or OSError, naming the file that is damaged.
     """
     run.check_links()
-    config, done = run.config.model, run.status["state"] == "done"
+    network, done = run.network, run.status["state"] == "done"
     epochs, stages = run.epochs(), run.stages()
     run.seconds()
     for found in run.importances():
-        check_layers(found.layers, config, run.folder / "importance.jsonl")
+        check_layers(found.layers, network, run.folder / "importance.jsonl")
     names = [record["stage"] for record in stages]
-    needed = {"result.json": run.result, "metrics.jsonl": epochs, "stages/end.json": None in names}
+    needed = {"result.json": run.result, "stages/end.json": None in names}
+    if not run.is_tracked:
+        needed["metrics.jsonl"] = epochs
     if done and not all(needed.values()):
         name = next(name for name, found in needed.items() if not found)
         raise ValueError(f"{run.folder / name}: is missing or empty, though the run is done")
-    if len(set(names)) < len(names) or any(name is not None and name > config.last_stage for name in names):
-        raise ValueError(f"{run.folder / 'stages'}: {names} must be 0 to {config.last_stage} and the end")
+    if len(set(names)) < len(names) or any(name is not None and name > network.last_stage for name in names):
+        raise ValueError(f"{run.folder / 'stages'}: {names} must be 0 to {network.last_stage} and the end")
     for record in stages if done else ():
-        check_masks(run.stage_arrays(record), config, run.folder / "stages" / record["tensors"])
+        check_masks(run.stage_arrays(record), network, run.folder / "stages" / record["tensors"])
     return run.outcomes() if done else {}
 
 
@@ -62,8 +68,8 @@ def find_damages(store: RunStore, names: Iterable[str]) -> dict[str, str]:
     seen: dict[str, Seen] = {}
 
     def check(run: Run) -> None:
-        if said := check_run(run):
-            terms = run.record["data_fingerprint"], run.config.seed
+        if "test.image" in (said := check_run(run)):
+            terms = run.record["data_fingerprint"], run.seed
             seen[run.name] = terms, _digest(said["test.image"], said["test.label"])
 
     found = {name: find_damage(store, name, check) for name in names}
@@ -92,12 +98,12 @@ def _contradicted(seen: Mapping[str, Seen]) -> Iterator[str]:
             yield name
 
 
-def check_masks(arrays: dict[str, np.ndarray], model: ModelConfig, path: Path) -> None:
-    """Raise ValueError unless masks and importances fit the layers of a configuration."""
+def check_masks(arrays: dict[str, np.ndarray], network: Network, path: Path) -> None:
+    """Raise ValueError unless masks and importances fit the layers of a network."""
     masks = {name.removeprefix("mask."): array for name, array in arrays.items() if name.startswith("mask.")}
-    layers = _shapes(model)
-    if model.grouping in LEARNED and not layers.keys() <= masks.keys():
-        raise ValueError(f"{path}: has no mask of {min(layers.keys() - masks.keys())}")
+    layers, needed = _shapes(network)
+    if not needed <= masks.keys():
+        raise ValueError(f"{path}: has no mask of {min(needed - masks.keys())}")
     for name, mask in masks.items():
         importance = arrays.get(f"importance.{name}")
         shape = layers.get(name, mask.shape)
@@ -107,16 +113,24 @@ def check_masks(arrays: dict[str, np.ndarray], model: ModelConfig, path: Path) -
             raise ValueError(f"{path}: importance.{name} must be numbers of shape {shape}")
 
 
-def check_layers(importances: Mapping[str, np.ndarray], model: ModelConfig, path: Path) -> None:
-    """Raise ValueError unless the importances of an epoch fit the layers of a configuration."""
-    for name, shape in _shapes(model).items():
-        if model.grouping in LEARNED and name not in importances:
-            raise ValueError(f"{path}: has no layer {name}")
+def check_layers(importances: Mapping[str, np.ndarray], network: Network, path: Path) -> None:
+    """Raise ValueError unless the importances of an epoch fit the layers of a network."""
+    layers, needed = _shapes(network)
+    if not needed <= importances.keys():
+        raise ValueError(f"{path}: has no layer {min(needed - importances.keys())}")
+    for name, shape in layers.items():
         if name in importances and importances[name].shape != shape:
             raise ValueError(f"{path}: layer {name} must have shape {shape}")
 
 
-def _shapes(model: ModelConfig) -> dict[str, tuple[int, int]]:
-    """Return groups and input channels of every 1×1 convolution."""
-    found = (layer for layer in cost_table(model, 0).layers if layer.operator == "conv1x1")
-    return {layer.name: (layer.groups, layer.in_channels) for layer in found}
+def _shapes(network: Network) -> tuple[dict[str, tuple[int, int]], set[str]]:
+    """Return the shape of each layer's mask, and the layers that must have one."""
+    if isinstance(network, TrackedConfig):
+        shapes = {layer["name"]: (layer["groups"], layer["inputs"]) for layer in network.layers}
+        return shapes, set(shapes)
+    shapes = {
+        layer.name: (layer.groups, layer.in_channels)
+        for layer in cost_table(network, 0).layers
+        if layer.operator == "conv1x1"
+    }
+    return shapes, set(shapes) if network.grouping in LEARNED else set()

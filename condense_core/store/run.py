@@ -3,7 +3,7 @@
 store.json                      marks a run store
 studies/<name>.json             the runs of a study
 benchmarks/<moment>.json        measured times
-<variant>-k<k0>-s<seed>-<hash>/
+<variant>-k<k0>-s<seed>-<hash>/  or <variant>-s<seed>-<hash>/ for a tracked run (`TrackedConfig`)
     config.json                 configuration, versions, hash of the code, commit, fingerprint of the data
     status.json                 running, stopped, done, diverged or failed, with the reason
     metrics.jsonl               one row per epoch; timing.jsonl: its seconds
@@ -23,9 +23,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from condense_core.config import RunConfig
+from condense_core.config import ModelConfig, RunConfig
 from condense_core.files import (
     check_inside,
     check_links,
@@ -37,17 +37,21 @@ from condense_core.files import (
     read_json,
     read_rows,
 )
+from condense_core.tables import LEARNED, SINGLE_WEIGHTS
 from condense_core.validation import from_dict
 
 from . import checkpoints, importance, locks, schemas
 from .checkpoints import Checkpoint, State
 from .importance import EpochImportance
 from .run_html import run_html
+from .tracked import TrackedConfig
 from .writer import RunWriter
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+Kind = TypeVar("Kind")
 
 FINISHED = ("done", "diverged")
 NOT_COMPARED = ("config.json", "status.json", "timing.jsonl", "notes.jsonl", "error.txt")  # of equal runs
@@ -77,16 +81,59 @@ class Run:
         return (self.folder / "config.json").is_file()
 
     @property
+    def is_tracked(self) -> bool:
+        """Whether a network and a loop of the user's own made this run."""
+        return self.record.get("kind") == "tracked"
+
+    @property
     def config(self) -> RunConfig:
-        """The configuration that made this run."""
+        """The configuration that made this run. Raise ValueError if it is a tracked one."""
+        if self.is_tracked:
+            raise ValueError(
+                f"run {self.name}: is of a network of one's own, which no configuration can build again; "
+                "its weights are run.weights()"
+            )
+        return self._config(RunConfig)
+
+    @property
+    def tracked(self) -> TrackedConfig:
+        """What is known of a tracked run. Raise ValueError if it is another one."""
+        if self.started and not self.is_tracked:
+            raise ValueError(f"run {self.name}: is not a tracked one; its configuration is run.config")
+        return self._config(TrackedConfig)
+
+    def _config(self, kind: type[Kind]) -> Kind:
         if not self.started:
             raise FileNotFoundError(f"{self.folder}: is no run that was started: it has no config.json")
         try:
-            return from_dict(RunConfig, self.record["config"])
+            return from_dict(kind, self.record["config"])
         except (KeyError, TypeError, ValueError) as error:
             if str(self.folder) in str(error):
                 raise
             raise ValueError(f"{self.folder / 'config.json'}: {error}") from error
+
+    @property
+    def network(self) -> ModelConfig | TrackedConfig:
+        """What is known of the network: its configuration, or the layers of a tracked run."""
+        return self.tracked if self.is_tracked else self.config.model
+
+    @property
+    def learns_groups(self) -> bool:
+        """Whether its groups choose their inputs while they train."""
+        if self.is_tracked:
+            return True
+        grouping = self.config.model.grouping
+        return grouping in LEARNED and grouping not in SINGLE_WEIGHTS
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return (self.tracked if self.is_tracked else self.config).seed
+
+    @property
+    def planned_epochs(self) -> int:
+        """How many epochs the whole training has."""
+        return self.tracked.epochs if self.is_tracked else self.config.recipe.epochs
 
     @property
     def record(self) -> dict[str, Any]:

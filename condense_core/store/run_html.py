@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,20 @@ def run_html(run: Run) -> str:
     title = f"<p><b>{escape(run.name)}</b> ({escape(state)})</p>"
     if not run.started:
         return f"{title}<p>It has not started.</p>"
-    config = run.config
-    parts = {"model": config.model, "recipe": config.recipe, "data": config.data}
-    rows = _figures(run, config.recipe.epochs) | {name: _settings(part) for name, part in parts.items()}
+    rows = _figures(run, run.planned_epochs) | _described(run)
     cells = (f"<tr><th {LEFT}>{name}</th><td {LEFT}>{escape(text)}</td></tr>" for name, text in rows.items())
     return f"{title}<table>{''.join(cells)}</table>"
+
+
+def _described(run: Run) -> dict[str, str]:
+    """What made a run, as texts."""
+    if run.is_tracked:
+        own = to_dict(run.tracked)
+        layers, settings = own.pop("layers"), own.pop("settings")
+        counted = f"{len(layers)} layers learn groups"
+        return {"network": f"{own.pop('network')}; {counted}", "loop": _settings(own | settings)}
+    parts = {"model": run.config.model, "recipe": run.config.recipe, "data": run.config.data}
+    return {name: _settings(to_dict(part)) for name, part in parts.items()}
 
 
 def _figures(run: Run, planned: int) -> dict[str, str]:
@@ -40,8 +50,8 @@ def _figures(run: Run, planned: int) -> dict[str, str]:
     return rows
 
 
-def _settings(config: Any) -> str:
+def _settings(config: Mapping[str, Any]) -> str:
     """The settings of a configuration as one text, without those that are not set."""
-    values = {name: value for name, value in to_dict(config).items() if value is not None}
+    values = {name: value for name, value in config.items() if value is not None}
     texts = ((name, ", ".join(map(str, v)) if isinstance(v, list) else v) for name, v in values.items())
     return "; ".join(f"{name} {text}" for name, text in texts)

@@ -38,7 +38,8 @@ class Cost(TypedDict):
 class Config(TypedDict):
     """config.json: a run's configuration, and what it was started with."""
 
-    config: dict[str, Any]
+    config: Annotated[dict[str, Any], Meta(description="a RunConfig, or the TrackedConfig of a tracked run")]
+    kind: NotRequired[Annotated[Literal["tracked"], Meta(description="a loop of one's own made the run")]]
     data_fingerprint: str
     environment: dict[str, Any]
     code: NotRequired[dict[str, Any]]
@@ -57,10 +58,10 @@ class Status(TypedDict):
 class Result(Cost):
     """result.json: the last weights of a run on the test images."""
 
-    training_macs: NonNegativeInt
-    test_images: NonNegativeInt
-    test_loss: Annotated[Number | None, Meta(description="null if it was not finite")]
-    test_error_percent: Percent
+    training_macs: Annotated[NonNegativeInt | None, Meta(description="null if it is not known (tracked)")]
+    test_images: Annotated[NonNegativeInt, Meta(description="0 if a tracked run was not tested")]
+    test_loss: Annotated[Number | None, Meta(description="null if it was not finite, or not tested")]
+    test_error_percent: Annotated[Percent | None, Meta(description="null if it was not tested (tracked)")]
     weights_sha256: str
     outcomes_sha256: NotRequired[Annotated[str, Meta(description="runs of earlier versions have no outcomes")]]
 
@@ -110,6 +111,17 @@ class Evaluation(TypedDict):
     error_percent: Percent | None
 
 
+class LayerCost(Cost):
+    """What one layer costs for one image."""
+
+    name: str
+    operator: str
+    in_channels: NonNegativeInt
+    out_channels: NonNegativeInt
+    groups: PositiveInt
+    output_size: NonNegativeInt
+
+
 class Stage(Cost):
     """stages/*.json: the network at a stage's entry, or at the end (stage null)."""
 
@@ -118,6 +130,9 @@ class Stage(Cost):
     step: NonNegativeInt
     before: Evaluation | None
     after: Evaluation | None
+    layers: NotRequired[
+        Annotated[list[LayerCost], Meta(description="of a tracked run, whose layers no configuration gives")]
+    ]
     tensors: str
     sha256: str
 
@@ -135,13 +150,16 @@ class StudyVariant(TypedDict):
     """A variant of a study and its runs."""
 
     label: str
-    role: Literal["base", "grid", "reference", "dense-equal", "size", "same", "fork"]
-    size: PositiveInt
-    residual: Annotated[float, Meta(ge=-1, le=4e38, description="its final MACs over the base's, less 1")]
+    role: Literal["base", "grid", "reference", "dense-equal", "size", "same", "fork", "tracked"]
+    size: NotRequired[Annotated[PositiveInt, Meta(description="k0 of the base at this size")]]
+    residual: NotRequired[
+        Annotated[float, Meta(ge=-1, le=4e38, description="its final MACs over the base's, less 1")]
+    ]
     curve: NotRequired[str | None]
     first_seed: NotRequired[
         Annotated[int, Meta(ge=0, le=MAX_WHOLE, description="of its runs; 0 if it is not there")]
     ]
+    seeds: NotRequired[Annotated[list[NonNegativeInt], Meta(description="of the runs of a tracked study")]]
     runs: list[str]
 
 
@@ -163,6 +181,7 @@ class StudyRecord(TypedDict):
 
     question: str
     path: NotRequired[bool]
+    tracked: NotRequired[Annotated[bool, Meta(description="its runs are those of loops of one's own")]]
     settings: dict[str, Any]
     variants: list[StudyVariant]
     tuning: NotRequired[list[Trial]]
@@ -222,6 +241,9 @@ def check_study(record: Any, path: Path) -> dict[str, Any]:
     trials = [name for trial in record.get("tuning", ()) for name in trial["runs"]]
     for name in [*runs_of(record), *trials]:
         plain_name(name, f"{path}: run")
+    for place, variant in enumerate(record["variants"]):
+        if len(variant.get("seeds", variant["runs"])) != len(variant["runs"]):
+            raise ValueError(f"{path}: variants[{place}]: must have as many seeds as runs")
     return record
 
 
@@ -244,7 +266,8 @@ OUTCOMES = {"image": "i", "predicted": "i", "label": "i", "probability": "f"}  #
 
 def check_outcomes(arrays: dict[str, Any], result: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Return a run's outcomes. Raise ValueError, naming the file, if they are not those of its result."""
-    for split in {name.partition(".")[0] for name in arrays} | {"test"}:
+    tested = {"test"} if result["test_images"] else set()
+    for split in {name.partition(".")[0] for name in arrays} | tested:
         parts = {name: arrays.get(f"{split}.{name}") for name in OUTCOMES}
         columns: list[Any] = [part for name, part in parts.items() if _is_column(part, OUTCOMES[name])]
         if len(columns) < len(OUTCOMES) or len({len(column) for column in columns}) > 1:
@@ -252,6 +275,8 @@ def check_outcomes(arrays: dict[str, Any], result: Mapping[str, Any], path: Path
         images = columns[0][columns[0].argsort()]
         if (images < 0).any() or (images[1:] == images[:-1]).any():
             raise ValueError(f"{path}: {split}.image must name each image once, from 0 on")
+    if not tested:
+        return arrays
     wrong = arrays["test.predicted"] != arrays["test.label"]
     if len(wrong) != result["test_images"] or abs(100 * wrong.mean() - result["test_error_percent"]) > 1e-6:
         raise ValueError(

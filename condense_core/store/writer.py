@@ -27,6 +27,7 @@ from condense_core.validation import to_dict
 from . import checkpoints, forks, importance, provenance
 from .checkpoints import State
 from .locks import Hold
+from .tracked import TrackedConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,8 +64,7 @@ class RunWriter:
         Raises Changed if code, torch, data or the masks that it takes changed; with `force` the run is
         restarted and the old one kept.
         """
-        for path in self.folder.rglob(UNFINISHED):
-            path.unlink()
+        self._drop_unfinished()
         if self.run.started:
             changes = provenance.changes(self.run.record, data_fingerprint, masks_fingerprint)
             if not changes:
@@ -77,11 +77,40 @@ class RunWriter:
                     "Use --force to restart it; the old run is kept."
                 )
             self._set_aside(changes)
-        self._write_config(config, data_fingerprint, ranks, masks_fingerprint)
+        masks = {"masks_fingerprint": masks_fingerprint} if masks_fingerprint else {}
+        self._write_config(config, data_fingerprint, {"ranks": ranks, **masks})
         self.set_state("running")
 
+    def begin(self, config: TrackedConfig, step: int) -> None:
+        """Begin a tracked run whose training has taken `step` steps: at 0 a new one, else the run goes on.
+
+        A run that begins again is kept in superseded/. What was written after `step` is dropped.
+        """
+        self._drop_unfinished()
+        if self.run.started and not step:
+            self._set_aside(["its loop began again"])
+        if self.run.started:
+            self._resume(config, step)
+        else:
+            self._write_config(config, config.data, {"kind": "tracked"})
+        self.set_state("running")
+
+    def _resume(self, config: TrackedConfig, step: int) -> None:
+        changes = provenance.changes(self.run.record, config.data)
+        self.note("; ".join([f"resumed at step {step}", *changes]), bit_identical=not changes)
+        self.drop_epochs_after(
+            max((row["epoch"] for row in self.run.epochs() if row["step"] <= step), default=0)
+        )
+        for record in self.run.stages():
+            if record["stage"] is None or record["step"] > step:
+                self._stage_file(record["stage"]).unlink()
+
+    def _drop_unfinished(self) -> None:
+        for path in self.folder.rglob(UNFINISHED):
+            path.unlink()
+
     def _write_config(
-        self, config: RunConfig, data_fingerprint: str, ranks: int, masks_fingerprint: str | None
+        self, config: RunConfig | TrackedConfig, data_fingerprint: str, more: Mapping[str, Any]
     ) -> None:
         for name in ("stages", "checkpoints"):
             make_folder(self.folder / name)
@@ -90,8 +119,7 @@ class RunWriter:
             "data_fingerprint": data_fingerprint,
             "environment": provenance.environment(),
             "code": provenance.code(),
-            "ranks": ranks,
-            **({"masks_fingerprint": masks_fingerprint} if masks_fingerprint else {}),
+            **more,
         }
         write_json(self.folder / "config.json", record)
 
@@ -152,10 +180,13 @@ class RunWriter:
 
     def write_stage(self, record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Write the record of a stage's entry (or of the end: stage None) with its masks and importance."""
-        name = "end" if record["stage"] is None else f"stage-{record['stage']}"
-        sha256 = write_tensors(self.folder / "stages" / f"{name}.safetensors", tensors)
-        row = {**record, "tensors": f"{name}.safetensors", "sha256": sha256}
-        write_json(self.folder / "stages" / f"{name}.json", finite(row))
+        path = self._stage_file(record["stage"])
+        sha256 = write_tensors(path.with_suffix(".safetensors"), tensors)
+        row = {**record, "tensors": f"{path.stem}.safetensors", "sha256": sha256}
+        write_json(path, finite(row))
+
+    def _stage_file(self, stage: int | None) -> Path:
+        return self.folder / "stages" / ("end.json" if stage is None else f"stage-{stage}.json")
 
     def save_checkpoint(
         self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], stage: int | None = None

@@ -1,4 +1,4 @@
-"""The loops that docs/your_own_network.md shows: a plain one, and Lightning's."""
+"""The loops that docs/your_own_network.md shows: a plain one, a tracked one, and Lightning's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.paths import ROOT
 
-PLAIN, LIGHTNING = re.findall(
+PLAIN, TRACKED, LIGHTNING = re.findall(
     r"```python\n(.*?)```", (ROOT / "docs" / "your_own_network.md").read_text(), re.DOTALL
 )
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
@@ -22,6 +22,16 @@ def test_the_plain_loop_of_the_docs_ends_with_condensed_groups(capsys):
     assert "16 of 21 layers learn groups" in capsys.readouterr().out
     assert names["condensation"].stage == 3
     assert names["model"].layer4[1].conv2.mask.sum(1).tolist() == [128] * 4
+
+
+def test_the_tracked_loop_of_the_docs_is_a_finished_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(PLAIN + TRACKED, names)
+    run = names["run"].run
+    assert run.folder.parent.name == "runs"
+    assert (run.status["state"], run.result["test_images"]) == ("done", 8)
+    assert run.tracked.settings == {"learning_rate": 1e-3}
 
 
 def fit(folder, path=None, callbacks=(), **settings):

@@ -210,9 +210,11 @@ function interactive(container, { maps, targets: layouts }) {
   });
 
   const drawNetwork = () => {
-    const side = Math.max(9, Math.min(26, 620 / map.targets.length)), left = 52, top = 6;
     const sources = [...new Set(map.targets.flatMap((target) => target.sources.map(([source]) => source)))];
-    const [width, height] = [left + side * map.targets.length + 8, top + side * sources.length + 48];
+    const room = (names, least) => Math.max(least, 20 + 6 * Math.max(...names.map((text) => text.length))); // pixels
+    const side = Math.max(9, Math.min(26, 620 / map.targets.length)), left = room(sources, 52), top = 6;
+    const below = room(map.targets.map((target) => target.label), 48);
+    const [width, height] = [left + side * map.targets.length + 8, top + side * sources.length + below];
     const { svg, state, add } = network;
     svg.replaceChildren();
     state.cells.clear();

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx import GraphModule, Node
 
+from condense_core.grouping import Masked
+
 from ..blocks import GroupedLinear, Index
 from ..outputs import Arguments
 
@@ -45,7 +47,7 @@ class _Tracer(fx.Tracer):
     """Leaves the modules of `torch.nn` and ours whole."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, Index | GroupedLinear) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, Index | GroupedLinear | Masked) or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace(model: nn.Module, arguments: Arguments, reference: Any) -> GraphModule:
