@@ -23,7 +23,8 @@ def regrets(counts: pd.DataFrame, *by: str) -> pd.DataFrame:
     ]
     found = pd.DataFrame(rows, columns=[*names, "share", "share_low", "share_high", "runs", "chance"])
     ends = ["share_low", "share_high"]
-    return found.assign(**found[ends].astype(float).clip(0, 1))
+    found = found.assign(**found[ends].astype(float).clip(0, 1))
+    return found.sort_values("stage", key=lambda stage: stage.astype(int), kind="stable", ignore_index=True)
 
 
 def regret_costs(counts: pd.DataFrame) -> pd.DataFrame:

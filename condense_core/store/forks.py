@@ -78,7 +78,9 @@ def forked(parent: RunConfig, stage: int, changes: Mapping[str, Any]) -> RunConf
 
 
 def setting(config: RunConfig, name: str) -> Any:
-    """Return a setting of a run that a fork may change."""
+    """Return a setting of a run that a fork may change. Raise ValueError for any other."""
+    if name not in CHANGES:
+        raise ValueError(f"changed {name!r}: {nearest(name, CHANGES)}")
     return getattr(config.model if name == "condense_factor" else config.recipe, name)
 
 

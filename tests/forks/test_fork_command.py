@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from helpers.runs import small_run
+from helpers.runs import edit, small_run
 
 import analysis
 from analysis import frames
@@ -58,6 +59,15 @@ def test_a_fork_is_listed_with_its_parent(store):
 
 def small_run_of(store: RunStore):
     return store.run(small_run())
+
+
+def test_a_record_with_a_change_that_no_fork_can_make_is_left_out(store, tmp_path):
+    copy = RunStore(shutil.copytree(store.root, tmp_path / "runs"))
+    run = analysis.train_fork(copy.run(small_run()), stage=2, weight_decay=0)
+    config = run.record["config"]
+    edit(run.folder / "config.json", config=config | {"fork": config["fork"] | {"changed": ["__class__"]}})
+    with pytest.warns(match="left out: changed '__class__': valid: criterion"):
+        assert run.name not in set(frames.runs(copy).run)
 
 
 def test_further_forks_enter_the_same_study(store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -137,8 +138,6 @@ def test_the_report_shows_regret_only_where_there_are_such_forks(forked, undrawn
 
 
 def test_a_fork_without_its_parent_is_left_out_with_a_warning(forked, tmp_path):
-    import shutil
-
     alone = RunStore(shutil.copytree(forked[0].root, tmp_path / "runs"))
     shutil.rmtree(alone.run(small_run()).folder)
     with pytest.warns(match="left out: parent .* is not in"):
