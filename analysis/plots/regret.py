@@ -41,7 +41,7 @@ def regret(counts: pd.DataFrame) -> Figure:
 def _draw_stages(axes: Axes, shares: pd.DataFrame, stages: list[str]) -> None:
     for place, (moment, label) in enumerate(MOMENTS.items()):
         part = shares[shares.moment == moment]
-        x = part.stage.map(stages.index) + 0.3 * place - 0.15
+        x = _places(part.stage, stages) + 0.3 * place - 0.15
         arms = np.nan_to_num([part.share - part.share_low, part.share_high - part.share])
         axes.errorbar(x, part.share, arms, fmt="os"[place], color=COLOURS[place], ms=5, capsize=2, label=label)
         axes.plot(x, part.chance, "_", color=GREY, ms=14, mew=2, label="" if place else "dropped at random")
@@ -55,7 +55,7 @@ def _draw_layers(axes: Axes, counts: pd.DataFrame, stages: list[str]) -> None:
     shares = regrets(end, "target")
     for stage, colour in zip(stages, COLOURS[2:], strict=False):
         part = shares[shares.stage == stage]
-        x = part.target.map(layers.index)
+        x = _places(part.target, layers)
         axes.plot(x, part.share, "-o", ms=3.5, lw=1.4, color=colour, label=f"stage {stage}")
         axes.fill_between(x, part.share_low, part.share_high, color=colour, alpha=0.15, lw=0)
     axes.set_xticks(*thinned(layers), rotation=90 * (len(layers) > 8))
@@ -67,9 +67,14 @@ def _draw_costs(axes: Axes, costs: pd.DataFrame, stages: list[str]) -> None:
     looks = {"cost": (COLOURS[0], "o", "by scores"), "random_cost": (GREY, "D", "at random")}
     for place, (name, (colour, marker, label)) in enumerate(looks.items()):
         part = costs[costs[name].notna()]
-        x = part.stage.map(stages.index) + 0.3 * place - 0.15
+        x = _places(part.stage, stages) + 0.3 * place - 0.15
         arms = np.nan_to_num([part[name] - part[f"{name}_low"], part[f"{name}_high"] - part[name]])
         axes.errorbar(x, part[name], arms, fmt=marker, color=colour, ms=5, capsize=2, label=label)
     axes.axhline(0, color=GREY, lw=0.8, ls=":", zorder=0)
     axes.set_ylabel("Test error that pruning cost, points")
     axes.legend(fontsize="small")
+
+
+def _places(names: pd.Series, order: list[str]) -> np.ndarray:
+    """Return where names stand in an order; there may be none."""
+    return np.array([order.index(name) for name in names], float)

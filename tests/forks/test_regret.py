@@ -146,3 +146,12 @@ def test_a_fork_without_its_parent_is_left_out_with_a_warning(forked, tmp_path):
 
 def test_the_figure_has_a_panel_for_stages_layers_and_costs(counts):
     assert len(plots.regret(counts).axes) == 3
+
+
+@pytest.mark.parametrize("stage", ["1", "2", "3"])
+def test_forks_of_one_stage_alone_are_drawn_too(counts, stage):
+    part = counts[counts.stage == stage]
+    figure = plots.regret(part)
+    figure.draw_without_rendering()
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == [stage]
+    assert plots.regret(part[part.run == part.run.iloc[0]]).axes
