@@ -43,7 +43,7 @@ MASK_VARIANTS: dict[str, MaskVariant] = {
 class MaskQuestion:
     """What the difference between two variants shows; those of the chain add up."""
 
-    gives: str
+    gives: str  # what `level` has and `against` lacks
     level: str
     against: str
     in_chain: bool = False
@@ -51,13 +51,15 @@ class MaskQuestion:
 
 MASK_QUESTIONS: dict[str, MaskQuestion] = {
     "dense start": MaskQuestion("the dense start and pruning in stages", LEARNED, "replay", True),
-    "channels": MaskQuestion("the choice of channels within a source layer", "replay", "shuffled", True),
-    "source shares": MaskQuestion("the shares of the source layers", "shuffled", "independent", True),
-    "initial weights": MaskQuestion("the initial weights that masks were learned with", "replay", "transplant"),
-    "own seed": MaskQuestion("masks of the own seed", "replay", "stranger"),
-    "training": MaskQuestion("masks by trained instead of initial weights", "replay", "at-start"),
+    "channels": MaskQuestion("learned channels within each source layer", "replay", "shuffled", True),
+    "source shares": MaskQuestion("learned shares of the source layers", "shuffled", "independent", True),
+    "initial weights": MaskQuestion(
+        "the initial weights that the masks were learned with", "replay", "transplant"
+    ),
+    "own seed": MaskQuestion("masks that its own seed learned", "replay", "stranger"),
+    "training": MaskQuestion("masks chosen by trained instead of initial weights", "replay", "at-start"),
     "overlap": MaskQuestion("groups that draw alone, so that inputs are left out", "independent", "random"),
-    "distance": MaskQuestion("mixing near and far inputs in a group", "random", "sequential"),
+    "distance": MaskQuestion("near and far inputs mixed in each group", "random", "sequential"),
 }
 """The questions of the study by the name of their factor; the chain first, from its top to its bottom."""
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.masks import MASK_QUESTIONS
 from analysis.stats import DIFFERS, SAME, UNKNOWN
 
 from .differences import Difference
+from .masks import question_sentence
 
 
 def effect_sentence(effect: pd.Series) -> str:
     """Return one main effect as a sentence, with its interval and the number of seeds."""
+    if effect.factor in MASK_QUESTIONS:
+        return question_sentence(effect)
     level, against = (_level(effect.factor, name) for name in (effect.level, effect.against))
     found, first = Difference.of_effect(effect), _capital(level)
     if found.differs:
@@ -72,7 +76,7 @@ def uncovered_sentences(effects: pd.DataFrame) -> list[str]:
 
 def _level(factor: str, level: str) -> str:
     """Return a level of a factor in words."""
-    words = {
+    words = dict.fromkeys(MASK_QUESTIONS, "{}") | {
         "groups": "{} group" if level == "1" else "{} groups",
         "condense_factor": "condense factor {}",
         "group_lasso": "group lasso {}",

@@ -79,12 +79,21 @@ def _grouping_control(study: StudyFindings, control: str) -> Answer | None:
         return None
     requirement = f"Control: {control} groups"
     row = _against(study.effects, learned, control)
+    if row is None and len(found := _to_base(study.summary, control)):
+        numbers = Difference.of_variant(found.iloc[0]).numbers
+        return Answer(requirement, HELD, f"{control} against the base, which is learned: {numbers}")
     if row is None:
         among = (trained == control).any()
         named = ",".join(dict.fromkeys([*study.setting("grouping", learned), control]))
         what = "there are some, but no main effect of them" if among else "there are none"
         return Answer(requirement, PARTLY if among else NOT_HELD, what, "" if among else f"--grouping {named}")
     return Answer(requirement, HELD, f"{row.level} against {row.against}: {Difference.of_effect(row).numbers}")
+
+
+def _to_base(summary: pd.DataFrame, control: str) -> pd.DataFrame:
+    """Return the variant of a control that differs from a learned base in its masks alone, if there is one."""
+    listed = summary[(summary.n > 0) & (summary.study == "masks")] if "study" in summary else summary[:0]
+    return listed[listed.grouping == control]
 
 
 def _against(effects: pd.DataFrame, learned: Iterable[str], control: str) -> pd.Series | None:

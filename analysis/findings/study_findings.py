@@ -16,6 +16,7 @@ from condense_core.store import Run, RunStore, find_damages, runs_of
 
 from .controls import equal_cost_sentences, reference_sentences, same_sentences
 from .effects import effect_sentence, interaction_sentences, uncovered_sentences
+from .masks import chain_sentences
 from .terms import unequal_cost, unequal_terms
 from .tuning import edge_sentences, tuning_sentences
 
@@ -95,6 +96,7 @@ class StudyFindings:
     def findings(self) -> list[str]:
         """The findings as sentences."""
         found = comparison_sentences(self.effects, self.summary, self.interactions)
+        found += chain_sentences(self.effects)
         found += equal_cost_sentences(self.summary) + same_sentences(self.runs) + unequal_terms(self.runs)
         return found + (edge_sentences(self.trials) if found else [])
 

@@ -253,6 +253,7 @@ _VARIANT = {
     "curve": "curve of the trade-off that it is on, if any",
     "seeds": "seeds that the study asks for",
     "path": "whether the study is a path of steps",
+    "study": "the named study that it is, if any",
 }
 _LEVELS = (
     *("variant", "grouping", "growth", "connectivity", "groups", "condense_factor", "group_lasso", "pruning"),

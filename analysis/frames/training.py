@@ -92,6 +92,7 @@ def study_runs(source: str | Path | RunStore, study: str, without: Collection[st
         columns = {name: variant.get(name) for name in ("role", "size", "residual")}
         columns |= {"variant": inert_text(variant["label"]), "curve": inert_text(variant.get("curve"))}
         columns |= {"seeds": len(variant["runs"]), "path": record.get("path", False)}
+        columns |= {"study": record["settings"].get("study")}
         rows += [row | columns for run in begun for row in skip_damaged(_run_row, run)]
     return typed("study_runs", pd.DataFrame(rows))
 

@@ -4,6 +4,7 @@ from .agreement import agreement, decided
 from .connections import layer_connections, pruned_connections, shares_by_distance, sources_read
 from .cost import OPERATORS, PRUNED, cost_by_layer, cost_parts, place_name, time_against_macs, waterfall
 from .effects import effects, interactions
+from .masks import masks
 from .ranks import ranks
 from .regret import regret
 from .style import COLOURS, FAINT, GREY, count, heat, stage_title, thinned
@@ -27,6 +28,7 @@ __all__ = [
     "interactions",
     "layer_connections",
     "macs_during_training",
+    "masks",
     "place_name",
     "pruned_connections",
     "pruning_steps",

@@ -48,16 +48,17 @@ def effects(
         comparable = max(spans) < 4 * min(spans)  # else wide intervals would leave no room for the others
         panels = figure.subplots(len(tables), 1, squeeze=False, sharex=comparable, height_ratios=lengths)[:, 0]
         for axes, table, title in zip(panels, tables, titles, strict=False):
-            _forest(axes, table)
+            forest(axes, table, [effect_name(row) for _, row in table.iterrows()])
             if by_seed is not None and table is effects:
-                _seeds(axes, table, by_seed)
+                seed_marks(axes, table, by_seed)
             axes.set_title(title, fontsize="medium", loc="left")
         panels[-1].set_xlabel("Difference in test error (percentage points)")
         sns.despine(figure, left=True)
     return figure
 
 
-def _forest(axes: Axes, table: pd.DataFrame) -> None:
+def forest(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
+    """Draw differences with their intervals, a row each under its name, and the margin that matters."""
     axes.axvline(0, color=GREY, lw=1)
     for margin in table.meaningful.head(1):
         axes.axvspan(-margin, margin, color=GREY, alpha=0.15, lw=0, zorder=0)
@@ -68,13 +69,14 @@ def _forest(axes: Axes, table: pd.DataFrame) -> None:
         axes.plot(
             row.difference, place, "o", color=colour, mfc="none" if colour == GREY else colour, ms=6, mew=1.4
         )
-    axes.set_yticks(range(len(table)), [effect_name(row) for _, row in table.iterrows()])
+    axes.set_yticks(range(len(table)), names)
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=GREY, alpha=0.25)
 
 
-def _seeds(axes: Axes, table: pd.DataFrame, by_seed: pd.DataFrame) -> None:
+def seed_marks(axes: Axes, table: pd.DataFrame, by_seed: pd.DataFrame) -> None:
+    """Mark the difference in each seed below the row of a forest."""
     names = ["factor", "level", "against"]
     for place, row in enumerate(table[names].itertuples(index=False)):
         part = by_seed[(by_seed[names] == list(row)).all(axis=1)]

@@ -34,6 +34,15 @@ def effects(effects: pd.DataFrame, interactions: pd.DataFrame) -> str:
     return f"{found}." if interactions.empty else f"{found}; {_counted(interactions)} interactions."
 
 
+def masks(effects: pd.DataFrame) -> str:
+    """Say of each question of the study of masks what is shown."""
+    parts = [
+        f"{row.factor} ({row.level} − {row.against}) {row.difference:+z.2f} points, {row.finding}"
+        for row in effects.itertuples()
+    ]
+    return f"Differences in test error: {'; '.join(parts)}."
+
+
 def _counted(compared: pd.DataFrame) -> str:
     """Return how many comparisons are shown, and how many are the same within the margin."""
     same = int((compared.finding == SAME).sum())

@@ -94,7 +94,8 @@ def learned_runs(runs: pd.DataFrame) -> pd.DataFrame:
     if runs.empty:
         return runs
     is_dense = runs.condense_factor <= 1  # the layers of a tracked network may have several factors
-    return runs[(runs.state == "done") & (runs.grouping == "learned") & ~is_dense]
+    learned = (runs.grouping == "learned") & (runs.pruning != "at-start") & ~is_dense
+    return runs[(runs.state == "done") & learned]
 
 
 def shown_run(runs: pd.DataFrame) -> str | None:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis import frames, plots, stats
 from analysis.axes import MATCH_TOLERANCE
+from analysis.masks import MASK_QUESTIONS, MASK_VARIANTS
 
 from . import alt_texts
 from .report_figure import ReportFigure, StudyData
@@ -57,6 +58,12 @@ def effects(data: StudyData) -> Iterator[ReportFigure]:
     effects, interactions = (stats.of_kind(data.compared, kind) for kind in (stats.MAIN, stats.INTERACTION))
     if effects.empty:
         return
+    answers = effects.factor.isin(MASK_QUESTIONS)
+    if answers.any():
+        yield _masks(data, effects[answers])
+        effects = effects[~answers]
+    if effects.empty:
+        return
     yield ReportFigure(
         "effects",
         "Effects",
@@ -86,9 +93,24 @@ def _what(data: StudyData) -> str:
     return "Difference in test error between two levels, the mean over the other factors"
 
 
+def _masks(data: StudyData, effects: pd.DataFrame) -> ReportFigure:
+    """Draw the ways to come to masks, and what their differences say."""
+    helps = "; ".join(f"{name}: {how.help}" for name, how in MASK_VARIANTS.items())
+    return ReportFigure(
+        "masks",
+        "Is it the mask, the way to it, or the dense start?",
+        "Above: mean test error with its own 95 % interval, at equal cost and epochs. Below: differences, "
+        "paired by seed; their intervals are corrected together. Filled and blue: 0 is outside. Filled and "
+        f"green: it is within the margin that matters, which is shaded. Ticks: single seeds. {helps}.",
+        alt_texts.masks(effects),
+        plots.masks(effects, data.summary, stats.effects_by_seed(data.runs)),
+        effects,
+    )
+
+
 def grid(data: StudyData) -> Iterator[ReportFigure]:
     """Draw the test errors of the grid."""
-    if len(data.grid) < 2:
+    if len(data.grid) < 2 or (data.runs.study == "masks").any():  # its own figure has the errors
         return
     matched = (data.grid.residual.abs() <= MATCH_TOLERANCE).all()
     yield ReportFigure(

@@ -22,7 +22,7 @@ from .report_figure import ReportFigure, learned_runs, shown_run
 from .tables import Table, audit_table, effect_table, frame_table, number, run_table, setting, summary_table
 from .tuning_table import tuning_table
 
-TOP = ("tradeoff", "effects", "grid", "connections-alive", "life", "macs", "cost")  # figures that answer first
+TOP = ("masks", "tradeoff", "effects", "grid", "connections-alive", "life", "macs", "cost")  # answer first
 MAX_POINTS = 150  # of a small curve
 MAX_VIEWS = 88  # of runs with curves: a page with a thousand has 5 MB and is slow to open
 

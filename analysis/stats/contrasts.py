@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.axes import AXES
+from analysis.masks import MASK_QUESTIONS
 
 from .intervals import ERROR
 
@@ -103,13 +104,15 @@ def largest_block(done: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def contrasts(cells: Cells) -> list[Contrast]:
-    """Return everything that a report compares: effects or steps, interactions, differences to the base."""
+    """Return what a report compares: effects, steps or questions, interactions, differences to the base."""
     frame = cells.frame
     grid = frame[frame.role.isin(["base", "grid"])]
     if known(frame, "path") and bool(frame.path.any()):
         found = list(_steps(cells, grid))
     elif (frame.role == "tracked").any():
         found = list(_tracked(cells))
+    elif known(frame, "study") and bool((frame.study == "masks").any()):
+        found = list(_mask_questions(cells, grid))
     else:
         grid = grid[grid.grouping != "none"]
         found = [*_main_effects(cells, grid), *_interactions(cells, grid)]
@@ -139,6 +142,15 @@ def _tracked(cells: Cells) -> Iterator[Contrast | None]:
     for variant in variants[1:]:
         names = {"factor": "variant", "level": variant, "against": variants[0]}
         yield cells.contrast(MAIN, names, [{variant: 1, variants[0]: -1}])
+
+
+def _mask_questions(cells: Cells, grid: pd.DataFrame) -> Iterator[Contrast | None]:
+    variants = dict(zip(grid.curve, grid.variant, strict=True))
+    for name, question in MASK_QUESTIONS.items():
+        names = {"factor": name, "level": question.level, "against": question.against}
+        if {question.level, question.against} <= variants.keys():
+            signs = {str(variants[question.level]): 1, str(variants[question.against]): -1}
+            yield cells.contrast(MAIN, names, [signs])
 
 
 def _main_effects(cells: Cells, grid: pd.DataFrame) -> Iterator[Contrast | None]:

@@ -40,7 +40,7 @@ def summarised(runs: pd.DataFrame, compared: pd.DataFrame, outcomes: Outcomes | 
     differences = of_kind(compared, DIFFERENCE)
     by_variant = differences.set_index("variant") if len(differences) else pd.DataFrame()
     cells, done = Cells(runs), runs[runs.state == "done"]
-    columns = known(runs, "role", "size", "residual", "curve", "path", *AXES, "growth_rate")
+    columns = known(runs, "role", "size", "residual", "curve", "path", "study", *AXES, "growth_rate")
     rows = []
     for variant, asked in runs.groupby("variant", sort=False):
         part, first = done[done.variant == variant], asked.iloc[0]

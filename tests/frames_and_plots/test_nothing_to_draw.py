@@ -21,6 +21,7 @@ DRAWN = {
     "equal_cost": ("summary",),
     "effects": ("effects",),
     "interactions": ("summary",),
+    "masks": ("effects", "summary"),
     "pruned_connections": ("connections",),
     "layer_connections": ("channels",),
     "ranks": ("ranks",),
