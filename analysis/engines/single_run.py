@@ -165,7 +165,7 @@ def _train(
         trainer.restore(Snapshot(*checkpoint))
     writer.drop_epochs_after(trainer.step // trainer.steps_per_epoch)
     for ready, kernels in trainer.compile():
-        doing = f"compiling kernels, once for this machine: {ready} of {kernels}"
+        doing = f"compiling kernels once: {ready} of {kernels}"
         writer.set_state("running", doing if ready < kernels else None)
     return "done" if _write_records(writer, trainer, should_stop) else "stopped"
 
