@@ -8,5 +8,5 @@ from .launch import (
 )
 from .ranks import is_first_rank as is_first_rank
 from .reasons import reason_of as reason_of
-from .single_run import Outcome as Outcome
+from .single_run import Outcome as Outcome, load_data as load_data
 from .torchrun import settings_for_ranks as settings_for_ranks

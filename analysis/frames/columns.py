@@ -147,6 +147,24 @@ _COLUMNS: dict[str, dict[str, str]] = {
     | _SOURCE
     | _SHARED,
     "decided": _RUN | {"epoch": "epochs done by then; 0: the weights as drawn"} | _TARGET | _SOURCE | _SHARED,
+    "sensitivity": _RUN
+    | _TARGET
+    | {
+        "share": "share of its inputs that every group of the target loses, 0 to 7/8",
+        "alive": "share of its connections that are left",
+        "loss": "cross entropy on the images of the curves, nats; no other layer is pruned",
+        "error_percent": "error on the images of the curves, %",
+        "loss_anew": "the same with the batch norms' statistics taken anew on training images, nats",
+        "error_percent_anew": "the error with these, %",
+    },
+    "statistics": _RUN
+    | {
+        "stage": "stage that the pruning step leads into",
+        "error_before": "error right before the step, %",
+        "error_before_anew": "the same with the batch norms' statistics taken anew on training images, %",
+        "error_after": "error right after the step, %",
+        "error_after_anew": "the same with the statistics taken anew, %",
+    },
     "regret": _RUN
     | {
         "parent": "name of the run that it left",
@@ -299,6 +317,7 @@ _REAL = frozenset(
         *("curve_top5_error_percent", "error_percent_before", "error_percent_after", "error_before"),
         *("error_after", "error_recovered", "epochs_to_recover", "alive", "mean_weight", "importance"),
         *("milliseconds", "low", "high", "gflops", "peak_memory", "peak_gflops", "flops", "error_percent"),
+        *("share", "loss", "loss_anew", "error_percent_anew", "error_before_anew", "error_after_anew"),
         *("error_mean", "error_sd", "error_low", "error_high", "difference", "difference_low"),
         *("difference_high", "p", "meaningful", "se_seeds", "se_images", "df", "half_width_next_seed"),
         *("half_width_twice_images", "seeds_needed", "images_needed", "kept", "shared", "expected", "margin"),

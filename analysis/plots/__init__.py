@@ -7,6 +7,7 @@ from .effects import effects, interactions
 from .masks import masks
 from .ranks import ranks
 from .regret import regret
+from .sensitivity import sensitivity
 from .style import COLOURS, FAINT, GREY, count, heat, stage_title, thinned
 from .tradeoff import equal_cost, published, tradeoff
 from .training import macs_during_training, pruning_steps, run_life
@@ -36,6 +37,7 @@ __all__ = [
     "ranks",
     "regret",
     "run_life",
+    "sensitivity",
     "shares_by_distance",
     "sources_read",
     "stage_title",

@@ -6,6 +6,7 @@ from .forks import (
     final_stage as final_stage,
     fork_config as fork_config,
     forked as forked,
+    kept_state as kept_state,
     parent_of as parent_of,
     refuse_changed as refuse_changed,
     setting as setting,

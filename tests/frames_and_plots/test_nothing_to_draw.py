@@ -27,6 +27,7 @@ DRAWN = {
     "ranks": ("ranks",),
     "sources_read": ("connections",),
     "regret": ("regret",),
+    "sensitivity": ("sensitivity",),
     "run_life": ("epochs", "stages"),
     "pruning_steps": ("steps",),
     "macs_during_training": ("stages",),

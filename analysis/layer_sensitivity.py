@@ -1,0 +1,172 @@
+"""How sensitive each layer of a run is: pruned alone, without training, from the states that the run kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from analysis.engines import load_data
+from analysis.frames import reading_layers, typed
+from condense_core.looking import same_process
+from condense_core.store import Run, kept_state
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from condense_core import CondenseNet
+    from condense_core.evaluation import Evaluation
+
+PARTS = 8  # a layer loses 1/8, 2/8, … 7/8 of its inputs
+STATISTICS_IMAGES = 512  # of training, from which the batch norms' statistics are taken anew
+
+
+def layer_sensitivity(run: Run, data_dir: Path, images: int | None = None) -> pd.DataFrame:
+    """Return the error of a run's dense network with each layer that learned its groups pruned alone.
+
+    Every group loses a share of its inputs, the least important first; a share of 0 is the network as it was.
+    `images` of the curves' split are read (default: all). Raises ValueError if the run has no such layers, and
+    FileNotFoundError if it keeps no state from before it was pruned.
+    """
+    model, look = network_at(run, first_pruning(run)), _Look(run, data_dir, images)
+    with same_process():
+        return typed("sensitivity", pd.DataFrame(list(_rows(run, model, look))))
+
+
+def statistics_at_steps(run: Run, data_dir: Path, images: int | None = None) -> pd.DataFrame:
+    """Return each pruning step's error with the batch norms' statistics as they were, and taken anew.
+
+    One row per step: the network before it, and with the masks of its stage. The error that statistics taken
+    anew take away was not that of the connections. Raises as `layer_sensitivity` does.
+    """
+    first_pruning(run)
+    look, rows = _Look(run, data_dir, images), []
+    with same_process():
+        for record in run.stages():
+            if record["stage"]:
+                model = network_at(run, record["stage"])
+                before = look.at(model)
+                _mask(model, run.stage_tensors(record))
+                rows.append(
+                    {"run": run.name, "stage": str(record["stage"]), **_steps_row(before, look.at(model))}
+                )
+    return typed("statistics", pd.DataFrame(rows))
+
+
+def allowed_shares(found: pd.DataFrame, tolerance: float, column: str = "error_percent_anew") -> pd.DataFrame:
+    """Return for each layer the largest share of its inputs that costs at most `tolerance` points of error.
+
+    One row per layer, the least sensitive first: `share`, and what it costs alone (`cost`, points).
+    """
+    rows = []
+    for target, own in found.sort_values("share").groupby("target", sort=False):
+        costs = own[column].to_numpy() - own[column].iloc[0]
+        fits = int((costs <= tolerance).cumprod().sum()) - 1  # the first share that costs more ends it
+        rows.append({"target": target, "share": float(own.share.iloc[fits]), "cost": float(costs[fits])})
+    return pd.DataFrame(rows).sort_values("share", ascending=False, kind="stable")
+
+
+def first_pruning(run: Run) -> int:
+    """Return the stage of a run's first pruning step. Raise ValueError if no layer learns its groups."""
+    model = run.config.model
+    if not model.last_stage:
+        raise ValueError(f"run {run.name}: no layer learns its groups (grouping {model.grouping!r})")
+    return min((one.stage for one in run.checkpoints() if one.stage), default=1)
+
+
+def network_at(run: Run, stage: int) -> CondenseNet:
+    """Return a run's network as it was when a stage began, before anything was pruned for it."""
+    from condense_core import CondenseNet
+
+    tensors, _ = kept_state(run, stage).load()
+    model = CondenseNet(run.config.model, run.config.seed)
+    own = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    model.load_state_dict(own)
+    return model
+
+
+class _Look:
+    """Evaluates a network on images of a run's curves, with its norms' statistics as they are, and anew."""
+
+    def __init__(self, run: Run, data_dir: Path, images: int | None):
+        import torch
+
+        data = load_data(run.config.data, data_dir, run.config.seed)
+        self.images, self.training = data.curve_images, data.train
+        self.images = self.images.subset(torch.arange(min(images or len(self.images), len(self.images))))
+        self.training = self.training.subset(torch.arange(min(STATISTICS_IMAGES, len(self.training))))
+        self.threads = run.config.threads
+
+    def at(self, model: CondenseNet) -> tuple[Evaluation, Evaluation]:
+        """Return both evaluations; the model is unchanged."""
+        import torch
+
+        from condense_core.evaluation import evaluate
+        from condense_core.looking import unchanged
+
+        torch.set_num_threads(self.threads)
+        found = evaluate(model, self.images.evaluation_batches())
+        with unchanged(model):
+            self._take_statistics(model)
+            return found, evaluate(model, self.images.evaluation_batches())
+
+    def _take_statistics(self, model: CondenseNet) -> None:
+        import torch
+        from torch import nn
+
+        norms = [module for module in model.eval().modules() if isinstance(module, nn.BatchNorm2d)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean over all batches
+            norm.train()
+        with torch.no_grad():
+            for batch, _ in self.training.evaluation_batches():
+                model(batch)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+def _rows(run: Run, model: CondenseNet, look: _Look) -> Iterator[dict[str, Any]]:
+    from condense_core.condensation import learned_layers, prune
+
+    learned = learned_layers(model)
+    for place in reading_layers(run.config.model):
+        layer = learned[place.module]
+        kept, factor = {name: own.clone() for name, own in layer.state_dict().items()}, layer.condense_factor
+        layer.condense_factor = PARTS
+        for part in range(PARTS):
+            prune(layer, part)
+            alive = int(layer.mask.sum()) / layer.mask.numel()
+            shares = {"share": part / PARTS, "alive": alive}
+            yield {"run": run.name, **place.columns, **shares, **_errors(*look.at(model))}
+            layer.load_state_dict(kept)
+        layer.condense_factor = factor
+
+
+def _errors(found: Evaluation, anew: Evaluation) -> dict[str, float]:
+    return {
+        "loss": found.loss,
+        "error_percent": found.error_percent,
+        "loss_anew": anew.loss,
+        "error_percent_anew": anew.error_percent,
+    }
+
+
+def _steps_row(before: tuple[Evaluation, Evaluation], after: tuple[Evaluation, Evaluation]) -> dict[str, float]:
+    return {
+        "error_before": before[0].error_percent,
+        "error_before_anew": before[1].error_percent,
+        "error_after": after[0].error_percent,
+        "error_after_anew": after[1].error_percent,
+    }
+
+
+def _mask(model: CondenseNet, tensors: Mapping[str, Tensor]) -> None:
+    """Give a network the masks of a stage."""
+    from condense_core.grouping import masked_layers
+
+    for name, layer in masked_layers(model).items():
+        layer.mask.copy_(tensors[f"mask.{name}"])
