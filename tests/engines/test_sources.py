@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.killed_worker import deadly
 from helpers.runs import small_run
 
-from analysis.engines import Launch
+from analysis.engines import Launch, processes
 from analysis.engines.processes import ProcessEngine, ThisProcess
 from analysis.engines.single_run import execute
 from analysis.engines.sources import in_order, startable
@@ -99,6 +100,20 @@ def test_a_source_that_diverges_fails_the_runs_that_need_it_with_its_reason_and_
     assert outcomes[child.name].reason == store.run(child).status["reason"] == reason
     assert f"it needs run {child.name}, which is failed" in outcomes[grandchild.name].reason
     assert not store.run(child).started
+
+
+def test_dependencies_survive_kills_of_their_sources_and_their_own(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_execute_in_worker", deadly)
+    lost, killed_once = SOURCE, small_run(seed=1)  # seed 0 is killed always, seed 1 in its first attempt
+    configs = [taking(lost), lost, taking(killed_once), killed_once]
+    outcomes = launched(ProcessEngine(), configs, store, jobs=2)
+    assert [outcomes[config.name].state for config in configs] == ["failed", "failed", "done", "done"]
+    alone = RunStore(tmp_path / "alone")
+    assert {one.state for one in launched(ThisProcess(), configs, alone).values()} == {"done"}
+    monkeypatch.undo()
+    assert {one.state for one in launched(ProcessEngine(), configs, store, jobs=2).values()} == {"done"}
+    for config in configs:
+        assert store.run(config).contents() == alone.run(config).contents()
 
 
 @pytest.mark.parametrize(
