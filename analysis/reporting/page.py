@@ -96,8 +96,7 @@ def data_url(svg: str) -> Any:
     """Return a picture as a URL within double quotes; nothing in it ends them or starts an entity."""
     from markupsafe import Markup
 
-    single = svg.replace("'", "&#39;").replace('"', "'")  # as %22 they were 5 % of a page
-    return Markup("data:image/svg+xml," + quote(single, safe=SAFE_IN_A_DATA_URL))
+    return Markup("data:image/svg+xml," + quote(svg, safe=SAFE_IN_A_DATA_URL))
 
 
 def policy(css: str, js: str) -> str:

@@ -52,7 +52,10 @@ class ReportFigure:
         svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
         svg = re.sub(r"font: ([^;']*px) '[^;]*", r"font-size: \1", svg)  # the family is in STYLES
         svg = re.sub(r" font-family: [^;]*;", "", svg)
-        return svg.strip().replace("<defs>", f"{STYLES}<defs>", 1)
+        svg = svg.strip().replace("<defs>", f"{STYLES}<defs>", 1)
+        return svg.replace("'", "&#39;").replace(
+            '"', "'"
+        )  # in a URL within double quotes these stay as they are
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def test_figures_download_as_svg_and_png(open_page, small_store):
     page = open_page()
     svg = download(page, "Download small-grid as SVG").decode()
     pictures = {picture.key: picture.svg for picture in StudyReport(small_store, "small").figures}
-    assert svg == re.sub(r'<style id="dark">.*?</style>', "", pictures["grid"])
+    assert svg == re.sub(r"<style id='dark'>.*?</style>", "", pictures["grid"])
     png = download(page, "Download small-grid as PNG")
     assert png.startswith(b"\x89PNG")
     assert int.from_bytes(png[16:20]) > 1000  # pixels wide
@@ -246,7 +246,7 @@ def test_print_is_light_and_opens_what_is_collapsed(open_page):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("details:not([open])").count() == 0
     assert not page.locator(".map").is_visible()
-    assert page.locator(".stages img").is_visible()
+    assert all(image.is_visible() for image in page.locator(".stages img").all())
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("details:not([open])").count() > 20
     assert page.pdf().startswith(b"%PDF")

@@ -69,6 +69,7 @@ def test_tensors_are_not_read_elsewhere(store, run, tmp_path):
 
 
 LINKS = ("config.json", "status.json", "result.json", "metrics.jsonl", "timing.jsonl", "weights.safetensors")
+LINKS += ("importance.jsonl",)
 LINKS += ("stages", "checkpoints", "stages/end.json", "stages/end.safetensors")
 LINKS += ("../locks", "../locks/{name}.lock")
 
@@ -117,6 +118,7 @@ DAMAGE = {
     + [f'{{"state": "done", "time": {time}}}' for time in ("4e38", "1e999")],
     "result.json": ['{"weights_sha256": 1}', '{"test_error_percent": "low"}', '{"a": "\\ud800"}', HUGE],
     "metrics.jsonl": ["", "{}\n", "[]\n", '{"epoch": 1}\n', "nonsense\n"],
+    "importance.jsonl": ["{}\n", "[]\n", '{"epoch": 1, "layers": {}, "data": ""}\n', HUGE],
     "timing.jsonl": ['{"epoch": 1, "seconds": "long"}\n', '{"epoch": true, "seconds": 1}\n'],
     "stages/end.json": ["{}", '{"stage": "end"}', "null"],
     "stages/stage-1.safetensors": ["", "x" * 100, HUGE],

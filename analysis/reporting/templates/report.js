@@ -58,7 +58,7 @@ function exportButtons(table) {
 
 function svgOf(image) {
   const svg = decodeURIComponent(image.src.slice(image.src.indexOf(",") + 1));
-  return svg.replace(/<style id="dark">.*?<\/style>/, "");
+  return svg.replace(/<style id='dark'>.*?<\/style>/, "");
 }
 
 async function pngOf(svg, scale = 3) {
