@@ -19,6 +19,7 @@ from analysis.stats import CONFIDENCE
 from .nothing import check_columns, nothing, says_if_nothing
 from .style import FAINT, TITLES, heat, legend_beside, one_run, series_looks, stage_title, style, thinned
 
+MOST_NAMES, MOST_LETTERS = 24, 100  # of names that lie side by side above a layer
 VALUES = {"alive": "Share of connections alive", "mean_weight": "Mean |W|"}
 
 
@@ -95,7 +96,9 @@ def layer_connections(channels: pd.DataFrame) -> Figure:
     place = np.array([sources.index(name) for name in names])
     with style():
         height = float(np.clip(0.22 * len(died), 0.9, 4))
-        figure = Figure(figsize=(float(np.clip(0.09 * len(names) + 2, 7, 13)), 2 * height + 1.6))
+        longest = max(map(len, sources)) if _stand(thinned(sources, MOST_NAMES)[1]) else 0
+        size = float(np.clip(0.09 * len(names) + 2, 7, 13)), 2 * height + 1.6 + 0.07 * max(0, longest - 6)
+        figure = Figure(figsize=size)
         above, below = figure.subplots(2, 1, sharex=True, sharey=True)
         shown = np.where(died.to_numpy() == -1, place[None, :] + 1, 0)
         colours = [FAINT, *sns.color_palette("viridis", len(sources))]  # later sources are lighter
@@ -133,6 +136,11 @@ def _fate(stage: int) -> str:
     return {-1: "alive", 0: "never existed"}.get(int(stage), f"died at stage {stage}")
 
 
+def _stand(labels: list[str]) -> bool:
+    """Return whether there is too little room for names side by side, so that they stand upright."""
+    return len(labels) > 8 or sum(map(len, labels)) > MOST_LETTERS
+
+
 def _source_names(above: Axes, below: Axes, names: list[str], sources: list[str]) -> None:
     """Draw lines between source layers, and as many of their names as there is room for."""
     starts = [names.index(source) for source in sources] + [len(names)]
@@ -141,12 +149,11 @@ def _source_names(above: Axes, below: Axes, names: list[str], sources: list[str]
             axes.axvline(start - 0.5, color="white", lw=1)
     top = above.secondary_xaxis("top")
     middles = [(first + last - 1) / 2 for first, last in itertools.pairwise(starts)]
-    places, labels = thinned(sources, 24)
-    top.set_xticks(
-        [middles[place] for place in places], labels, fontsize="x-small", rotation=90 * (len(labels) > 8)
-    )
+    places, labels = thinned(sources, MOST_NAMES)
+    upright = _stand(labels)
+    top.set_xticks([middles[place] for place in places], labels, fontsize="x-small", rotation=90 * upright)
     top.tick_params(length=0, pad=1)
-    above.set_title(above.get_title(), fontsize="medium", pad=24 if len(labels) > 8 else 16)
+    above.set_title(above.get_title(), fontsize="medium", pad=6 + 5 * max(map(len, labels)) if upright else 16)
 
 
 @says_if_nothing("No connections: no run has ended with masks.", "alive")

@@ -1,4 +1,4 @@
-"""The loops that docs/your_own_network.md shows: a plain one, a tracked one, and Lightning's."""
+"""The loops of README and docs/your_own_network.md: plain ones, a tracked one, and Lightning's."""
 
 from __future__ import annotations
 
@@ -14,6 +14,18 @@ PLAIN, TRACKED, LIGHTNING = re.findall(
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
 
 quiet = pytest.mark.filterwarnings("ignore")  # Lightning's advice
+
+
+def test_the_loop_of_the_readme_runs_as_printed(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (script,) = [block for block in blocks if "learn_groups" in block]
+    names = {}
+    exec(script, names)
+    assert "36 of 54 layers learn groups" in capsys.readouterr().out
+    assert names["condensation"].stage == 3
+    model, small, images = (names[name] for name in ("model", "small", "images"))
+    assert sum(own.numel() for own in small.parameters()) < sum(own.numel() for own in model.parameters()) / 1.5
+    assert torch.allclose(small(images[:8]), model.eval()(images[:8]), atol=1e-4)
 
 
 def test_the_plain_loop_of_the_docs_ends_with_condensed_groups(capsys):

@@ -115,7 +115,7 @@ def root(small_store, tmp_path_factory) -> Path:
 
 
 def test_there_are_notebooks():
-    assert [path.stem[:2] for path in PATHS] == ["01", "02", "03", "04", "05", "06", "08"]
+    assert [path.stem[:2] for path in PATHS] == ["01", "02", "03", "04", "05", "06", "07", "08"]
 
 
 @every_notebook
