@@ -62,10 +62,11 @@ class PlannedBlocks(nn.Sequential):
         """Return the condensed blocks by name."""
         return {name: part for name, part in self.named_children() if isinstance(part, CondensedBlock)}
 
-    def choices_for(self, images: Tensor) -> Mapping[str, Sequence[str]]:
-        """Return the choices for images (N, 3, H, W) of the whole network; none before they are measured."""
+    def choices_for(self, images: Tensor, stem: nn.Module) -> Mapping[str, Sequence[str]]:
+        """Return the choices for images (N, 3, H, W); the stem prepares them if the blocks are measured."""
         height, width = (-(-size // self.stride) for size in images.shape[2:])
-        return self._choices_of(lambda: self.plans.get(shape_of(len(images), height, width, images.dtype)))
+        shape = shape_of(len(images), height, width, images.dtype)
+        return self._choices_of(lambda: self.plans.get(shape) or self._plan_for(stem(images)))
 
     def measure(self, x: Tensor, shape: Shape, repeats: int) -> Plan:
         """Measure a plan on `x`, and keep it for a shape, also for later processes."""
@@ -115,11 +116,11 @@ class CondensedNet(CondenseNet):
     blocks: PlannedBlocks
 
     def forward(self, x: Tensor) -> Tensor:
-        """By the plan for this shape, once it is known; otherwise part by part."""
-        if self.engine is None or not fast.can_run(x) or not (choices := self.blocks.choices_for(x)):
+        """By the plan for this shape, in one call if that can be; otherwise part by part."""
+        if self.engine is None or not fast.can_run(x) or not self.engine.can_compute(self, x):
             return super().forward(x)
-        logits = self.engine.run(self, x, choices)
-        return super().forward(x) if logits is None else logits
+        choices = self.blocks.choices_for(x, self.stem)
+        return self.engine.run(self, x, choices) if choices else super().forward(x)
 
 
 def make_plan(model: CondenseNet, images: Tensor, repeats: int = 7) -> Plan:

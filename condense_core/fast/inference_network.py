@@ -44,14 +44,9 @@ class NetworkEngine:
     def __reduce__(self) -> tuple[Any, ...]:
         return NetworkEngine, ()  # a copied network has other tensors, so its engine keeps nothing of these
 
-    def run(self, model: Any, images: Tensor, choices: Choices) -> Tensor | None:
-        """(N, 3, H, W) → logits (N, K); None if the network must be computed part by part.
-
-        That is so for gradients, hooks, modules that kernels do not know, and fewer images than threads.
-        """
+    def run(self, model: Any, images: Tensor, choices: Choices) -> Tensor:
+        """(N, 3, H, W) → logits (N, K), of a network that it can compute."""
         threads = torch.get_num_threads()
-        if len(images) < threads or not self._can_compute(model, images):
-            return None
         key = images.shape[2:], images.dtype, *chain.from_iterable(choices.values())
         if key not in self._programs:
             self._programs[key] = _program(model, images, choices)
@@ -64,7 +59,13 @@ class NetworkEngine:
         share(network, passes, pixels, program.taps, *program.arrays, at_once, logits)
         return torch.from_numpy(logits)
 
-    def _can_compute(self, model: Any, images: Tensor) -> bool:
+    def can_compute(self, model: Any, images: Tensor) -> bool:
+        """Return whether the whole network can be computed in one call.
+
+        Not for gradients, hooks, modules that kernels do not know, and fewer images than threads.
+        """
+        if len(images) < torch.get_num_threads():
+            return False
         if self._watched is None or self._watched.has_changed():
             self._watched, self._programs = Watched(model, values=True), {}
             self._is_known = _is_known(model)

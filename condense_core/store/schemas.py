@@ -79,6 +79,7 @@ class Epoch(TypedDict):
     curve_loss: Number | None
     train_error_percent: Percent | None
     curve_error_percent: Percent | None
+    curve_top5_error_percent: NotRequired[Percent | None]
 
 
 class Timing(TypedDict):

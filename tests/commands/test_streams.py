@@ -26,7 +26,7 @@ from analysis.text import say
 
 def conclude(report, reports, outcomes, sort, as_json):
     say("Δ ± – …")
-    return command._exit_status(outcomes, report.name, report.store)
+    return command.exit_status(outcomes, report.name, report.store)
 
 
 if __name__ == "__main__":

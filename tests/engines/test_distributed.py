@@ -300,7 +300,7 @@ def test_what_ranks_cannot_do_is_refused_by_rank_0_in_one_line(
 
 def conclude(study, store, reports, outcomes, sort, as_json) -> int:
     """The end of a study without its report, which has tests of its own."""
-    return command._exit_status(outcomes, study.config.name, store)
+    return command.exit_status(outcomes, study.config.name, store)
 
 
 class Launched:

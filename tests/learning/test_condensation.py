@@ -91,6 +91,8 @@ def test_a_plain_loop_trains_a_condensenet_as_the_trainer_does_step_by_step(
     batches = (
         own for epoch in range(recipe.epochs) for own in trainer.dataset.training_batches(run.seed, epoch, 64)
     )
+    if pruning == "at-start":  # a loop's own first stage is before its first step
+        condensation.enter(condensation.due())
     for step, (images, labels) in enumerate(batches):
         list(trainer.enter_stages())
         assert max(condensation.stage, 0) == trainer.stage
