@@ -10,8 +10,9 @@ import pandas as pd
 
 from analysis.engines import load_data
 from analysis.frames import reading_layers, typed
+from analysis.networks import load_run_at
 from condense_core.looking import same_process
-from condense_core.store import Run, kept_state
+from condense_core.store import Run, by_layer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +31,7 @@ def layer_sensitivity(run: Run, data_dir: Path, images: int | None = None) -> pd
     `images` of the curves' split are read (default: all). Raises ValueError if the run has no such layers, and
     FileNotFoundError if it keeps no state from before it was pruned.
     """
-    model, look = network_at(run, first_pruning(run)), _Look(run, data_dir, images)
+    model, look = load_run_at(run, first_pruning(run)), _Look(run, data_dir, images)
     with same_process():
         return typed("sensitivity", pd.DataFrame(list(_rows(run, model, look))))
 
@@ -46,9 +47,9 @@ def statistics_at_steps(run: Run, data_dir: Path, images: int | None = None) -> 
     with same_process():
         for record in run.stages():
             if record["stage"]:
-                model = network_at(run, record["stage"])
+                model = load_run_at(run, record["stage"])
                 before = look.at(model)
-                _mask(model, run.stage_tensors(record))
+                _mask(model, by_layer("mask", run.stage_tensors(record)))
                 rows.append(
                     {"run": run.name, "stage": str(record["stage"]), **_steps_row(before, look.at(model))}
                 )
@@ -74,17 +75,6 @@ def first_pruning(run: Run) -> int:
     if not model.last_stage:
         raise ValueError(f"run {run.name}: no layer learns its groups (grouping {model.grouping!r})")
     return min((one.stage for one in run.checkpoints() if one.stage), default=1)
-
-
-def network_at(run: Run, stage: int) -> CondenseNet:
-    """Return a run's network as it was when a stage began, before anything was pruned for it."""
-    from condense_core import CondenseNet
-
-    tensors, _ = kept_state(run, stage).load()
-    model = CondenseNet(run.config.model, run.config.seed)
-    own = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-    model.load_state_dict(own)
-    return model
 
 
 class _Look:
@@ -132,7 +122,7 @@ class _Look:
 def _rows(run: Run, model: CondenseNet, look: _Look) -> Iterator[dict[str, Any]]:
     from condense_core.condensation import learned_layers, prune
 
-    learned = learned_layers(model)
+    learned, unpruned = learned_layers(model), look.at(model)
     for place in reading_layers(run.config.model):
         layer = learned[place.module]
         kept, factor = {name: own.clone() for name, own in layer.state_dict().items()}, layer.condense_factor
@@ -141,7 +131,8 @@ def _rows(run: Run, model: CondenseNet, look: _Look) -> Iterator[dict[str, Any]]
             prune(layer, part)
             alive = int(layer.mask.sum()) / layer.mask.numel()
             shares = {"share": part / PARTS, "alive": alive}
-            yield {"run": run.name, **place.columns, **shares, **_errors(*look.at(model))}
+            errors = _errors(*(look.at(model) if part else unpruned))
+            yield {"run": run.name, **place.columns, **shares, **errors}
             layer.load_state_dict(kept)
         layer.condense_factor = factor
 
@@ -164,9 +155,9 @@ def _steps_row(before: tuple[Evaluation, Evaluation], after: tuple[Evaluation, E
     }
 
 
-def _mask(model: CondenseNet, tensors: Mapping[str, Tensor]) -> None:
+def _mask(model: CondenseNet, masks: Mapping[str, Tensor]) -> None:
     """Give a network the masks of a stage."""
     from condense_core.grouping import masked_layers
 
     for name, layer in masked_layers(model).items():
-        layer.mask.copy_(tensors[f"mask.{name}"])
+        layer.mask.copy_(masks[name])

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from torchvision import datasets, transforms
 
+from analysis.engines import reason_of
 from analysis.studies.options import CommaList
 from analysis.timing.latency import median_of, take_turns
 from condense_core import Condensation, condense, cost_table, learn_groups
@@ -142,11 +143,6 @@ def times(made: dict[str, nn.Module], image: Tensor, repeats: int) -> dict[str, 
         spent = take_turns(own, repeats)
         found[runtime_name] = {side: round(median_of(values).median, 3) for side, values in spent.items()}
     return found
-
-
-def reason_of(error: Exception) -> str:
-    """Return an error in a line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
 
 
 def bottlenecks(seed: int) -> nn.Module:

@@ -29,6 +29,7 @@ PRUNINGS: tuple[Pruning, ...] = get_args(Pruning)
 CONNECTIVITIES: tuple[Connectivity, ...] = get_args(Connectivity)
 GROWTH_SCHEDULES: tuple[GrowthSchedule, ...] = get_args(GrowthSchedule)
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
+AT_ONCE: tuple[Pruning, ...] = ("one-shot", "at-start")  # they enter the last stage alone
 RETRAINING: tuple[Pruning, ...] = ("one-shot", "gradual")  # they prune a network that was trained
 CLASSIFIER_CONDENSE_FACTOR = 2  # a pruned classifier keeps half of its inputs (paper Sec. 4.1)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from condense_core.config import DataConfig, RunConfig
 from condense_core.files import LeftOut
 from condense_core.store import FINISHED, Run, RunHeld, RunStore, record_failure
-from condense_core.tables import DATASETS, LEARNED, SINGLE_WEIGHTS, DataSource
+from condense_core.tables import DATASETS, DataSource, learns_groups
 
 from .reasons import reason_of
 from .sources import obstacle, taken_masks
@@ -208,8 +208,8 @@ def _write_records(writer: RunWriter, trainer: Trainer, should_stop: Callable[[]
 def _keep_importance(writer: RunWriter, trainer: Trainer, epoch: int) -> None:
     from condense_core.condensation import importances
 
-    every, grouping = trainer.config.importance_every, trainer.config.model.grouping
-    if every and epoch % every == 0 and grouping in LEARNED and grouping not in SINGLE_WEIGHTS:
+    every = trainer.config.importance_every
+    if every and epoch % every == 0 and learns_groups(trainer.config.model.grouping):
         writer.append_importance(epoch, importances(trainer.model))
 
 

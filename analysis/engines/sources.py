@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from condense_core.config import RunConfig
-from condense_core.store import RunStore
+from condense_core.store import RunStore, by_layer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,5 @@ def taken_masks(config: RunConfig, store: RunStore) -> dict[str, Tensor] | None:
     source = store.source_of(config)
     if config.masks is None or source is None:
         return None
-    tensors = source.stage_tensors(source.stages()[-1])
-    start = "mask."
-    masks = {name.removeprefix(start): mask for name, mask in tensors.items() if name.startswith(start)}
+    masks = by_layer("mask", source.stage_tensors(source.stages()[-1]))
     return shuffled(masks, config.model, config.seed) if config.masks.shuffled else masks

@@ -17,6 +17,7 @@ from condense_core.tables import SINGLE_WEIGHTS
 
 from .columns import typed
 from .moments import Arrays, Moment, moments
+from .ranks import pruning_order
 from .sources import ReadingLayer, reading_layers
 from .training import Source, runs_in, stage_name, tidy_frame
 
@@ -143,8 +144,7 @@ def chosen(
     `scores` and `alive` are (moments, groups, inputs), `final` is (groups, inputs), what is returned (moments,
     inputs). In every group the scores choose as many live inputs as `final` has.
     """
-    order = np.where(alive, scores, -np.inf).argsort(2, kind="stable").argsort(2)  # 0 is pruned first
-    are_chosen = order >= final.shape[1] - final.sum(1, keepdims=True)
+    are_chosen = pruning_order(scores, alive) >= final.shape[1] - final.sum(1, keepdims=True)
     chance = final.sum(1, keepdims=True) / alive.sum(2, keepdims=True)  # of each live input
     kept = np.broadcast_to(final, alive.shape)
     return kept.sum(1), (kept & are_chosen).sum(1), (kept * chance).sum(1)

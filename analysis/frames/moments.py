@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from condense_core.store import Run
+from condense_core.store import Run, by_layer
 
 Arrays = dict[str, np.ndarray]  # by layer: (groups, in_channels)
 
@@ -43,8 +43,5 @@ def moments(run: Run) -> Iterator[Moment]:
 
 def _of_stage(run: Run, record: Mapping[str, Any]) -> tuple[float, int | None, Arrays, Arrays]:
     arrays = run.stage_arrays(record)
-    importance, masks = (
-        {name.removeprefix(kind): array for name, array in arrays.items() if name.startswith(kind)}
-        for kind in ("importance.", "mask.")
-    )
+    importance, masks = (by_layer(kind, arrays) for kind in ("importance", "mask"))
     return record["epoch"], record["stage"], importance, masks

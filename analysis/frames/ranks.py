@@ -36,16 +36,23 @@ class LayerRanks:
         return sorted({*others, *(place for place, stage in enumerate(self.stages) if stage is not None)})
 
 
+def pruning_order(importance: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    """Return the place of each input of a group (the last axis) in the order of pruning, 0 for the first.
+
+    Dead inputs come before all that live; of equal ones the lower index goes first (`prune_mask`).
+    """
+    return np.where(alive, importance, -np.inf).argsort(-1, kind="stable").argsort(-1)
+
+
 def ranked(importance: np.ndarray, alive: np.ndarray) -> np.ndarray:
     """Return the rank of each live input in its group, 1 for the most important, and 0 for dead ones.
 
-    `importance` and `alive` are (groups, inputs). Of equal inputs the lower index goes first (`prune_mask`).
+    `importance` and `alive` are (groups, inputs); see `pruning_order`.
 
     >>> ranked(np.array([[0.5, 0.2, 0.2, 0.9]]), np.array([[True, True, True, False]])).tolist()
     [[1, 3, 2, 0]]
     """
-    order = np.where(alive, importance, -np.inf).argsort(1, kind="stable").argsort(1)  # 0 is pruned first
-    return np.where(alive, importance.shape[1] - order, 0)
+    return np.where(alive, importance.shape[1] - pruning_order(importance, alive), 0)
 
 
 def layer_ranks(run: Run, target: str | None = None) -> Iterator[LayerRanks]:

@@ -11,6 +11,7 @@ import pandas as pd
 from condense_core.store import Run, parent_of, skip_damaged
 from condense_core.tables import SINGLE_WEIGHTS
 
+from .ranks import pruning_order
 from .sources import reading_layers
 from .training import Source, runs_in, tidy_frame
 
@@ -90,8 +91,7 @@ def regretted(alive: np.ndarray, after: np.ndarray, kept: np.ndarray) -> tuple[i
 
 def highest(importance: np.ndarray, alive: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return the `counts` most important live inputs of each group: bool (groups, in_channels)."""
-    order = np.where(alive, importance, -np.inf).argsort(1, kind="stable").argsort(1)  # 0 is the lowest
-    return order >= importance.shape[1] - counts[:, None]
+    return pruning_order(importance, alive) >= importance.shape[1] - counts[:, None]
 
 
 def _arrays(run: Run) -> dict[int | None, Arrays]:

@@ -11,6 +11,7 @@ from .lookup import (
     find_run as find_run,
     load_network as load_network,
     load_run as load_run,
+    load_run_at as load_run_at,
 )
 from .peers import BASELINES as BASELINES
 from .published import PUBLISHED as PUBLISHED

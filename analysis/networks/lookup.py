@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condense_core.cost import CostTable, check_fits, cost_table
 from condense_core.files import LeftOut
 from condense_core.presets import PRESETS
-from condense_core.store import Run, RunStore
+from condense_core.store import Run, RunStore, kept_state
 from condense_core.validation import nearest
 
 from .peers import BASELINES
@@ -62,9 +62,20 @@ def load_run(run: Run) -> CondenseNet:
 
     Warns of checkpoints that are damaged and passed over.
     """
+    return _with_weights(run, run.weights() if run.result else _checkpoint_weights(run))
+
+
+def load_run_at(run: Run, stage: int) -> CondenseNet:
+    """Load the network of a run as it was when a stage began, before anything was pruned for it.
+
+    Raise FileNotFoundError if the run keeps no such state.
+    """
+    return _with_weights(run, _weights_in(kept_state(run, stage).load()))
+
+
+def _with_weights(run: Run, tensors: Mapping[str, Tensor]) -> CondenseNet:
     from condense_core import CondenseNet
 
-    tensors = run.weights() if run.result else _checkpoint_weights(run)
     config, length = run.config, sum(tensor.nbytes for tensor in tensors.values())
     check_fits(config.model, length, str(run.folder))
     model = CondenseNet(config.model, config.seed)
@@ -82,6 +93,11 @@ def _checkpoint_weights(run: Run) -> dict[str, Tensor]:
         warnings.warn(f"left out: {fault}", LeftOut, stacklevel=3)
     if state is None:
         raise ValueError(f"run {run.name}: is {run.status['state']} and has no weights yet")
+    return _weights_in(state)
+
+
+def _weights_in(state: tuple[Mapping[str, Tensor], Any]) -> dict[str, Tensor]:
+    """Return the network's own tensors in the state of a training."""
     tensors, _ = state
     prefix = "model."
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

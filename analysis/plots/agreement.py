@@ -14,7 +14,7 @@ from matplotlib.ticker import PercentFormatter
 from analysis.stats import agreed
 
 from .nothing import says_if_nothing
-from .style import COLOURS, DASHES, GREY, series_looks, style, thinned
+from .style import COLOURS, DASHES, GREY, name_layers, series_looks, style
 
 UNITS = {"channel": "the same channels", "source": "as many channels of a layer"}
 
@@ -40,7 +40,7 @@ def agreement(counts: pd.DataFrame) -> Figure:
         for axes in (by_layer, by_distance):
             axes.axhline(0, color=GREY, ls=DASHES[1], lw=1.2, zorder=0)
             axes.axhline(1, color=GREY, lw=0.8, ls=":", zorder=0)
-        by_layer.set_xticks(*thinned(layers), rotation=90 * (len(layers) > 8))
+        name_layers(by_layer, layers)
         by_layer.set(xlabel="Target layer", ylabel="Agreement of seeds\n(0: chance, 1: the same)")
         by_distance.set_xlabel("Distance from source to target (layers)")
         by_distance.xaxis.get_major_locator().set_params(integer=True)
@@ -72,7 +72,7 @@ def decided(counts: pd.DataFrame) -> Figure:
         layers = start.groupby("target").target_position.mean().sort_values(kind="stable").index.tolist()
         _decided(over_time, named, "epoch")
         _decided(by_layer, start.assign(layer=start.target.map(layers.index)), "layer")
-        by_layer.set_xticks(*thinned(layers), rotation=90 * (len(layers) > 8))
+        name_layers(by_layer, layers)
         over_time.set(xlabel="Epoch", ylabel="Share of the final connections", ylim=(0, 1.03))
         over_time.yaxis.set_major_formatter(PercentFormatter(1))
         by_layer.set_xlabel("Target layer")

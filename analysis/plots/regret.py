@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from analysis.stats import regret_costs, regrets
 
 from .nothing import says_if_nothing
-from .style import COLOURS, GREY, style, thinned
+from .style import COLOURS, GREY, name_layers, style
 
 MOMENTS = {"next": "at the next stage", "end": "at the end"}
 
@@ -58,7 +58,7 @@ def _draw_layers(axes: Axes, counts: pd.DataFrame, stages: list[str]) -> None:
         x = _places(part.target, layers)
         axes.plot(x, part.share, "-o", ms=3.5, lw=1.4, color=colour, label=f"stage {stage}")
         axes.fill_between(x, part.share_low, part.share_high, color=colour, alpha=0.15, lw=0)
-    axes.set_xticks(*thinned(layers), rotation=90 * (len(layers) > 8))
+    name_layers(axes, layers)
     axes.set_xlabel("Layer, at the end")
     axes.legend(fontsize="small")
 

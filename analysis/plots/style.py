@@ -126,6 +126,11 @@ def thinned(labels: Sequence[str], most: int = 12) -> tuple[range, list[str]]:
     return range(0, len(labels), every), list(labels[::every])
 
 
+def name_layers(axes: Axes, layers: Sequence[str]) -> None:
+    """Name layers below their places 0, 1, …; many names are thinned out and stand upright."""
+    axes.set_xticks(*thinned(layers), rotation=90 * (len(layers) > 8))
+
+
 def one_run(frame: pd.DataFrame) -> None:
     """Raise ValueError if a frame has several runs, which a figure would mix."""
     if "run" in frame and frame.run.nunique() > 1:

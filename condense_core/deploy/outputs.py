@@ -40,9 +40,13 @@ def check_reads(model: nn.Module, arguments: Arguments) -> Any:
         return run(model, arguments)
     except Exception as error:
         shapes = ", ".join(map(_described, arguments))
-        reason = str(error).strip().split("\n", 1)[0]
         name = type(model).__name__
-        raise ValueError(f"example ({shapes}): the {name} cannot read it: {reason}") from error
+        raise ValueError(f"example ({shapes}): the {name} cannot read it: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its kind if it says nothing."""
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__
 
 
 def _described(value: Any) -> str:

@@ -22,14 +22,6 @@ def has_hooks(module: nn.Module) -> bool:
     return any(any(hooks_of(part)) for part in modules_of(module))
 
 
-def is_in_mode(norm: nn.Module, training: bool) -> bool:
-    """Return whether a batch norm is in the mode of its block, and of the kind that kernels know.
-
-    One that was frozen by `eval()` in a block in training takes its running statistics.
-    """
-    return type(norm) is nn.BatchNorm2d and norm.training == training and is_known_norm(norm)
-
-
 def is_known_norm(norm: nn.BatchNorm2d) -> bool:
     """Return whether a batch norm has all that kernels read: scale, shift and running statistics."""
     return norm.momentum is not None and norm.affine and norm.running_mean is not None

@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from condense_core.looking import hooks_of
-
-from .conditions import can_run, is_in_mode
+from .conditions import can_run, has_hooks, is_known_norm
 from .kernels import condensed_block, tiles
 from .layout import NUMBERS, Array, empty
 from .threads import share
+from .watched import Engine
 
 MIN_SHARED = 1_000_000  # products: fewer take less time than threads take to start
 KNOWN_PARTS = {"index", "norm1", "relu1", "dropout", "conv1", "norm2", "shuffle", "relu2", "conv2"}
@@ -65,9 +64,7 @@ def read_layer(layer: nn.Module, channels: int, choice: str) -> Layer:
     if "shuffle" in parts:
         rows = np.arange(conv.out_channels).reshape(-1, conv.groups).T
     weight = numbers_of(conv.weight).reshape(*rows.shape, -1)
-    scale = numbers_of(norm.weight) / np.sqrt(numbers_of(norm.running_var) + norm.eps)
-    affine = np.stack([scale, numbers_of(norm.bias) - numbers_of(norm.running_mean) * scale])
-    bias = np.zeros(rows.size)
+    affine, bias = affine_of(norm), np.zeros(rows.size)
     if conv.bias is not None:
         bias[rows.ravel()] = numbers_of(conv.bias)
     if choice != "grouped" and _scale_alike(inputs, affine):
@@ -95,6 +92,12 @@ def packed(weight: Array, rows: int) -> Array:
 def numbers_of(tensor: Tensor) -> Array:
     """Return the numbers of a tensor as float64."""
     return tensor.detach().double().numpy()
+
+
+def affine_of(norm: Any) -> Array:
+    """Return scale and shift of a batch norm in evaluation mode: (2, C)."""
+    scale = numbers_of(norm.weight) / np.sqrt(numbers_of(norm.running_var) + norm.eps)
+    return np.stack([scale, numbers_of(norm.bias) - numbers_of(norm.running_mean) * scale])
 
 
 def _scale_alike(inputs: Array, affine: Array) -> bool:
@@ -147,60 +150,19 @@ def assemble(layers: Iterable[Layer], channels: int, dtype: torch.dtype) -> Prog
     )
 
 
-def is_known_layer(parts: Mapping[str, Any]) -> bool:
-    """Return whether kernels can compute a layer of these modules."""
+def is_known_layer(layer: nn.Module) -> bool:
+    """Return whether kernels can compute a layer: its modules, which have no hooks."""
+    parts: dict[str, Any] = layer._modules
     convolutions = all(type(parts.get(name)) is nn.Conv2d for name in ("conv1", "conv2"))
     relus = all(type(parts.get(name)) is nn.ReLU for name in ("relu1", "relu2"))
-    return parts.keys() <= KNOWN_PARTS and convolutions and relus and "norm1" in parts
+    norms = [part for part in parts.values() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    known = parts.keys() <= KNOWN_PARTS and convolutions and relus and "norm1" in parts
+    known = known and all(type(norm) is nn.BatchNorm2d and is_known_norm(norm) for norm in norms)
+    return known and not has_hooks(layer)
 
 
-class _BlockState:
-    """A block as it was read: its parts, the dictionaries of their tensors and hooks, and its program."""
-
-    def __init__(self, block: nn.Module, parts: list[nn.Module]):
-        self.parts = parts
-        self.is_known = all(is_known_layer(layer._modules) for layer in block.children())
-        self._norms = [part for part in parts if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-        modules = [*block.children(), *parts]
-        self._tensors = [tensors for m in modules for tensors in (m._parameters, m._buffers) if tensors]
-        self._hooks = [hooks for m in modules for hooks in hooks_of(m)]
-        self._programs: tuple[Any, dict[Any, Program]] = None, {}  # the tensors' state, and programs of it
-
-    @property
-    def are_evaluated(self) -> bool:
-        """Whether all batch norms take their running statistics."""
-        return all(is_in_mode(norm, training=False) for norm in self._norms)
-
-    @property
-    def has_hooks(self) -> bool:
-        """Whether a module has hooks, which the kernels would not call."""
-        return any(self._hooks)
-
-    def tensors(self) -> list[Tensor]:
-        """Return the parameters and buffers that the modules have now."""
-        return [t for tensors in self._tensors for t in tensors.values() if t is not None]
-
-    def program(self, block: nn.Module, x: Tensor, choices: Sequence[str]) -> Program:
-        """Return the program by some choices, made again only if a tensor has changed."""
-        state = [(t.data_ptr(), t._version) for t in self.tensors()]
-        made_of, programs = self._programs
-        if made_of != state:
-            programs = {}
-            self._programs = state, programs
-        key = x.dtype, *choices
-        if key not in programs:
-            programs[key] = assemble(read_layers(block, choices, x.shape[1]), x.shape[1], x.dtype)
-        return programs[key]
-
-
-class InferenceEngine:
-    """Computes a condensed block in evaluation mode; keeps its programs."""
-
-    def __init__(self) -> None:
-        self._known: _BlockState | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return InferenceEngine, ()  # a copied block has other tensors, so its engine keeps nothing of these
+class InferenceEngine(Engine):
+    """Computes a condensed block."""
 
     def run(self, block: nn.Module, x: Tensor, choices: Sequence[str] = ()) -> Tensor | None:
         """(N, in, H, W) → (N, in + layers · growth_rate, H, W), or None if the reference must compute it.
@@ -212,23 +174,20 @@ class InferenceEngine:
 
     def program(self, block: nn.Module, x: Tensor, choices: Sequence[str]) -> Program | None:
         """Return the program of a block by some choices; None if kernels cannot compute it as it is now."""
-        return self._read(block).program(block, x, choices) if self.can_compute(block, x) else None
+        if not self.can_compute(block, x):
+            return None
+        key = x.dtype, *choices
+        if key not in self._programs:
+            self._programs[key] = assemble(read_layers(block, choices, x.shape[1]), x.shape[1], x.dtype)
+        return self._programs[key]
 
-    def can_compute(self, block: nn.Module, x: Tensor) -> bool:
-        """Return False in training, for gradients, with hooks, and with modules that kernels do not know."""
-        if not can_run(x) or block.training:
-            return False
-        known = self._read(block)
-        learns = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in known.tensors()))
-        return not learns and known.is_known and not known.has_hooks and known.are_evaluated
+    def can_compute(self, module: nn.Module, x: Tensor) -> bool:
+        """Return False also for what kernels cannot read."""
+        return can_run(x) and super().can_compute(module, x)
 
-    def _read(self, block: nn.Module) -> _BlockState:
-        layers: Any = block._modules.values()
-        parts = [part for layer in layers for part in layer._modules.values()]
-        known = self._known
-        if known is None or known.parts != parts:
-            known = self._known = _BlockState(block, parts)
-        return known
+    def knows(self, module: nn.Module) -> bool:
+        """Return whether kernels can compute all layers; hooks of the block itself are called around it."""
+        return all(is_known_layer(layer) for layer in module.children())
 
 
 def read_layers(block: nn.Module, choices: Sequence[str], channels: int) -> list[Layer]:

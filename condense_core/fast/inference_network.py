@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from condense_core.model import Transition
 
-from .conditions import has_hooks, is_known_norm, modules_of
-from .inference_block import Layer, assemble, is_known_layer, numbers_of, packed, read_layers
+from .conditions import has_hooks, is_known_norm
+from .inference_block import Layer, affine_of, assemble, is_known_layer, numbers_of, packed, read_layers
 from .kernels.condensed_network import network
 from .layout import NUMBERS, Array
 from .threads import share
-from .watched import Watched
+from .watched import Engine
 
 Choices = Mapping[str, Sequence[str]]
 MAX_FEATURES = 1 << 17  # numbers of a block that go through the network at a time: half a megabyte
@@ -33,16 +33,8 @@ class _Program:
     images_per_pass: int
 
 
-class NetworkEngine:
-    """Computes a condensed network whose transitions only pool; keeps its programs while no tensor changes."""
-
-    def __init__(self) -> None:
-        self._watched: Watched | None = None
-        self._is_known = False
-        self._programs: dict[Any, _Program] = {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return NetworkEngine, ()  # a copied network has other tensors, so its engine keeps nothing of these
+class NetworkEngine(Engine):
+    """Computes a condensed network whose transitions only pool."""
 
     def run(self, model: Any, images: Tensor, choices: Choices) -> Tensor:
         """(N, 3, H, W) → logits (N, K), of a network that it can compute."""
@@ -59,33 +51,23 @@ class NetworkEngine:
         share(network, passes, pixels, program.taps, *program.arrays, at_once, logits)
         return torch.from_numpy(logits)
 
-    def can_compute(self, model: Any, images: Tensor) -> bool:
-        """Return whether the whole network can be computed in one call.
+    def can_compute(self, module: nn.Module, x: Tensor) -> bool:
+        """Return False also for fewer images than threads, which would have nothing to do."""
+        return len(x) >= torch.get_num_threads() and super().can_compute(module, x)
 
-        Not for gradients, hooks, modules that kernels do not know, and fewer images than threads.
-        """
-        if len(images) < torch.get_num_threads():
-            return False
-        if self._watched is None or self._watched.has_changed():
-            self._watched, self._programs = Watched(model, values=True), {}
-            self._is_known = _is_known(model)
-        learns = torch.is_grad_enabled() and (images.requires_grad or self._watched.learns)
-        return self._is_known and not learns and not model.training and self._watched.modes() == {False}
-
-
-def _is_known(model: Any) -> bool:
-    """Return whether kernels can compute all of a condensed network."""
-    blocks = [part for part in model.blocks if not isinstance(part, Transition)]
-    pools = [list(part.children()) for part in model.blocks if isinstance(part, Transition)]
-    kinds = (model.stem, nn.Conv2d), (model.norm, nn.BatchNorm2d), (model.relu, nn.ReLU)
-    return (
-        all(type(part) is kind for part, kind in kinds)
-        and not model.config.dropout
-        and not has_hooks(model)
-        and all(is_known_norm(part) for part in modules_of(model) if isinstance(part, nn.BatchNorm2d))
-        and all(is_known_layer(layer._modules) for block in blocks for layer in block.children())
-        and all(len(parts) == 1 and type(parts[0]) is nn.AvgPool2d for parts in pools)
-    )
+    def knows(self, module: Any) -> bool:
+        """Return whether kernels can compute all of the network."""
+        blocks = [part for part in module.blocks if not isinstance(part, Transition)]
+        pools = [list(part.children()) for part in module.blocks if isinstance(part, Transition)]
+        kinds = (module.stem, nn.Conv2d), (module.norm, nn.BatchNorm2d), (module.relu, nn.ReLU)
+        return (
+            all(type(part) is kind for part, kind in kinds)
+            and is_known_norm(module.norm)
+            and not module.config.dropout
+            and not has_hooks(module)
+            and all(is_known_layer(layer) for block in blocks for layer in block.children())
+            and all(len(parts) == 1 and type(parts[0]) is nn.AvgPool2d for parts in pools)
+        )
 
 
 def _program(model: Any, images: Tensor, choices: Choices) -> _Program:
@@ -120,9 +102,6 @@ def _head_of(model: Any, number: Any) -> Iterator[Array]:
     index, linear = np.arange(model.norm.num_features), model.classifier
     if not isinstance(linear, nn.Linear):
         index, linear = linear[0].index.numpy(), linear[1]
-    norm = model.norm
-    scale = numbers_of(norm.weight) / np.sqrt(numbers_of(norm.running_var) + norm.eps)
-    affine = np.stack([scale, numbers_of(norm.bias) - numbers_of(norm.running_mean) * scale])
     yield index
-    for own in (affine[:, index], numbers_of(linear.weight), numbers_of(linear.bias)):
+    for own in (affine_of(model.norm)[:, index], numbers_of(linear.weight), numbers_of(linear.bias)):
         yield np.ascontiguousarray(own, number)

@@ -1,9 +1,10 @@
-"""A network, watched for what changes between two calls of the kernels."""
+"""A network, watched for what changes between two calls of the kernels, and engines that keep its programs."""
 
 from __future__ import annotations
 
 from itertools import chain
 from operator import attrgetter, is_
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,9 @@ class Watched:
         self._owners = [table for some in tables for table in some if table]
         self._hooks = [hooks for part in self._modules for hooks in hooks_of(part)]
         masks = [part.mask for part in self._modules if "mask" in part._buffers]
-        self._read_once = [*self._parameters, *model.buffers()] if values else masks
+        tensors = [*self._parameters, *model.buffers()]
+        self._placed: list[Any] = tensors if values else self._parameters
+        self._read_once: list[Any] = tensors if values else masks
         self._norms = [part for part in self._modules if isinstance(part, nn.BatchNorm2d)]
         self._objects, self._numbers = self._read()
 
@@ -44,6 +47,30 @@ class Watched:
 
     def _read(self) -> tuple[list[object], list[object]]:
         objects: list[object] = list(chain.from_iterable(own.values() for own in self._owners))
-        settings = [torch.get_num_threads(), any(self._hooks), *map(_SETTINGS, self._norms)]
+        settings = [torch.get_num_threads(), *map(len, self._hooks), *map(_SETTINGS, self._norms)]
         numbers = [*settings, *map(_TAKES, self._parameters)]
-        return objects, [*numbers, *map(Tensor.data_ptr, self._parameters), *map(_VERSION, self._read_once)]
+        return objects, [*numbers, *map(Tensor.data_ptr, self._placed), *map(_VERSION, self._read_once)]
+
+
+class Engine:
+    """Computes a condensed network or a part of it in evaluation mode; keeps programs while nothing changes."""
+
+    def __init__(self) -> None:
+        self._watched: Watched | None = None
+        self._is_known = False
+        self._programs: dict[Any, Any] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()  # a copied network has other tensors, so its engine keeps nothing of these
+
+    def can_compute(self, module: nn.Module, x: Tensor) -> bool:
+        """Return False in training, for gradients, with hooks, and with modules that kernels do not know."""
+        if self._watched is None or self._watched.has_changed():
+            self._watched, self._programs = Watched(module, values=True), {}
+            self._is_known = self.knows(module)
+        learns = torch.is_grad_enabled() and (x.requires_grad or self._watched.learns)
+        return self._is_known and not learns and not module.training and self._watched.modes() == {False}
+
+    def knows(self, module: Any) -> bool:
+        """Return whether kernels can compute all of its modules, and no hooks would be passed over."""
+        raise NotImplementedError

@@ -18,7 +18,7 @@ from condense_core.condensation import (
     learned_layers,
     prune,
 )
-from condense_core.config import PRUNINGS, Pruning
+from condense_core.config import AT_ONCE, PRUNINGS, Pruning
 from condense_core.distributed import of_first_rank
 from condense_core.files import nearest
 from condense_core.grouping import live_weights
@@ -111,7 +111,7 @@ class Condensation:
         due = stage_of(Fraction(self.done, self.steps), self.last_stage + 1, self.pruning)
         if self.stage >= due:
             return None
-        return due if self.pruning in ("one-shot", "at-start") else self.stage + 1
+        return due if self.pruning in AT_ONCE else self.stage + 1
 
     @torch.no_grad()
     def enter(self, stage: int) -> None:

@@ -15,7 +15,7 @@ from .integrity import check_run as check_run, find_damage as find_damage, find_
 from .locks import RunHeld as RunHeld
 from .provenance import changes as changes, environment as environment
 from .run import FINISHED as FINISHED, Run as Run
-from .schemas import runs_of as runs_of, skip_damaged as skip_damaged
+from .schemas import by_layer as by_layer, runs_of as runs_of, skip_damaged as skip_damaged
 from .store import RunStore as RunStore
 from .tracked import TrackedConfig as TrackedConfig, TrackedLayer as TrackedLayer
 from .tracked_study import join_study as join_study

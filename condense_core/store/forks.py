@@ -12,12 +12,13 @@ from dataclasses import fields, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from condense_core.config import ForkConfig, ModelConfig, RecipeConfig, RunConfig
+from condense_core.config import AT_ONCE, ForkConfig, ModelConfig, RecipeConfig, RunConfig
 from condense_core.files import check_inside, nearest, plain_name, read_checked, write_atomically
 from condense_core.stages import stage_of
 
 from . import importance, provenance
 from .checkpoints import Checkpoint, State
+from .schemas import by_layer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,8 +30,6 @@ CHANGES = (
     *("learning_rate", "retraining_rate", "momentum", "weight_decay"),
 )
 """The settings that a fork may change."""
-
-AT_ONCE = ("one-shot", "at-start")  # they enter the last stage alone
 
 DECISIONS = ("mask_from", "skip_pruning")
 """What else a fork may decide: to take another run's masks, or to prune nothing at its stage."""
@@ -202,9 +201,7 @@ def given_masks_of(run: Run, config: RunConfig) -> dict[int, dict[str, Tensor]]:
     for stage in range(config.fork.stage, config.model.last_stage + 1):
         if stage not in records:
             raise ValueError(f"mask_from {source.name!r}: has no masks of stage {stage}")
-        tensors = source.stage_tensors(records[stage])
-        masks = {name.partition(".") for name in tensors}
-        found[stage] = {layer: tensors[f"mask.{layer}"] for kind, _, layer in masks if kind == "mask"}
+        found[stage] = by_layer("mask", source.stage_tensors(records[stage]))
     return found
 
 

@@ -37,7 +37,7 @@ from condense_core.files import (
     read_json,
     read_rows,
 )
-from condense_core.tables import LEARNED, SINGLE_WEIGHTS
+from condense_core.tables import learns_groups
 from condense_core.validation import from_dict
 
 from . import checkpoints, importance, locks, schemas
@@ -120,10 +120,7 @@ class Run:
     @property
     def learns_groups(self) -> bool:
         """Whether its groups choose their inputs while they train."""
-        if self.is_tracked:
-            return True
-        grouping = self.config.model.grouping
-        return grouping in LEARNED and grouping not in SINGLE_WEIGHTS
+        return self.is_tracked or learns_groups(self.config.model.grouping)
 
     @property
     def seed(self) -> int:

@@ -21,6 +21,7 @@ from condense_core.files import (
 
 Source = TypeVar("Source")
 Found = TypeVar("Found")
+Array = TypeVar("Array")  # of numpy or torch
 
 Seconds = Annotated[float, Meta(ge=0, le=253_402_300_799)]  # since 1970; later years have no date
 Positive = Annotated[float, Meta(ge=1e-9, le=4e38)]
@@ -296,3 +297,9 @@ def check_stage(record: Any, path: Path) -> dict[str, Any]:
     check_record(record, Stage, str(path))
     plain_name(record["tensors"], f"{path}: tensors")
     return record
+
+
+def by_layer(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays or tensors of a stage that are of a kind, 'mask' or 'importance', by layer."""
+    start = f"{kind}."
+    return {name.removeprefix(start): own for name, own in arrays.items() if name.startswith(start)}

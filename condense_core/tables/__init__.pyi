@@ -6,6 +6,7 @@ from .groupings import (
     LEARNED as LEARNED,
     SINGLE_WEIGHTS as SINGLE_WEIGHTS,
     Grouping as Grouping,
+    learns_groups as learns_groups,
 )
 from .table import (
     Named as Named,

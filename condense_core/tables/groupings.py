@@ -62,3 +62,8 @@ GROUPINGS: Table[Grouping] = Table(
 )
 LEARNED = Names(GROUPINGS, lambda entry: entry.is_learned)
 SINGLE_WEIGHTS = Names(GROUPINGS, lambda entry: entry.single_weights)
+
+
+def learns_groups(grouping: str) -> bool:
+    """Return whether groups choose their inputs in training, all outputs of a group alike."""
+    return grouping in LEARNED and grouping not in SINGLE_WEIGHTS

@@ -162,6 +162,27 @@ def test_changed_weights_are_seen():
     assert_same(small, changed, batch)
 
 
+def test_statistics_that_are_moved_to_another_place_are_seen():
+    small = condense(lived_in(small_model()).double(), plan="grouped")
+    batch = images(4)
+    for engine in (small.engine, None):  # in one call, and part by part
+        small.engine = engine
+        before = small(batch)
+        for module in small.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.data = module.running_mean + 1
+        assert not small(batch).equal(before)
+
+
+def test_a_hook_is_seen_beside_another_one():
+    network = condense(lived_in(small_model()), plan="grouped")
+    block, x = condensed_blocks(network)[0], torch.randn(2, 8, 8, 8)
+    block.register_forward_hook(lambda *_: None)  # which is called around the block
+    assert block.engine.can_compute(block, x)
+    block[0].conv1.register_forward_hook(lambda *_: None)
+    assert not block.engine.can_compute(block, x)
+
+
 def test_a_plan_measures_every_layer_and_its_network_runs_by_the_best(tmp_path):
     network = lived_in(small_model()).double()
     small = condense(network)

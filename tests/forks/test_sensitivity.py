@@ -13,7 +13,8 @@ from helpers.runs import small_run
 
 from analysis import plots
 from analysis.engines.single_run import execute
-from analysis.layer_sensitivity import allowed_shares, layer_sensitivity, network_at, statistics_at_steps
+from analysis.layer_sensitivity import allowed_shares, layer_sensitivity, statistics_at_steps
+from analysis.networks import load_run_at
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_each_step_has_the_runs_own_errors_and_those_with_statistics_anew(run, t
 
 
 def test_the_network_before_a_step_is_not_pruned_for_it(run):
-    assert all(own.all() for name, own in network_at(run, 1).state_dict().items() if name.endswith("mask"))
+    assert all(own.all() for name, own in load_run_at(run, 1).state_dict().items() if name.endswith("mask"))
 
 
 def test_a_share_is_allowed_up_to_the_first_that_costs_more():

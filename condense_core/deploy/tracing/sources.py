@@ -12,7 +12,7 @@ from torch.fx import Node
 from condense_core.grouping import Masked, masked_layers
 from condense_core.looking import evaluating
 
-from ..outputs import arguments_of, check_reads
+from ..outputs import arguments_of, check_reads, first_line
 from .graph import Network, trace
 from .kinds import concatenated, kind_of
 
@@ -36,17 +36,13 @@ def channel_sources(model: nn.Module, example: Any) -> dict[str, tuple[Source, .
             parts = _parts(network)
         except Exception as error:  # whatever the model raises when it is given no numbers
             raise ValueError(
-                f"torch.fx cannot trace the {type(model).__name__}: {_first_line(error)}"
+                f"torch.fx cannot trace the {type(model).__name__}: {first_line(error)}"
             ) from error
     inputs = {name: layer.mask.shape[1] for name, layer in masked_layers(model).items()}
     read = {
         str(node.target): node.all_input_nodes[0] for node in network.graph.nodes if _is_masked(network, node)
     }
     return {name: _named(parts.get(read.get(name), ()), width) for name, width in inputs.items()}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__
 
 
 def _is_masked(network: Network, node: Node) -> bool:

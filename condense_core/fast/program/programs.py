@@ -94,7 +94,7 @@ class Programs:
         key = len(images), images.shape[2], training
         if key not in self._made:
             program = Program(network, *key[:2], training)
-            for _ in compiled(() if self._made else program.kernels):
-                pass
+            if not self._made:  # later ones call the same kernels
+                list(compiled(program.kernels))
             self._made[key] = program
         return self._made[key]
