@@ -89,6 +89,7 @@ class StudyConfig(Checked):
     reduction: float
     dropout: float
     permute: bool = True
+    stem_stride: int | None = None
     classifier_pruning: bool
     data: str
     validation_fraction: float
@@ -191,6 +192,7 @@ DEFAULTS: dict[str, Any] = {
     "reduction": 0.5,
     "dropout": 0.0,
     "permute": True,
+    "stem_stride": None,
     "classifier_pruning": False,
     "data": "digits",
     "validation_fraction": 0.1,
