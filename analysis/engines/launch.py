@@ -19,6 +19,7 @@ from condense_core.store import (
     changes,
     find_damage,
     find_damages,
+    kept_state,
     refuse_changed as refuse_fork,
 )
 from condense_core.validation import nearest
@@ -222,12 +223,19 @@ def refuse_changed(configs: Sequence[RunConfig], store: RunStore, data_fingerpri
 
 
 def refuse_changed_parents(configs: Sequence[RunConfig], store: RunStore, data_fingerprint: str | None) -> None:
-    """Raise Changed if a run that is to be forked was trained with other code, torch or data."""
+    """Raise Changed if a run that is to be forked was trained with other code, torch or data.
+
+    Raises FileNotFoundError if it does not keep the state to start from.
+    """
     _, left = split_finished(configs, store)
-    parents = {config.fork.parent: store.named(config.fork.parent) for config in left if config.fork}
-    for parent in parents.values():
+    forks = [
+        (config.fork, store.run(config), store.named(config.fork.parent)) for config in left if config.fork
+    ]
+    for fork, run, parent in forks:
         if parent.status["state"] in FINISHED:
             refuse_fork(parent, data_fingerprint)
+            if not run.checkpoints():
+                kept_state(parent, fork.stage)
 
 
 def found_by_older_name(configs: Sequence[RunConfig], store: RunStore) -> list[Run]:

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.axes import fork_level
 from analysis.text import inert
 from condense_core.config import RunConfig
-from condense_core.store import Run, RunStore, TrackedConfig, skip_damaged
+from condense_core.store import Run, RunStore, TrackedConfig, is_store, skip_damaged
 
 from .columns import COLUMNS, typed
 
@@ -32,7 +32,7 @@ def store_at(source: str | Path | RunStore) -> RunStore:
     """Return a run store, or the one of a folder. Raise FileNotFoundError if there is none."""
     if isinstance(source, RunStore):
         return source
-    if not (Path(source) / "store.json").is_file():
+    if not is_store(Path(source)):
         raise FileNotFoundError(f"runs {str(source)!r}: no run store there (a store has a store.json)")
     return RunStore(Path(source))
 

@@ -13,10 +13,11 @@ from .forks import (
 )
 from .integrity import check_run as check_run, find_damage as find_damage, find_damages as find_damages
 from .locks import RunHeld as RunHeld
+from .packed import Packed as Packed, pack as pack
 from .provenance import changes as changes, environment as environment
 from .run import FINISHED as FINISHED, Run as Run
 from .schemas import by_layer as by_layer, runs_of as runs_of, skip_damaged as skip_damaged
-from .store import RunStore as RunStore
+from .store import RunStore as RunStore, is_store as is_store
 from .tracked import TrackedConfig as TrackedConfig, TrackedLayer as TrackedLayer
 from .tracked_study import join_study as join_study
 from .writer import RunWriter as RunWriter, record_failure as record_failure

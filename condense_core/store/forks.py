@@ -18,6 +18,7 @@ from condense_core.stages import stage_of
 
 from . import importance, provenance
 from .checkpoints import Checkpoint, State
+from .packed import without_weights
 from .schemas import by_layer
 
 if TYPE_CHECKING:
@@ -131,7 +132,9 @@ def kept_state(run: Run, stage: int) -> Checkpoint:
     if stage not in kept:
         there = ", ".join(map(str, sorted(kept))) or "none"
         state = run.status["state"]
-        raise FileNotFoundError(f"stage {stage}: run {run.name} ({state}) keeps no such state; there: {there}")
+        raise FileNotFoundError(
+            f"stage {stage}: run {run.name} ({state}) keeps no such state; there: {there}{without_weights(run)}"
+        )
     return kept[stage]
 
 

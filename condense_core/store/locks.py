@@ -88,6 +88,19 @@ def hold(folder: Path, run: str) -> Iterator[Hold]:
         lock.release()
 
 
+@contextmanager
+def alone(folder: Path, what: str) -> Iterator[None]:
+    """Wait until no other process of this machine does the same; go on where locks do not work."""
+    make_folder(folder)
+    lock = FileLock(folder / f"{what}.lock", fallback_to_soft=False)
+    with suppress(NotImplementedError, OSError):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _claim(folder: Path, run: str, locks_work: bool) -> Path:
     """Make the next claim on a run, once the last one is void."""
     last = _last_claim(folder, run)

@@ -1,6 +1,7 @@
 """Read a run: one folder in plain formats, in which a crash loses nothing that was finished.
 
 store.json                      marks a run store
+runs.tar.xz                     what was unpacked here, if it is a packed store (`packed.py`)
 studies/<name>.json             the runs of a study
 benchmarks/<moment>.json        measured times
 <variant>-k<k0>-s<seed>-<hash>/  or <variant>-s<seed>-<hash>/ for a tracked run (`TrackedConfig`)
@@ -43,6 +44,7 @@ from condense_core.validation import from_dict
 from . import checkpoints, importance, locks, schemas
 from .checkpoints import Checkpoint, State
 from .importance import EpochImportance
+from .packed import without_weights
 from .run_html import run_html
 from .tracked import TrackedConfig
 from .writer import RunWriter
@@ -208,8 +210,13 @@ class Run:
         return checkpoints.load_newest(self.folder / "checkpoints", len(self.epochs()))
 
     def weights(self) -> dict[str, Tensor]:
-        """The final weights of a run that is done, checked against their checksum."""
+        """The final weights of a run that is done, checked against their checksum.
+
+        Raises FileNotFoundError for a run of a packed store, which has none.
+        """
         path = self.folder / "weights.safetensors"
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: is not there{without_weights(self)}")
         return load_arrays(read_checked(path, self.folder, self.result["weights_sha256"]), path)
 
     def outcomes(self) -> dict[str, np.ndarray]:

@@ -263,6 +263,7 @@ def check_benchmark(record: Any, path: Path) -> dict[str, Any]:
     return record
 
 
+FORMAT = 1  # of a store
 OUTCOMES = {"image": "i", "predicted": "i", "label": "i", "probability": "f"}  # the kind of each number
 
 

@@ -15,16 +15,17 @@ from typing import Any
 from condense_core.config import RunConfig
 from condense_core.files import check_inside, is_stray, make_folder, nearest, plain_name, read_json, write_json
 
-from . import schemas
+from . import packed, schemas
 from .older_names import older_names
 from .run import FINISHED, Run
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
 class RunStore:
-    """A folder of runs, given as a path or its text. Raises ValueError if it is a folder of something else."""
+    """A folder of runs, given as a path or its text. A packed one is unpacked; see `packed.unpack`.
+
+    Raises ValueError if it is a folder of something else.
+    """
 
     root: Path
 
@@ -32,8 +33,10 @@ class RunStore:
         object.__setattr__(self, "root", Path(self.root))
         if self.root.exists() and not self.root.is_dir():
             raise ValueError(f"runs {str(self.root)!r}: is not a folder")
+        if (self.root / packed.NAME).is_file():
+            packed.unpack(self)
         files = [path for path in self.root.iterdir() if not is_stray(path.name)] if self.root.is_dir() else []
-        if files and not (self.root / "store.json").is_file():
+        if files and not is_store(self.root):
             raise ValueError(f"runs {str(self.root)!r}: is not a run store (it has files, but no store.json)")
 
     def create(self) -> None:
@@ -42,7 +45,7 @@ class RunStore:
         if not os.access(self.root, os.W_OK):
             raise PermissionError(f"runs {str(self.root)!r}: cannot be written")
         if not (self.root / "store.json").is_file():
-            write_json(self.root / "store.json", {"format": FORMAT})
+            write_json(self.root / "store.json", {"format": schemas.FORMAT})
         make_folder(self.root / "studies")
 
     def run(self, config: RunConfig) -> Run:
@@ -124,11 +127,21 @@ class RunStore:
 
     def benchmarks(self) -> list[dict[str, Any]]:
         """Return every benchmark that can be read, the oldest first; warn of the others."""
-        paths = _records(self.root / "benchmarks")
-        return [record for path in paths for record in schemas.skip_damaged(self._benchmark, path)]
+        return [
+            record for path in self.benchmark_files() for record in schemas.skip_damaged(self._benchmark, path)
+        ]
+
+    def benchmark_files(self) -> list[Path]:
+        """Return the file of every benchmark, the oldest first."""
+        return _records(self.root / "benchmarks")
 
     def _benchmark(self, path: Path) -> dict[str, Any]:
         return schemas.check_benchmark(read_json(check_inside(path, self.root)), path)
+
+
+def is_store(folder: Path) -> bool:
+    """Return whether a folder is a run store, packed or not."""
+    return any((folder / name).is_file() for name in ("store.json", packed.NAME))
 
 
 def _records(folder: Path) -> list[Path]:
