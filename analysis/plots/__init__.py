@@ -8,6 +8,7 @@ from .masks import masks
 from .ranks import ranks
 from .regret import regret
 from .sensitivity import sensitivity
+from .series import series
 from .style import COLOURS, FAINT, GREY, count, heat, stage_title, thinned
 from .tradeoff import equal_cost, published, tradeoff
 from .training import macs_during_training, pruning_steps, run_life
@@ -38,6 +39,7 @@ __all__ = [
     "regret",
     "run_life",
     "sensitivity",
+    "series",
     "shares_by_distance",
     "sources_read",
     "stage_title",

@@ -70,8 +70,9 @@ def decided(counts: pd.DataFrame) -> Figure:
         over_time, by_layer = figure.subplots(1, 2, sharey=True)
         start = named[named.epoch == 0].sort_values("target_position", kind="stable")
         layers = start.groupby("target").target_position.mean().sort_values(kind="stable").index.tolist()
-        _decided(over_time, named, "epoch")
-        _decided(by_layer, start.assign(layer=start.target.map(layers.index)), "layer")
+        looks = series_looks(list(dict.fromkeys(named.variant)))
+        draw_decided(over_time, named, "epoch", looks)
+        draw_decided(by_layer, start.assign(layer=start.target.map(layers.index)), "layer", looks)
         name_layers(by_layer, layers)
         over_time.set(xlabel="Epoch", ylabel="Share of the final connections", ylim=(0, 1.03))
         over_time.yaxis.set_major_formatter(PercentFormatter(1))
@@ -84,11 +85,11 @@ def decided(counts: pd.DataFrame) -> Figure:
     return figure
 
 
-def _decided(axes: Axes, counts: pd.DataFrame, x: str) -> None:
+def draw_decided(axes: Axes, counts: pd.DataFrame, x: str, looks: dict[str, dict[str, Any]]) -> None:
     """Draw the mean share of each variant with its interval, and each different level of chance once."""
     chances: list[list[float]] = []
-    for variant, look in series_looks(list(dict.fromkeys(counts.variant))).items():
-        found = agreed(counts[counts.variant == variant], x).sort_values(x)
+    for variant in dict.fromkeys(counts.variant):
+        found, look = agreed(counts[counts.variant == variant], x).sort_values(x), looks[variant]
         low, high = (found.chance + end * (1 - found.chance) for end in (found.low, found.high))
         axes.plot(found[x], found.share, label=variant, ms=4, lw=1.6, **look)
         axes.fill_between(found[x], low, high.clip(upper=1), color=look["color"], alpha=0.15, lw=0)

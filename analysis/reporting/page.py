@@ -59,7 +59,10 @@ def render(studies: list[StudyReport], compare: bool = False) -> str:
     """
     from jinja2 import Environment, PackageLoader
 
+    from analysis.findings import StudySeries
+
     from .comparison import Comparison
+    from .series_figure import series_figure
     from .tables import frame_table
 
     environment = Environment(
@@ -75,6 +78,7 @@ def render(studies: list[StudyReport], compare: bool = False) -> str:
         "data_url": data_url,
         "data_table": lambda figure: frame_table(f"{figure.title}: data", figure.data),
     }
+    series = None if compare else StudySeries.of(studies)
     css, *scripts = (
         files("analysis").joinpath("reporting", "templates", name).read_text("utf-8")
         for name in ("report.css", "report.js", "ranks.js")
@@ -83,6 +87,7 @@ def render(studies: list[StudyReport], compare: bool = False) -> str:
     return environment.get_template("report.html").render(
         studies=studies,
         comparison=Comparison(*studies) if compare else None,
+        series=series and {"sentences": series.sentences, "figure": series_figure(series)},
         title=(" against " if compare else ", ").join(study.name for study in studies),
         maps={f"{place}": study.maps for place, study in enumerate(studies) if study.maps},
         ranks={f"{place}": study.ranks for place, study in enumerate(studies) if study.ranks},
