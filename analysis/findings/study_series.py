@@ -70,7 +70,7 @@ class StudySeries:
 
     @cached_property
     def compared(self) -> pd.DataFrame:
-        """`stats.compared` of each variant with the base at each value, and of the first value with the last."""
+        """`stats.compared` of variants with the base at each value, and of the last value with the first."""
         cells = Cells(self.runs.assign(variant=_cell(self.runs.variant, self.runs.value.astype(str))))
         outcomes = self.studies[0].outcomes
         for study in self.studies[1:]:
