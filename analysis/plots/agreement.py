@@ -9,12 +9,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from analysis.stats import agreed
 
 from .nothing import says_if_nothing
-from .style import COLOURS, DASHES, GREY, name_layers, series_looks, style
+from .style import COLOURS, DASHES, GREY, legend_below, name_layers, series_looks, stacked, style
 
 UNITS = {"channel": "the same channels", "source": "as many channels of a layer"}
 
@@ -27,8 +27,7 @@ def agreement(counts: pd.DataFrame) -> Figure:
     Bands: 95 % interval over seeds.
     """
     with style():
-        figure = Figure(figsize=(8.6, 3.4))
-        by_layer, by_distance = figure.subplots(1, 2, sharey=True)
+        figure, (by_layer, by_distance) = stacked((3, 2.8), sharey=True)
         ordered = counts.sort_values("target_position", kind="stable")
         layers = list(dict.fromkeys(ordered.target))
         looks = zip(UNITS.items(), (COLOURS[0], COLOURS[1]), "os", strict=True)
@@ -41,11 +40,12 @@ def agreement(counts: pd.DataFrame) -> Figure:
             axes.axhline(0, color=GREY, ls=DASHES[1], lw=1.2, zorder=0)
             axes.axhline(1, color=GREY, lw=0.8, ls=":", zorder=0)
         name_layers(by_layer, layers)
-        by_layer.set(xlabel="Target layer", ylabel="Agreement of seeds\n(0: chance, 1: the same)")
+        by_layer.set_xlabel("Target layer")
+        figure.supylabel("Agreement of seeds (0: chance, 1: the same)", fontsize="medium")
         by_distance.set_xlabel("Distance from source to target (layers)")
-        by_distance.xaxis.get_major_locator().set_params(integer=True)
+        by_distance.xaxis.set_major_locator(MaxNLocator(integer=True))
         by_layer.set_ylim(np.clip(by_layer.get_ylim()[0], -0.6, -0.1), 1.05)
-        figure.legend(loc="outside upper left", ncols=2, fontsize="small", title="What two seeds both keep")
+        legend_below(figure, by_layer, title="What two seeds both keep")
         sns.despine(figure)
     return figure
 
@@ -60,27 +60,26 @@ def _band(axes: Axes, found: pd.DataFrame, x: str, look: dict[str, Any]) -> None
 def decided(counts: pd.DataFrame) -> Figure:
     """Draw which share of the final connections a run's scores would have chosen at each moment.
 
-    `counts` is `frames.decided`, with a column `variant` for several lines. Left: over the epochs, with the
-    95 % interval over the runs; right: the scores of the weights as drawn, by target layer. Dashed: chance,
+    `counts` is `frames.decided`, with a column `variant` for several lines. Above: over the epochs, with the
+    95 % interval over the runs; below: the scores of the weights as drawn, by target layer. Dashed: chance,
     which rises as connections die.
     """
     named = counts if "variant" in counts else counts.assign(variant="final connections that the scores choose")
     with style():
-        figure = Figure(figsize=(8.6, 3.6))
-        over_time, by_layer = figure.subplots(1, 2, sharey=True)
+        figure, (over_time, by_layer) = stacked((3, 3), sharey=True)
         start = named[named.epoch == 0].sort_values("target_position", kind="stable")
         layers = start.groupby("target").target_position.mean().sort_values(kind="stable").index.tolist()
         looks = series_looks(list(dict.fromkeys(named.variant)))
         draw_decided(over_time, named, "epoch", looks)
         draw_decided(by_layer, start.assign(layer=start.target.map(layers.index)), "layer", looks)
         name_layers(by_layer, layers)
-        over_time.set(xlabel="Epoch", ylabel="Share of the final connections", ylim=(0, 1.03))
+        over_time.set(xlabel="Epoch", ylim=(0, 1.03))
+        figure.supylabel("Share of the final connections", fontsize="medium")
         over_time.yaxis.set_major_formatter(PercentFormatter(1))
         by_layer.set_xlabel("Target layer")
         for axes, title in ((over_time, "scores over time"), (by_layer, "scores of the weights as drawn")):
             axes.set_title(title, fontsize="medium", loc="left")
-        handles = over_time.get_legend_handles_labels()
-        figure.legend(*handles, loc="outside upper left", ncols=2, fontsize="small")
+        legend_below(figure, over_time)
         sns.despine(figure)
     return figure
 

@@ -12,12 +12,26 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from analysis.stats import CONFIDENCE
 
 from .nothing import check_columns, nothing, says_if_nothing
-from .style import FAINT, TITLES, heat, legend_beside, one_run, series_looks, stage_title, style, thinned
+from .style import (
+    FAINT,
+    TITLES,
+    WIDTH,
+    heat,
+    legend_below,
+    legend_beside,
+    one_run,
+    series_looks,
+    stacked,
+    stage_title,
+    style,
+    thinned,
+)
 
 MOST_NAMES, MOST_LETTERS = 24, 100  # of names that lie side by side above a layer
 VALUES = {"alive": "Share of connections alive", "mean_weight": "Mean |W|"}
@@ -36,11 +50,10 @@ def pruned_connections(connections: pd.DataFrame, value: str = "alive") -> Figur
     stages = list(dict.fromkeys(connections.stage))
     ordered = connections.sort_values("target_position", kind="stable")
     targets, sources = list(dict.fromkeys(ordered.target)), _sources(ordered)
-    columns = min(len(stages), 3)
+    columns = min(len(stages), 2)
     rows = -(-len(stages) // columns)
-    side = float(np.clip(0.2 * len(targets), 2.3, 3.6))
     with style():
-        figure = Figure(figsize=(columns * side + 1.4, rows * (side + 0.45) + 0.3))
+        figure = Figure(figsize=(WIDTH, 1 + rows * (0.95 * WIDTH / columns)))
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
         high = 1.0 if value == "alive" else float(connections[value].max())
         for axes, stage in zip(panels, stages, strict=False):
@@ -57,7 +70,8 @@ def pruned_connections(connections: pd.DataFrame, value: str = "alive") -> Figur
             axes.set_visible(False)
         figure.supxlabel("Target layer", fontsize="medium")
         figure.supylabel("Source layer", fontsize="medium")
-        figure.colorbar(image, ax=list(panels), label=VALUES[value], shrink=0.8, aspect=30)
+        place: Any = {"location": "bottom", "shrink": 0.8, "aspect": 40}
+        figure.colorbar(image, ax=list(panels), label=VALUES[value], **place)
     return figure
 
 
@@ -97,14 +111,14 @@ def layer_connections(channels: pd.DataFrame) -> Figure:
     with style():
         height = float(np.clip(0.22 * len(died), 0.9, 4))
         longest = max(map(len, sources)) if _stand(thinned(sources, MOST_NAMES)[1]) else 0
-        size = float(np.clip(0.09 * len(names) + 2, 7, 13)), 2 * height + 1.6 + 0.07 * max(0, longest - 6)
+        size = float(np.clip(0.035 * len(names) + 1, WIDTH, 9)), 2 * height + 2 + 0.07 * max(0, longest - 6)
         figure = Figure(figsize=size)
         above, below = figure.subplots(2, 1, sharex=True, sharey=True)
         shown = np.where(died.to_numpy() == -1, place[None, :] + 1, 0)
         colours = [FAINT, *sns.color_palette("viridis", len(sources))]  # later sources are lighter
         _cells(above, shown, colours)
         above.set_title(f"layer {channels.target.iloc[0]}: what each group still reads", fontsize="medium")
-        _draw_fates(below, died.to_numpy())
+        legend_below(figure, handles=_draw_fates(below, died.to_numpy()))
         _source_names(above, below, names, sources)
         for axes in (above, below):
             axes.set_ylabel("Group")
@@ -119,17 +133,16 @@ def _cells(axes: Axes, numbers: np.ndarray, colours: list[Any]) -> None:
     axes.imshow(numbers, cmap=ListedColormap(colours), aspect="auto", interpolation="none", **limits)
 
 
-def _draw_fates(axes: Axes, died: np.ndarray) -> None:
-    """Draw the stage in which each connection died, with a legend."""
+def _draw_fates(axes: Axes, died: np.ndarray) -> list[Patch]:
+    """Draw the stage in which each connection died, and return what the legend shows."""
     fates = [*sorted(set(died.ravel()) - {-1}), -1]
     shades = [*sns.color_palette("cividis", len(fates))[:-1], "#f2f2f2"]
     _cells(axes, np.vectorize(fates.index)(died), shades)
     axes.set_title("when each connection was pruned", fontsize="medium")
-    patches = [
+    return [
         Patch(fc=shade, ec="0.5", lw=0.5, label=_fate(stage))
         for shade, stage in zip(shades, fates, strict=True)
     ]
-    legend_beside(axes, handles=patches, fontsize="small")
 
 
 def _fate(stage: int) -> str:
@@ -168,8 +181,7 @@ def sources_read(connections: pd.DataFrame, factors: tuple[str, ...] = ("growth"
     if end.empty:
         return nothing("No connections: no run has ended with masks.")
     with style():
-        figure = Figure(figsize=(4.6 * len(factors), 3.4))
-        panels = figure.subplots(1, len(factors), squeeze=False, sharey=True)[0]
+        figure, panels = stacked([2.7] * len(factors), sharex=True, sharey=True)
         for axes, factor in zip(panels, factors, strict=True):
             held = end
             for other in set(factors) - {factor}:
@@ -181,11 +193,11 @@ def sources_read(connections: pd.DataFrame, factors: tuple[str, ...] = ("growth"
                 axes.fill_between(
                     shares.distance, shares.low, shares.high, color=look["color"], alpha=0.15, lw=0
                 )
-            axes.set_xlabel("Distance from source to target (layers)")
             axes.set_ylim(0, None)
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.legend(title=TITLES.get(factor, factor.capitalize()))
-        panels[0].set_ylabel("Share of connections alive")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            legend_beside(axes, title=TITLES.get(factor, factor.capitalize()), fontsize="small")
+        panels[-1].set_xlabel("Distance from source to target (layers)")
+        figure.supylabel("Share of connections alive", fontsize="medium")
         sns.despine(figure)
     return figure
 

@@ -13,7 +13,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .nothing import nothing, says_if_nothing
-from .style import COUNTS, GREY, label_points, legend_beside, one_run, series_looks, style, thinned
+from .style import (
+    COUNTS,
+    GREY,
+    WIDTH,
+    label_points,
+    legend_below,
+    one_run,
+    series_looks,
+    stacked,
+    style,
+    thinned,
+)
 
 
 @says_if_nothing("No layer with a cost.", "macs")
@@ -34,18 +45,19 @@ def cost_by_layer(layers: pd.DataFrame) -> Figure:
     order = list(dict.fromkeys(parts.part))
     looks = dict(zip(order, _looks(order), strict=True))
     with style():
-        longest = max(len(str(name)) for name in (*names, *blocks))  # of the labels, which stand upright
-        figure = Figure(figsize=(10.5, 3.8 + 0.07 * max(0, longest - 8)))
-        left, right = figure.subplots(1, 2, width_ratios=(3, 1.4))
-        for axes, table in ((left, by_layer.loc[names]), (right, by_block.loc[blocks])):
+        heights = [
+            2.6 + 0.07 * max(len(str(name)) for name in part) for part in (names, blocks)
+        ]  # they stand upright
+        figure, (above, below) = stacked(heights)
+        for axes, table in ((above, by_layer.loc[names]), (below, by_block.loc[blocks])):
             _stacked(axes, table[order], looks)
             axes.yaxis.set_major_formatter(COUNTS)
-        left.set_xticks(*thinned(names, 30), rotation=90, fontsize="small")
-        right.set_xticks(range(len(blocks)), blocks, rotation=90, fontsize="small")
-        left.set_ylabel("MACs")
-        left.set_xlabel("Layer")
-        right.set_xlabel("Block")
-        legend_beside(right, reverse=True)
+        above.set_xticks(*thinned(names, 24), rotation=90, fontsize="small")
+        below.set_xticks(range(len(blocks)), blocks, rotation=90, fontsize="small")
+        figure.supylabel("MACs", fontsize="medium")
+        above.set_xlabel("Layer")
+        below.set_xlabel("Block")
+        legend_below(figure, above, reverse=True)
         sns.despine(figure)
     return figure
 
@@ -135,7 +147,7 @@ def time_against_macs(times: pd.DataFrame) -> Figure:
     if times.empty:
         return nothing("No time was measured of a network whose MACs are known.")
     with style():
-        figure = Figure(figsize=(8, 4.4))
+        figure = Figure(figsize=(WIDTH, 5))
         axes = figure.subplots()
         names = list(dict.fromkeys(times.execution))[
             ::-1
@@ -153,7 +165,7 @@ def time_against_macs(times: pd.DataFrame) -> Figure:
         axes.set(xlim=span, ylim=height)
         axes.xaxis.set_major_formatter(COUNTS)
         axes.yaxis.set_major_formatter(COUNTS)
-        legend_beside(axes)
+        legend_below(figure, axes)
         sns.despine(figure)
         once = times.sort_values("milliseconds").drop_duplicates("model")
         label_points(axes, once.macs, once.milliseconds, list(once.model))
@@ -179,7 +191,7 @@ def waterfall(parts: pd.DataFrame) -> Figure:
     )
     names = list(dict.fromkeys(parts.execution))
     with style():
-        figure = Figure(figsize=(8, 1.3 + 0.45 * len(names)))
+        figure = Figure(figsize=(WIDTH, 2.4 + 0.45 * len(names)))
         axes = figure.subplots()
         left = np.zeros(len(names))
         colours = sns.color_palette("colorblind", len(PARTS))
@@ -196,6 +208,6 @@ def waterfall(parts: pd.DataFrame) -> Figure:
         axes.set_xlim(left=0)
         batch = int(parts.batch.iloc[0])
         axes.set_xlabel("Milliseconds for one image" if batch == 1 else f"Milliseconds for {batch} images")
-        legend_beside(axes)
+        legend_below(figure, axes)
         sns.despine(figure)
     return figure

@@ -14,9 +14,10 @@ from analysis.axes import level_name
 from analysis.stats import DIFFERS, SAME
 
 from .nothing import nothing, says_if_nothing
-from .style import COLOURS, GREY, NO_FINISHED, TEXT, TITLES, series_looks, style
+from .style import COLOURS, GREY, NO_FINISHED, TEXT, TITLES, legend_beside, series_looks, stacked, style
 
 MAX_INTERACTIONS = 12  # more rows would be hard to read
+MAX_LETTERS = 26  # of levels that lie side by side below a panel
 FINDING_COLOURS = {DIFFERS: COLOURS[0], SAME: COLOURS[2]}
 TITLE = {"grouping": "Grouping", "step": "Step", "variant": "Variant", **TITLES}
 
@@ -37,22 +38,22 @@ def effects(
     tables, titles = [effects], ["Variants against the first" if is_tracked else "Main effects"]
     if interactions is not None and len(interactions):
         tables.append(interactions.sort_values("p", kind="stable").head(MAX_INTERACTIONS).sort_index())
-        some = f", the {MAX_INTERACTIONS} clearest of {len(interactions)}"
-        titles.append(
-            f"Interactions (differences of differences{some * (len(interactions) > MAX_INTERACTIONS)})"
+        some = f",\nthe {MAX_INTERACTIONS} clearest of {len(interactions)}" * (
+            len(interactions) > MAX_INTERACTIONS
         )
+        titles.append(f"Interactions:\ndifferences of differences{some}")
     with style():
-        lengths = [len(table) for table in tables]
-        figure = Figure(figsize=(7.4, 0.9 + 0.34 * sum(lengths) + 0.5 * len(tables)))
+        names = [[effect_name(row) for _, row in table.iterrows()] for table in tables]
+        heights = [0.8 + sum(0.34 + 0.12 * ("\n" in name) for name in part) for part in names]
         spans = [(table.high - table.low).max() for table in tables]
         comparable = max(spans) < 4 * min(spans)  # else wide intervals would leave no room for the others
-        panels = figure.subplots(len(tables), 1, squeeze=False, sharex=comparable, height_ratios=lengths)[:, 0]
-        for axes, table, title in zip(panels, tables, titles, strict=False):
-            forest(axes, table, [effect_name(row) for _, row in table.iterrows()])
+        figure, panels = stacked(heights, sharex=comparable)
+        for axes, table, title, rows in zip(panels, tables, titles, names, strict=True):
+            forest(axes, table, rows)
             if by_seed is not None and table is effects:
                 seed_marks(axes, table, by_seed)
             axes.set_title(title, fontsize="medium", loc="left")
-        panels[-1].set_xlabel("Difference in test error (percentage points)")
+        figure.supxlabel("Difference in test error (percentage points)", fontsize="medium")
         sns.despine(figure, left=True)
     return figure
 
@@ -84,11 +85,13 @@ def seed_marks(axes: Axes, table: pd.DataFrame, by_seed: pd.DataFrame) -> None:
 
 
 def effect_name(row: pd.Series) -> str:
-    """Return 'learned − random', or for an interaction '(learned − random) × (full − block)'."""
+    """Return 'learned − random', or for an interaction, in two lines, '(learned − random) × (full − block)'."""
     name = f"{level_name(row.factor, row.level)} − {level_name(row.factor, row.against)}"
     if "other_level" not in row:
         return name
-    return f"({name}) × ({level_name(row.other, row.other_level)} − {level_name(row.other, row.other_against)})"
+    return (
+        f"({name})\n× ({level_name(row.other, row.other_level)} − {level_name(row.other, row.other_against)})"
+    )
 
 
 @says_if_nothing(NO_FINISHED, "error_mean")
@@ -102,19 +105,19 @@ def interactions(summary: pd.DataFrame) -> Figure:
     if not (pairs := list(combinations(factors, 2))):
         return nothing("No interaction: the variants with finished runs differ in fewer than two factors.")
     with style():
-        figure = Figure(figsize=(3.6 * len(pairs), 3.4))
-        panels = figure.subplots(1, len(pairs), squeeze=False, sharey=True)[0]
+        figure, panels = stacked([2.6] * len(pairs), sharey=True)
         for axes, (across, lines) in zip(panels, pairs, strict=False):
             means = grid.pivot_table(index=across, columns=lines, values="error_mean", sort=False)
             for (level, column), look in zip(
                 means.items(), series_looks([str(name) for name in means.columns]).values(), strict=True
             ):
                 axes.plot(range(len(means)), column, label=str(level), lw=1.6, ms=6, **look)
-            axes.set_xticks(range(len(means)), [str(level) for level in means.index])
+            levels = [str(level) for level in means.index]
+            axes.set_xticks(range(len(levels)), levels, rotation=20 * (sum(map(len, levels)) > MAX_LETTERS))
             axes.set_xlabel(TITLE[across])
             axes.margins(x=0.2)
-            axes.legend(title=TITLE[lines], fontsize="small")
-        panels[0].set_ylabel("Test error (%)")
+            legend_beside(axes, title=TITLE[lines], fontsize="small")
+        figure.supylabel("Test error (%)", fontsize="medium")
         panels[0].set_ylim(bottom=0)
         sns.despine(figure)
     return figure

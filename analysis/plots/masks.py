@@ -13,7 +13,7 @@ from analysis.masks import MASK_QUESTIONS
 
 from .effects import effect_name, forest, seed_marks
 from .nothing import says_if_nothing
-from .style import COLOURS, GREY, TEXT, interval_arms, style
+from .style import COLOURS, GREY, TEXT, interval_arms, stacked, style
 
 CHAIN = [name for name, question in MASK_QUESTIONS.items() if question.in_chain]
 
@@ -27,17 +27,15 @@ def masks(effects: pd.DataFrame, summary: pd.DataFrame, by_seed: pd.DataFrame | 
     """
     rows = _in_order(summary[(summary.n > 0) & summary.role.isin(["base", "grid"])])
     with style():
-        lengths = [len(rows), len(effects)]
-        figure = Figure(figsize=(7.4, 1.9 + 0.34 * sum(lengths)))
-        above, below = figure.subplots(2, 1, height_ratios=lengths)
+        figure, (above, below) = stacked((0.9 + 0.34 * len(rows), 0.9 + 0.46 * len(effects)))
         _errors(above, rows)
-        forest(below, effects, [f"{row.factor}: {effect_name(row)}" for _, row in effects.iterrows()])
+        forest(below, effects, [f"{row.factor}:\n{effect_name(row)}" for _, row in effects.iterrows()])
         if by_seed is not None:
             seed_marks(below, effects, by_seed)
         for label in below.get_yticklabels()[: _chain_length(effects)]:
             label.set_fontweight("bold")
         below.set_title("What each difference says (bold: they add up)", fontsize="medium", loc="left")
-        below.set_xlabel("Difference in test error (percentage points)")
+        below.set_xlabel("Difference (percentage points)")
         sns.despine(figure, left=True)
     return figure
 
@@ -66,5 +64,5 @@ def _errors(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=GREY, alpha=0.25)
-    axes.set_title("Test error of each way to come to masks (joined: the chain)", fontsize="medium", loc="left")
+    axes.set_title("Test error by masks (joined: the chain)", fontsize="medium", loc="left")
     axes.set_xlabel("Test error (%)")

@@ -7,7 +7,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from .nothing import says_if_nothing
-from .style import COLOURS, DASHES, GREY, legend_beside, one_run, style
+from .style import COLOURS, DASHES, GREY, WIDTH, legend_below, one_run, style
 
 ONE_GROUP = ("target", "group")
 
@@ -26,7 +26,7 @@ def ranks(ranks: pd.DataFrame) -> Figure:
             )
     end = ranks.epoch.max()
     with style():
-        figure = Figure(figsize=(7.4, 4.2))
+        figure = Figure(figsize=(WIDTH, 4.6))
         axes = figure.subplots()
         seen = set()
         for _, line in sorted(ranks.groupby("channel"), key=lambda part: part[1].epoch.max()):
@@ -45,6 +45,6 @@ def ranks(ranks: pd.DataFrame) -> Figure:
         axes.set_title(
             f"layer {ranks.target.iloc[0]}, group {ranks.group.iloc[0]}", fontsize="medium", loc="left"
         )
-        legend_beside(axes, fontsize="small")
+        legend_below(figure, axes)
         sns.despine(figure)
     return figure

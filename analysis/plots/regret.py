@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from analysis.stats import regret_costs, regrets
 
 from .nothing import says_if_nothing
-from .style import COLOURS, GREY, name_layers, style
+from .style import COLOURS, GREY, name_layers, stacked, style
 
 MOMENTS = {"next": "at the next stage", "end": "at the end"}
 
@@ -23,8 +23,7 @@ def regret(counts: pd.DataFrame) -> Figure:
     `counts` is `frames.regret`. Grey ticks: after random dropping. Bars and bands: 95 % interval over seeds.
     """
     with style():
-        figure = Figure(figsize=(10.2, 3.4))
-        by_stage, by_layer, costs = figure.subplots(1, 3, width_ratios=(1, 1.5, 1))
+        figure, (by_stage, by_layer, costs) = stacked((2.8, 3, 2.8))
         stages = sorted(counts.stage.unique(), key=int)
         _draw_stages(by_stage, regrets(counts), stages)
         _draw_layers(by_layer, counts, stages)
@@ -71,7 +70,7 @@ def _draw_costs(axes: Axes, costs: pd.DataFrame, stages: list[str]) -> None:
         arms = np.nan_to_num([part[name] - part[f"{name}_low"], part[f"{name}_high"] - part[name]])
         axes.errorbar(x, part[name], arms, fmt=marker, color=colour, ms=5, capsize=2, label=label)
     axes.axhline(0, color=GREY, lw=0.8, ls=":", zorder=0)
-    axes.set_ylabel("Test error that pruning cost, points")
+    axes.set_ylabel("Cost in test error, points")
     axes.legend(fontsize="small")
 
 

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from .nothing import says_if_nothing
-from .style import GREY, one_run, style
+from .style import GREY, legend_below, one_run, stacked, style
 
 PALETTE = "viridis"  # from the first layer to the last
 
@@ -21,13 +21,12 @@ PALETTE = "viridis"  # from the first layer to the last
 def sensitivity(found: pd.DataFrame) -> Figure:
     """Draw the error of a network with one layer pruned, against the share of inputs that the layer loses.
 
-    `found` is `layer_sensitivity` of one run. Left: the batch norms' statistics as they were; right:
+    `found` is `layer_sensitivity` of one run. Above: the batch norms' statistics as they were; below:
     taken anew on training images. The difference is not what the connections were worth.
     """
     one_run(found)
     with style():
-        figure = Figure(figsize=(8.6, 3.6))
-        as_they_were, anew = figure.subplots(1, 2, sharey=True)
+        figure, (as_they_were, anew) = stacked((3, 3), sharex=True, sharey=True)
         colours = dict(
             zip(found.target.unique(), sns.color_palette(PALETTE, found.target.nunique()), strict=True)
         )
@@ -37,13 +36,11 @@ def sensitivity(found: pd.DataFrame) -> Figure:
         ):
             _lines(axes, found, column, colours)
             axes.set_title(title, fontsize="medium", loc="left")
-            axes.set_xlabel("Share of the layer's inputs that are pruned")
             axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        as_they_were.set_ylabel("Error (%)")
+        anew.set_xlabel("Share of the layer's inputs that are pruned")
+        figure.supylabel("Error (%)", fontsize="medium")
         lines = [Line2D([], [], color=colour, label=target) for target, colour in colours.items()]
-        anew.legend(
-            handles=lines, title="Layer", loc="upper left", bbox_to_anchor=(1.02, 1), fontsize="x-small"
-        )
+        legend_below(figure, handles=lines, title="Layer")
         sns.despine(figure)
     return figure
 

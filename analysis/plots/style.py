@@ -12,6 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -49,6 +50,7 @@ LABEL_PLACES = {
     (11, -12): ("left", "top"),
     (-11, -12): ("right", "top"),
 }  # offset from the labelled point, in points: alignment
+WIDTH = 4.8  # inches: a phone of 420 pixels shows this at 0.84 of its size, and text can still be read
 MAX_NAME = 48
 LOG_RANGE, NARROW = 3, 1.2  # max / min: an axis is logarithmic above the first, starts at 0 below the second
 NO_FINISHED = "No variant has a finished run."
@@ -107,12 +109,39 @@ def cost_axis(axes: Axes, label: str, values: pd.Series) -> None:
     axes.xaxis.set_major_formatter(COUNTS)
 
 
+def stacked(heights: Sequence[float], **settings: Any) -> tuple[Figure, list[Axes]]:
+    """Return a figure of panels one below the other, with these heights in inches, and the panels."""
+    figure = Figure(figsize=(WIDTH, sum(heights)))
+    panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights, **settings)
+    return figure, list(panels[:, 0])
+
+
 def legend_beside(axes: Axes, **settings: Any) -> None:
-    """Draw the legend on the right of the axes, where it hides nothing."""
-    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), **settings)
-    for text in legend.get_texts():  # a long name would leave no room for the axes
-        if len(text.get_text()) > MAX_NAME:
-            text.set_text(f"{text.get_text()[: MAX_NAME - 1]}…")
+    """Draw the legend of a few short names on the right of the axes, where it hides nothing."""
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), **settings)
+
+
+def legend_below(
+    figure: Figure, *axes: Axes, handles: Sequence[Any] = (), title: str | None = None, reverse: bool = False
+) -> None:
+    """Draw the legend of some axes, or of given handles, below a figure, in as many columns as fit."""
+    found = handles or [handle for part in axes for handle in part.get_legend_handles_labels()[0]]
+    names = [_shortened(str(handle.get_label())) for handle in found]
+    columns = int(figure.get_figwidth() / (0.5 + 0.07 * max(map(len, names), default=1)))  # inches
+    figure.legend(
+        found,
+        names,
+        loc="outside lower left",
+        ncols=max(1, min(columns, 4)),
+        fontsize="small",
+        title=title,
+        alignment="left",
+        reverse=reverse,
+    )
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
 
 
 def heat() -> Colormap:

@@ -22,11 +22,13 @@ from .style import (
     NO_FINISHED,
     TEXT,
     TITLES,
+    WIDTH,
     cost_axis,
     interval_arms,
     label_points,
-    legend_beside,
+    legend_below,
     series_looks,
+    stacked,
     style,
 )
 
@@ -48,14 +50,12 @@ def tradeoff(
 
     One curve per level of the leading axis, all else as in the base; open marks: the rest of the grid; dotted:
     the Pareto front. `published` (`frames.published`) adds published points, on the same axes or on their own
-    (`beside`).
+    below (`beside`).
     """
     if cost not in COSTS:
         raise ValueError(f"cost {cost!r}: must be one of {', '.join(COSTS)}")
     with style():
-        panels = 2 if beside and published is not None else 1
-        figure = Figure(figsize=(6.4, 4) if panels == 1 else (10.5, 4))
-        ours, *others = figure.subplots(1, panels, squeeze=False)[0]
+        figure, (ours, *others) = stacked([4.6, 3.8] if beside and published is not None else [4.6])
         every = summary[summary.n > 0].sort_values(cost, kind="stable")
         _front(ours, every, cost)
         _curves(ours, every, cost, list(dict.fromkeys(summary.curve.dropna())))
@@ -70,11 +70,8 @@ def tradeoff(
         ours.set_ylim(0, max(_top(every) or 0, ours.get_ylim()[1] if shared else 0) or None)
         if others:
             ours.set_title("this study", fontsize="medium")
-            handles = ours.get_legend_handles_labels()
-            figure.legend(*handles, loc="outside lower left", ncols=4, fontsize="small")
             _published_panel(others[0], published, PUBLISHED_COST[cost])
-        else:
-            legend_beside(ours)
+        legend_below(figure, ours, *others)
         sns.despine(figure)
         if published is not None:
             _name_published(others[0] if others else ours, published, PUBLISHED_COST[cost])
@@ -89,9 +86,9 @@ def published(points: pd.DataFrame, cost: str = "flops") -> Figure:
     if points[cost].isna().all():
         return nothing(f"No {cost} are published for this data set.")
     with style():
-        figure = Figure(figsize=(6.4, 4))
-        axes = figure.subplots()
+        figure, (axes,) = stacked([4.2])
         _published_panel(axes, points, cost)
+        legend_below(figure, axes)
         sns.despine(figure)
         _name_published(axes, points, cost)
     return figure
@@ -102,7 +99,6 @@ def _published_panel(axes: Axes, points: pd.DataFrame, cost: str) -> None:
     cost_axis(axes, PUBLISHED_AXES[cost], points[cost].dropna())
     axes.set_ylabel("Test error (%)")
     axes.set_title(f"published, {points.data.iloc[0]}" if len(points) else "published", fontsize="medium")
-    legend_beside(axes, fontsize="small")
 
 
 def _published(axes: Axes, points: pd.DataFrame, cost: str) -> None:
@@ -162,7 +158,7 @@ def _rest_of_grid(axes: Axes, every: pd.DataFrame, cost: str) -> None:
         part = pd.DataFrame([row])
         look = looks[row.grouping]
         shifted = _apart(part[cost], every[cost], place - (len(rest) - 1) / 2)
-        _points(axes, part, shifted, lw=0, mfc="none", alpha=0.6, **look)
+        _points(axes, part, shifted, lw=0, mfc="none", alpha=0.6, elinewidth=0.7, capsize=0, **look)
 
 
 def _top(part: pd.DataFrame) -> float | None:
@@ -179,7 +175,8 @@ def _apart(costs: pd.Series, every: pd.Series, places: float) -> pd.Series:
 
 
 def _points(axes: Axes, part: pd.DataFrame, x: pd.Series, **look: Any) -> None:
-    axes.errorbar(x, part.error_mean, interval_arms(part), markersize=5.5, elinewidth=1, capsize=2.5, **look)
+    look = {"markersize": 5.5, "elinewidth": 1, "capsize": 2.5} | look
+    axes.errorbar(x, part.error_mean, interval_arms(part), **look)
 
 
 @says_if_nothing(NO_FINISHED, "error_mean")
@@ -193,7 +190,7 @@ def equal_cost(summary: pd.DataFrame) -> Figure:
         rows = pd.Series([tuple(row[name] for name in others) for _, row in grid.iterrows()], grid.index)
         cells, levels = list(dict.fromkeys(rows)), list(dict.fromkeys(grid[lead].map(str)))
         looks = series_looks(levels)
-        figure = Figure(figsize=(6.4, 1.3 + max(0.36, 0.2 * len(levels)) * max(2, len(cells))))
+        figure = Figure(figsize=(WIDTH, 1.8 + max(0.36, 0.2 * len(levels)) * max(2, len(cells))))
         axes = figure.subplots()
         for place, level in enumerate(levels):
             part = grid[grid[lead].map(str) == level]
@@ -206,7 +203,7 @@ def equal_cost(summary: pd.DataFrame) -> Figure:
         axes.set_ylim(len(cells) - 0.5, -0.5)
         axes.set_xlim(0, _top(grid))
         axes.set_xlabel("Test error (%)")
-        legend_beside(axes, title=TITLES.get(lead, "Grouping" if lead == "grouping" else None))
+        legend_below(figure, axes, title=TITLES.get(lead, "Grouping" if lead == "grouping" else None))
         sns.despine(figure, left=True)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color=GREY, alpha=0.25)

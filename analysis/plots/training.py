@@ -10,7 +10,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .nothing import says_if_nothing
-from .style import COLOURS, COUNTS, DASHES, GREY, PALETTE, legend_beside, one_run, series_looks, style
+from .style import (
+    COLOURS,
+    COUNTS,
+    DASHES,
+    GREY,
+    PALETTE,
+    WIDTH,
+    legend_below,
+    one_run,
+    series_looks,
+    stacked,
+    style,
+)
 
 
 @says_if_nothing("No epoch is done yet.", "epoch")
@@ -18,9 +30,8 @@ def run_life(epochs: pd.DataFrame, stages: pd.DataFrame) -> Figure:
     """Draw loss, accuracy, learning rate and MACs of one run by epoch; lines mark the start of a stage."""
     one_run(epochs)
     with style():
-        figure = Figure(figsize=(8.4, 4.8))
-        panels = figure.subplots(2, 2, sharex=True)
-        loss, accuracy, rate, macs = panels.ravel()
+        figure, panels = stacked([1.8] * 4, sharex=True)
+        loss, accuracy, rate, macs = panels
         split = str(epochs.curves_on.iloc[0]) if len(epochs) else "validation"
         for axes, train, curve in (
             (loss, epochs.train_loss, epochs.curve_loss),
@@ -37,9 +48,8 @@ def run_life(epochs: pd.DataFrame, stages: pd.DataFrame) -> Figure:
             _mark_stages(axes, stages)
         for axes in (loss, rate, macs):
             axes.set_ylim(bottom=0)
-        for axes in panels[1]:
-            axes.set_xlabel("Epoch")
-        accuracy.legend(loc="lower right", fontsize="small")
+        macs.set_xlabel("Epoch")
+        legend_below(figure, accuracy)
         sns.despine(figure)
     return figure
 
@@ -66,7 +76,7 @@ def pruning_steps(steps: pd.DataFrame) -> Figure:
     moments = {"error_before": "before", "error_after": "right after", "error_recovered": "recovered"}
     with style():
         stages = sorted(dict.fromkeys(steps.stage), key=int)
-        figure = Figure(figsize=(max(4.6, 1.5 * len(stages) + 2), 3.4))
+        figure = Figure(figsize=(WIDTH, 3.8))
         axes = figure.subplots()
         for place, stage in enumerate(stages):
             part = steps[steps.stage == stage][list(moments)].astype(float)
@@ -78,11 +88,12 @@ def pruning_steps(steps: pd.DataFrame) -> Figure:
             for offset, (name, label), colour, marker in looks:
                 shown = label if place == 0 else None
                 axes.plot(offset, part[name].mean(), marker, color=colour, ms=6.5, label=shown, zorder=3)
-        axes.set_xticks(range(len(stages)), [f"into stage {stage}" for stage in stages])
+        axes.set_xticks(range(len(stages)), [f"stage {stage}" for stage in stages])
         axes.set_ylabel("Error (%)")
         axes.set_ylim(bottom=0)
         axes.margins(x=0.1)
-        legend_beside(axes, title=None if steps.run.nunique() < 2 else f"mean of {steps.run.nunique()} runs")
+        axes.set_xlabel("Pruning step into")
+        legend_below(figure, axes, title=None if (runs := steps.run.nunique()) < 2 else f"mean of {runs} runs")
         sns.despine(figure)
     return figure
 
@@ -97,7 +108,7 @@ def macs_during_training(stages: pd.DataFrame) -> Figure:
     `stages` is `frames.stages` with the columns `variant` and `grouping`, one run per variant.
     """
     with style():
-        figure = Figure(figsize=(6.4, 3.6))
+        figure = Figure(figsize=(WIDTH, 4.2))
         axes = figure.subplots()
         variants = {str(variant): part for variant, part in stages.groupby("variant", sort=False)}
         looks = series_looks(list(variants))
@@ -113,6 +124,6 @@ def macs_during_training(stages: pd.DataFrame) -> Figure:
         axes.set_ylabel("MACs of the network")
         axes.yaxis.set_major_formatter(COUNTS)
         axes.set_ylim(bottom=0)
-        legend_beside(axes)
+        legend_below(figure, axes)
         sns.despine(figure)
     return figure

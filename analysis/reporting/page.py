@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from analysis.text import count, duration, inert
 if TYPE_CHECKING:
     from .study_report import StudyReport
 
+HEADING = re.compile(r'<h(?P<level>[23])(?P<name> class="name")? id="(?P<anchor>[^"]+)">(?P<title>[^<]*)<')
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 SAFE_IN_A_DATA_URL = " =:/;,'()[]{}|^~!*+@$?-._<>"  # within double quotes
 
@@ -76,6 +79,7 @@ def render(studies: list[StudyReport], compare: bool = False) -> str:
         "count": count,
         "duration": duration,
         "data_url": data_url,
+        "headings": headings,
         "data_table": lambda figure: frame_table(f"{figure.title}: data", figure.data),
     }
     series = None if compare else StudySeries.of(studies)
@@ -95,6 +99,25 @@ def render(studies: list[StudyReport], compare: bool = False) -> str:
         css=css,
         js=js,
     )
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading of a page: 1 of a study, 2 of a part, 3 of a figure; `title` is HTML."""
+
+    level: int
+    anchor: str
+    title: Any
+
+
+def headings(html: str) -> list[Heading]:
+    """Return the headings of a page that can be linked to, in their order: its table of contents."""
+    from markupsafe import Markup
+
+    found = HEADING.finditer(html)
+    return [
+        Heading(1 if one["name"] else int(one["level"]), one["anchor"], Markup(one["title"])) for one in found
+    ]
 
 
 def data_url(svg: str) -> Any:

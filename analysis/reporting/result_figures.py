@@ -34,7 +34,7 @@ def tradeoffs(data: StudyData) -> Iterator[ReportFigure]:
     printed = PUBLISHED_DATA.get(str(data.runs.data.iloc[0]).partition(":")[0])
     points = frames.published(printed or "CIFAR-10")
     text = MARKS_OF_TRACKED if data.is_tracked else MARKS
-    where = "On the same axes" if printed else "Next to it, on other data and only for orientation"
+    where = "On the same axes" if printed else "Below, on other data and only for orientation"
     yield ReportFigure(
         "tradeoff",
         "Error against cost",

@@ -238,6 +238,47 @@ def test_nothing_is_wider_than_a_phone(open_page):
             assert box.bounding_box()["x"] + box.bounding_box()["width"] <= 360
 
 
+PHONE = {"viewport": {"width": 420, "height": 800}}
+
+
+def test_the_table_of_contents_stays_beside_the_page_on_a_wide_screen(open_page):
+    page = open_page(viewport={"width": 1300, "height": 900})
+    side = page.locator(".side")
+    page.evaluate("scrollTo(0, document.body.scrollHeight / 2)")
+    assert side.bounding_box()["y"] >= 0
+    assert not page.locator(".bar").is_visible()
+    side.get_by_text("Where the cost is").click()
+    heading = page.get_by_role("heading", name="Where the cost is")
+    assert 0 <= heading.bounding_box()["y"] < 100
+    page.wait_for_function(
+        "document.querySelector('.side [aria-current]')?.textContent === 'Where the cost is'"
+    )
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_on_a_phone_the_table_of_contents_can_be_reached_from_everywhere_by_keyboard(open_page, script):
+    page = open_page(**PHONE, java_script_enabled=script)
+    bar, target = page.locator(".bar"), page.get_by_role("heading", name="Where the cost is")
+    assert not page.locator(".side").is_visible()
+    page.get_by_role("heading", name="Tuning").scroll_into_view_if_needed()
+    assert bar.bounding_box()["y"] == 0
+    bar.locator("summary").focus()
+    page.keyboard.press("Enter")
+    bar.get_by_text("Where the cost is").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(300)
+    assert (bar.get_attribute("open") is None) == script
+    if script:
+        assert bar.bounding_box()["height"] < target.bounding_box()["y"] < 120
+
+
+def test_figures_fit_on_a_phone_without_scrolling_them(open_page):
+    page = open_page(**PHONE)
+    assert page.evaluate(
+        "[...document.querySelectorAll('.picture')].every(p => p.scrollWidth <= p.clientWidth)"
+    )
+
+
 def test_print_is_light_and_opens_what_is_collapsed(open_page):
     page = open_page(color_scheme="dark")
     page.locator(".map").wait_for()
@@ -246,6 +287,7 @@ def test_print_is_light_and_opens_what_is_collapsed(open_page):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("details:not([open])").count() == 0
     assert not page.locator(".map").is_visible()
+    assert not page.locator(".contents:visible").count()
     assert all(image.is_visible() for image in page.locator(".stages img").all())
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("details:not([open])").count() > 20

@@ -209,6 +209,15 @@ def test_every_figure_has_alternative_text_and_its_data(page):
     assert text.count("Data of “") == 16
 
 
+def test_the_table_of_contents_names_every_part_and_figure(page):
+    text = page.read_text()
+    headings = re.findall(r'<h[23][^>]* id="([^"]+)">', text)
+    contents = re.search(r'<nav aria-label="Contents">(.*?)</nav>', text, re.DOTALL)[1]
+    assert re.findall(r'href="#([^"]+)"', contents) == headings
+    assert len(headings) == len(set(headings)) > 20
+    assert not re.search(r"<h[23]>", text)
+
+
 def test_several_studies_share_a_report_and_two_can_be_compared(store, tmp_path, monkeypatch):
     monkeypatch.setattr(study_report, "report_figures", lambda *_: [])  # other tests check them
     shutil.copytree(store.root, tmp_path / "runs")

@@ -308,6 +308,25 @@ for (const container of document.querySelectorAll(".map")) {
   }, () => { container.hidden = true; }); // an old browser cannot unpack it: all stages stand side by side below
 }
 
+// Table of contents
+
+const bar = document.querySelector(".bar");
+bar.addEventListener("click", (event) => { if (event.target.closest("a")) bar.open = false; });
+bar.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  bar.open = false;
+  bar.querySelector("summary").focus();
+});
+const linked = [...document.querySelectorAll("main :is(h2, h3)[id]")];
+const passed = new IntersectionObserver(() => {
+  const above = linked.filter((heading) => heading.getBoundingClientRect().top < innerHeight / 3);
+  for (const link of document.querySelectorAll(".contents a")) {
+    const here = link.hash === `#${(above.at(-1) ?? linked[0]).id}`;
+    if (here) link.setAttribute("aria-current", "true"); else link.removeAttribute("aria-current");
+  }
+}, { rootMargin: "0px 0px -67% 0px" });
+linked.forEach((heading) => passed.observe(heading));
+
 // Print what is collapsed too
 
 let opened = [];
