@@ -81,6 +81,12 @@ def test_many_channels_and_large_images_are_worked_through_in_pieces():
     assert_same(condense(network, plan="grouped"), network, images(1, 128))
 
 
+def test_the_last_band_of_an_image_may_need_no_new_rows():
+    """At 45 pixels a band has 22 rows, and the hidden row below the second one is the image's last."""
+    network = lived_in(small_model(stages=(1,), growth=(4,), image_size=45)).double()
+    assert_same(condense(network, plan="grouped"), network, images(1, 45))
+
+
 def test_float32_and_repetition():
     torch.set_num_threads(2)
     network = lived_in(small_model())

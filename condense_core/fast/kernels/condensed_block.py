@@ -144,7 +144,7 @@ def _pointwise(  # type: ignore[no-untyped-def]
     offsets = np.arange(kept) * LANES
     # Work on as many rows, or images, as normalised inputs of a group fit the cache.
     pixels = max(LANES, min(TILE, MAX_NORMALISED // kept // LANES * LANES))
-    lines = min(end - begin, max(1, pixels // width))
+    lines = max(1, min(end - begin, pixels // width))  # the last band may need no row that is not there
     images_at_once = max(1, pixels // (lines * width)) if lines == end - begin else 1
     stride = (images_at_once * lines * width + LANES - 1) // LANES * LANES
     padded_width, plane, one = width + 2, y.shape[1], x.dtype.type(1)
