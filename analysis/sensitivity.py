@@ -49,6 +49,7 @@ def sensitivity(
         from condense_core.store import RunStore
 
         from . import plots
+        from .frames import reading_layers
         from .layer_sensitivity import allowed_shares, layer_sensitivity, statistics_at_steps
         from .networks import find_run
 
@@ -59,22 +60,27 @@ def sensitivity(
         folder.mkdir(parents=True, exist_ok=True)
         curves.to_csv(folder / "sensitivity.csv", index=False)
         plots.sensitivity(curves).savefig(folder / "sensitivity.svg")
-    may_lose, uniform = allowed_shares(curves, tolerance), 1 - 1 / found.config.model.condense_factor
+    model, may_lose = found.config.model, allowed_shares(curves, tolerance)
+    factors = dict(zip((place.label for place in reading_layers(model)), model.layer_factors, strict=True))
+    may_lose["taken"] = 1 - 1 / may_lose.target.map(factors)
     if as_json:
-        record = {"run": found.name, "tolerance": tolerance, "uniform_share": uniform, "folder": str(folder)}
+        record = {"run": found.name, "tolerance": tolerance, "folder": str(folder)}
         layers, pruned = may_lose.to_dict("records"), steps.drop(columns="run").to_dict("records")
         click.echo(json.dumps(record | {"layers": layers, "steps": pruned}, indent=1))
         return 0
-    _print(found.name, tolerance, uniform, may_lose, steps)
+    _print(found.name, tolerance, may_lose, steps)
     say(f"Curves: {folder}/sensitivity.svg, .csv")
     return 0
 
 
-def _print(name: str, tolerance: float, uniform: float, may_lose: pd.DataFrame, steps: pd.DataFrame) -> None:
-    rows = [[row.target, f"{row.share:.1%}", f"{row.cost:+.2f}"] for row in may_lose.itertuples()]
+def _print(name: str, tolerance: float, may_lose: pd.DataFrame, steps: pd.DataFrame) -> None:
+    rows = [
+        [row.target, f"{row.share:.1%}", f"{row.cost:+.2f}", f"{row.taken:.1%}"]
+        for row in may_lose.itertuples()
+    ]
     title = f"{name}: what each layer may lose alone for {tolerance:g} points of error"
-    print_table(title, ("layer", "share of inputs", "points"), rows)
-    say(f"The run took {uniform:.1%} of the inputs of every layer, in stages, and trained on.")
+    print_table(title, ("layer", "share of inputs", "points", "the run took"), rows)
+    say("The run took it in stages, and trained on.")
     errors = ["error_before", "error_after", "error_before_anew", "error_after_anew"]
     rows = [[row["stage"], *(f"{row[column]:.2f}" for column in errors)] for row in steps.to_dict("records")]
     columns = ("stage", "before", "after", "before, anew", "after, anew")

@@ -7,7 +7,7 @@ reading text back would cost --help 30 ms.
 import hashlib
 import json
 import math
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Annotated, Any, Literal, get_args
@@ -34,6 +34,7 @@ RETRAINING: tuple[Pruning, ...] = ("one-shot", "gradual")  # they prune a networ
 CLASSIFIER_CONDENSE_FACTOR = 2  # a pruned classifier keeps half of its inputs (paper Sec. 4.1)
 
 MAX_LAYERS = 1000  # these limits are beyond what any machine trains
+Factor = Annotated[int, Meta(ge=1, le=1024)]
 Channels = Annotated[int, Meta(ge=1, le=16_384)]
 Pixels = Annotated[int, Meta(ge=1, le=16_384)]
 Several = Annotated[int, Meta(ge=2, le=MAX_WHOLE)]
@@ -48,9 +49,7 @@ class ModelConfig(Checked):
     grouping: Annotated[str, name_in(GROUPINGS, "which inputs a group of a 1x1 reads")] = "learned"
     connectivity: Annotated[Connectivity, Meta(description="across blocks, or within one")] = "full"
     groups: Annotated[Channels, Meta(description="G, groups of a 1x1 convolution")] = 4
-    condense_factor: Annotated[
-        int, Meta(ge=1, le=1024, description="C, each group keeps 1/C of its inputs")
-    ] = 4
+    condense_factor: Annotated[Factor, Meta(description="C, each group keeps 1/C of its inputs")] = 4
     groups_3x3: Annotated[Channels, Meta(description="groups of a 3x3 convolution")] = 4
     bottleneck: Annotated[Channels, Meta(description="outputs of a 1x1 as a multiple of the growth rate")] = 4
     reduction: Annotated[float, Meta(ge=0.01, le=1, description="width kept by a transition (block)")] = 0.5
@@ -64,6 +63,9 @@ class ModelConfig(Checked):
     num_classes: Annotated[int, Meta(ge=2, le=1_000_000, description="classes")] = 10
     image_size: Annotated[Pixels, Meta(description="height and width of an image in pixels")] = 32
     stem_stride: Annotated[Pixels | None, Meta(description="default: 1 up to 64 pixels, 2 above")] = None
+    condense_factors: Annotated[
+        Many[Factor] | None, Meta(description="C of each 1x1 layer, first to last (default: one for all)")
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,6 +81,7 @@ class ModelConfig(Checked):
             self._check_divides("groups_3x3", self.groups_3x3, rate, "growth")
         if sum(self.stages) > MAX_LAYERS:
             raise ValueError(f"stages {self.stages}: must be at most {MAX_LAYERS} layers together")
+        self._check_factors(self.condense_factors)
         smallest = self.stride * (2 ** (len(self.stages) - 1) - 1) + 1
         if self.image_size < smallest:
             raise ValueError(
@@ -92,10 +95,24 @@ class ModelConfig(Checked):
         reduced = math.ceil(exact)
         return math.ceil(reduced / self.groups) * self.groups
 
+    def _check_factors(self, factors: tuple[int, ...] | None) -> None:
+        if factors and self.grouping not in LEARNED:
+            raise ValueError(
+                f"condense_factors {factors}: grouping {self.grouping!r} is not learned; leave them out"
+            )
+        if factors and len(factors) != (number := len(replace(self, condense_factors=None).layer_factors)):
+            raise ValueError(f"condense_factors {factors}: must be {number}, one for each 1x1 layer")
+
+    @property
+    def layer_factors(self) -> tuple[int, ...]:
+        """The condense factor of each 1×1 layer, first to last."""
+        number = sum(self.stages) + (len(self.stages) - 1 if self.connectivity == "block" else 0)
+        return self.condense_factors or (self.condense_factor,) * number
+
     @property
     def last_stage(self) -> int:
-        """The stage of the optimisation phase, C−1; 0 if nothing is learned."""
-        learned = self.condense_factor - 1 if self.grouping in LEARNED else 0
+        """The stage of the optimisation phase, C−1 of the largest condense factor; 0 if nothing is learned."""
+        learned = max(self.layer_factors) - 1 if self.grouping in LEARNED else 0
         return max(learned, CLASSIFIER_CONDENSE_FACTOR - 1 if self.classifier_pruning else 0)
 
     def _check_divides(self, name: str, divisor: int, number: int, what: str) -> None:
@@ -208,7 +225,7 @@ HOW_COMPUTED = ("threads", "device", "execution")  # settings of a run that are 
 NOT_NAMED = (*HOW_COMPUTED, "importance_every")  # the last changes no result, only what is recorded
 ADDED_LATER = (  # in its name if they are not at their default
     *("permute", "pruning", "criterion", "retraining_rate", "precision"),
-    *("split", "content", "fork", "masks", "initial_seed"),
+    *("split", "content", "fork", "masks", "initial_seed", "condense_factors"),
 )
 
 
@@ -272,13 +289,6 @@ class RunConfig(Checked):
         of_masks = self.masks and self.masks.run
         of_fork = (self.fork.parent, self.fork.mask_from) if self.fork else ()
         return tuple(name for name in (of_masks, *of_fork) if name)
-
-
-def known_only_here(config: RunConfig) -> list[str]:
-    """Return the names that a run uses and that only this process knows (`Table.add`)."""
-    model, recipe, data = config.model, config.recipe, config.data
-    used = ((GROUPINGS, model.grouping), (CRITERIA, recipe.criterion), (DATASETS, data.kind))
-    return [f"{table.kind} {name!r}" for table, name in used if name not in table.built_in]
 
 
 def _identity(config: Any) -> dict[str, Any]:

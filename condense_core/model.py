@@ -16,9 +16,8 @@ from .randomness import generator
 from .topology import BlockShape, TransitionShape, parts
 
 
-def _conv1x1(in_channels: int, out_channels: int, config: ModelConfig, draws: torch.Generator) -> nn.Module:
-    how = config.grouping, config.groups, config.condense_factor
-    return conv1x1(in_channels, out_channels, *how, draws, config.permute)
+def _conv1x1(inputs: int, outputs: int, factor: int, config: ModelConfig, draws: torch.Generator) -> nn.Module:
+    return conv1x1(inputs, outputs, config.grouping, config.groups, factor, draws, config.permute)
 
 
 class DenseLayer(nn.Sequential):
@@ -27,12 +26,14 @@ class DenseLayer(nn.Sequential):
     The permute layer of the figure is the order of the 1×1 convolution's outputs, see `grouping`.
     """
 
-    def __init__(self, in_channels: int, block: BlockShape, config: ModelConfig, draws: torch.Generator):
+    def __init__(
+        self, inputs: int, factor: int, block: BlockShape, config: ModelConfig, draws: torch.Generator
+    ):
         width, growth_rate = block.width, block.growth_rate
-        layers = OrderedDict[str, nn.Module](norm1=nn.BatchNorm2d(in_channels), relu1=nn.ReLU(inplace=True))
+        layers = OrderedDict[str, nn.Module](norm1=nn.BatchNorm2d(inputs), relu1=nn.ReLU(inplace=True))
         if config.dropout:
             layers["dropout"] = nn.Dropout(config.dropout)
-        layers["conv1"] = _conv1x1(in_channels, width, config, draws)
+        layers["conv1"] = _conv1x1(inputs, width, factor, config, draws)
         layers["norm2"] = nn.BatchNorm2d(width)
         layers["relu2"] = nn.ReLU(inplace=True)
         layers["conv2"] = nn.Conv2d(width, growth_rate, 3, padding=1, groups=config.groups_3x3, bias=False)
@@ -50,7 +51,8 @@ class DenseBlock(nn.Sequential):
     """
 
     def __init__(self, shape: BlockShape, config: ModelConfig, draws: torch.Generator):
-        super().__init__(*(DenseLayer(in_channels, shape, config, draws) for in_channels in shape.inputs))
+        layers = zip(shape.inputs, shape.condense_factors, strict=True)
+        super().__init__(*(DenseLayer(*layer, shape, config, draws) for layer in layers))
 
 
 class Transition(nn.Sequential):
@@ -61,10 +63,10 @@ class Transition(nn.Sequential):
 
     def __init__(self, shape: TransitionShape, config: ModelConfig, draws: torch.Generator):
         layers = OrderedDict[str, nn.Module]()
-        if shape.compresses:
+        if factor := shape.condense_factor:
             layers["norm"] = nn.BatchNorm2d(shape.in_channels)
             layers["relu"] = nn.ReLU(inplace=True)
-            layers["conv"] = _conv1x1(shape.in_channels, shape.out_channels, config, draws)
+            layers["conv"] = _conv1x1(shape.in_channels, shape.out_channels, factor, config, draws)
         layers["pool"] = nn.AvgPool2d(2)
         super().__init__(layers)
 

@@ -1,11 +1,11 @@
-"""What happens when in training: the stages of condensation (paper Sec. 3.1) and the learning rate."""
+"""What happens when in training: the stages of condensation (paper Sec. 3.1)."""
 
 from __future__ import annotations
 
 import math
 from fractions import Fraction
 
-from .config import RETRAINING, Pruning, RecipeConfig
+from .config import Pruning
 
 
 def kept_inputs(in_channels: int, condense_factor: int, stage: int) -> int:
@@ -61,23 +61,3 @@ def kept_in_stage(in_channels: int, condense_factor: int, stage: int, last_stage
     """
     reached = layer_stage(stage, last_stage, condense_factor) if learned else condense_factor - 1
     return kept_inputs(in_channels, condense_factor, reached)
-
-
-def learning_rate(recipe: RecipeConfig, step: int, steps: int, prunes: bool = True) -> float:
-    """Return the learning rate of a step of 0 … `steps` − 1: a cosine from the initial rate to 0.
-
-    A network that is pruned after it was trained (`prunes`, and a pruning of RETRAINING) starts a second cosine
-    halfway.
-
-    >>> [round(learning_rate(RecipeConfig(learning_rate=0.1), step, 4), 3) for step in range(4)]
-    [0.1, 0.085, 0.05, 0.015]
-    """
-    initial = recipe.learning_rate
-    if prunes and recipe.pruning in RETRAINING:
-        trained = -(-steps // 2)
-        if step < trained:
-            steps = trained
-        else:
-            step, steps = step - trained, steps - trained
-            initial = initial if recipe.retraining_rate is None else recipe.retraining_rate
-    return 0.5 * initial * (1 + math.cos(math.pi * step / max(steps, 1)))

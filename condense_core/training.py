@@ -17,10 +17,9 @@ from .distributed import Shares, check_ranks
 from .evaluation import Evaluation, See, answers, evaluate, outcomes
 from .events import Diverged, EpochRecord, Record, Result, Snapshot, StageEntry, StageRecord
 from .grouping import masked_layers
-from .learning import Masks, condensation_of, momentum_descent
+from .learning import Masks, condensation_of, learning_rate, momentum_descent
 from .model import CondenseNet
 from .randomness import derived_seed
-from .stages import learning_rate
 
 
 class Trainer:

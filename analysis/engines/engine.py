@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from condense_core.config import DataConfig, RunConfig
 from condense_core.store import RunStore
+from condense_core.tables import CRITERIA, DATASETS, GROUPINGS
 
 from .devices import gpu_is_here
 from .progress import decoding
@@ -67,3 +68,10 @@ class Engine(Protocol):
     def stopping(self, stop: StopSwitch) -> AbstractContextManager[None]:
         """Let the signals that stop a study set the switch meanwhile."""
         return stopping(stop)
+
+
+def known_only_here(config: RunConfig) -> list[str]:
+    """Return the names that a run uses and that only this process knows (`Table.add`)."""
+    model, recipe, data = config.model, config.recipe, config.data
+    used = ((GROUPINGS, model.grouping), (CRITERIA, recipe.criterion), (DATASETS, data.kind))
+    return [f"{table.kind} {name!r}" for table, name in used if name not in table.built_in]

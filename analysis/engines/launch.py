@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from analysis.streams import ProgressStream
 from analysis.text import say
-from condense_core.config import RunConfig, known_only_here
+from condense_core.config import RunConfig
 from condense_core.store import (
     FINISHED,
     Changed,
@@ -25,7 +25,7 @@ from condense_core.store import (
 from condense_core.validation import nearest
 
 from . import ray_cluster
-from .engine import Engine
+from .engine import Engine, known_only_here
 from .processes import ProcessEngine, ThisProcess
 from .progress import show
 from .ranks import is_first_rank, launched_ranks

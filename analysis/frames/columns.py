@@ -31,7 +31,8 @@ _COLUMNS: dict[str, dict[str, str]] = {
         "growth": "growth schedule; 'own' in a tracked run",
         "connectivity": "full or block; 'own' in a tracked run",
         "groups": "G",
-        "condense_factor": "C",
+        "condense_factor": "C; missing if the layers differ",
+        "condense_factors": "C of each 1×1 layer, such as '4-2-8'; missing if one is for all",
         "group_lasso": "weight of the group lasso",
         "pruning": "when connections are pruned",
         "criterion": "measure by which connections are pruned",
@@ -265,7 +266,7 @@ _EFFECT = (
     | _NEEDED
 )
 _VARIANT = {
-    "role": "base, grid, reference, dense-equal, size, same, fork or tracked",
+    "role": "base, grid, reference, dense-equal, size, same, fork, budget or tracked",
     "size": "k0 of the base at this size",
     "residual": "final MACs / target's − 1",
     "curve": "curve of the trade-off that it is on, if any",

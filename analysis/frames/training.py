@@ -58,13 +58,15 @@ def variant_columns(config: RunConfig | TrackedConfig) -> dict[str, Any]:
             "growth_rate": None,
         }
     model, recipe = config.model, config.recipe
+    factors = model.condense_factors
     return {
         "variant": model.label,
         "grouping": model.grouping,
         "growth": model.growth_schedule,
         "connectivity": model.connectivity,
         "groups": model.groups,
-        "condense_factor": model.condense_factor,
+        "condense_factor": None if factors else model.condense_factor,
+        "condense_factors": "-".join(map(str, factors)) if factors else None,
         **{name: getattr(recipe, name) for name in ("group_lasso", "pruning", "criterion")},
         "growth_rate": model.growth[0],
         "fork": fork_level(config),

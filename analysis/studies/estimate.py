@@ -102,19 +102,17 @@ def _estimates(study: Study, configs: dict[Variant, RunConfig]) -> dict[Variant,
         return {}
     seconds = _seconds_per_image(list(configs.values()), study.data.train_images)
     return {
-        variant: StepTime(
-            seconds(run).seconds * _images(study, run.recipe.epochs), seconds(run).is_extrapolated
-        )
+        variant: StepTime(seconds(run).seconds * _images(study, run), seconds(run).is_extrapolated)
         for variant, run in configs.items()
     }
 
 
-def _images(study: Study, epochs: int) -> float:
+def _images(study: Study, run: RunConfig) -> float:
     """Return how many images a run sees; an evaluated one counts as the fraction of its time."""
-    config, data = study.config, study.data
+    config, data, epochs = study.config, study.data, run.recipe.epochs
     validation = config.validation_fraction * data.train_images or data.test_images
     train = config.train_images or (1 - config.validation_fraction) * data.train_images
-    evaluations = epochs + 2 * max(config.condense_factor)
+    evaluations = epochs + 2 * (run.model.last_stage + 1)
     return epochs * train + EVALUATION_SHARE * (evaluations * validation + data.test_images)
 
 

@@ -36,10 +36,11 @@ def time_image(config: RunConfig, train_images: int) -> StepTime:
 
     batch = min(config.recipe.batch_size, train_images)
     batch = max(min(batch, FEW_IMAGES), min(batch, MAX_STEP_MACS // _step_macs(config.model, 1)))
-    model = _timed_network(config.model, batch)
+    own = dataclasses.replace(config.model, condense_factors=None)  # its dense steps are timed
+    model = _timed_network(own, batch)
     with same_process():
         seconds = _time_steps(dataclasses.replace(config, model=model), batch)
-    if model == config.model:
+    if model == own:
         return StepTime(seconds, False)
     return StepTime(seconds * dense_macs(config.model) / dense_macs(model), True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from condense_core.config import CLASSIFIER_CONDENSE_FACTOR, ModelConfig
+from condense_core.config import ModelConfig
 from condense_core.stages import kept_in_stage
 from condense_core.tables import GROUPINGS, LEARNED, Grouping
 from condense_core.topology import LayerShape, layers
@@ -36,8 +36,8 @@ def _counts(layer: LayerShape, config: ModelConfig, stage: int) -> tuple[int, in
             weights = 9 * inputs * outputs // layer.groups
             return weights * pixels, weights * pixels, weights
         case "conv1x1":
-            factor, learned = config.condense_factor, config.grouping in LEARNED
-            weights = kept_in_stage(inputs, factor, stage, config.last_stage, learned) * outputs
+            how = layer.condense_factor, stage, config.last_stage, config.grouping in LEARNED
+            weights = kept_in_stage(inputs, *how) * outputs
             return weights * pixels, weights * pixels, weights
         case "norm":
             return 0, 0, 2 * inputs
@@ -47,6 +47,6 @@ def _counts(layer: LayerShape, config: ModelConfig, stage: int) -> tuple[int, in
             window = (layer.input_size // layer.size) ** 2
             return 0, outputs * pixels * window, 0
         case "linear":
-            factor = CLASSIFIER_CONDENSE_FACTOR if config.classifier_pruning else 1
-            weights = kept_in_stage(inputs, factor, stage, config.last_stage, learned=True) * outputs
+            how = layer.condense_factor, stage, config.last_stage, True
+            weights = kept_in_stage(inputs, *how) * outputs
             return weights, weights + outputs, weights + outputs

@@ -62,6 +62,10 @@ def forked(parent: RunConfig, stage: int, changes: Mapping[str, Any]) -> RunConf
     check_stage(parent, stage)
     if not given:
         raise ValueError(f"changes: none; a fork changes one or more of {', '.join((*CHANGES, *DECISIONS))}")
+    if parent.model.condense_factors and "condense_factor" in given:
+        factors = ", ".join(map(str, parent.model.condense_factors))
+        text = f"the layers of {parent.name} have their own ({factors}); change something else"
+        raise ValueError(f"condense_factor {given['condense_factor']!r}: {text}")
     for name, value in given.items():
         if name in CHANGES and value == setting(parent, name):
             raise ValueError(f"{name} {value!r}: is what {parent.name} has already; give another value")

@@ -262,6 +262,7 @@ def test_without_kernels_a_plan_says_so_and_the_network_still_runs(monkeypatch):
         {"connectivity": "block"},
         {"grouping": "none", "groups": 1, "condense_factor": 1},
         {"classifier_pruning": True},
+        {"condense_factors": (4, 1, 2, 6)},
     ],
 )
 def test_a_condensed_network_and_its_plan_are_saved_and_loaded(tmp_path, stage, settings):

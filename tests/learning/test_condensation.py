@@ -16,8 +16,7 @@ from torch.nn import functional as F
 from condense_core import Condensation, CondenseNet, Trainer, learn_groups
 from condense_core.config import PRUNINGS
 from condense_core.grouping import live_weights
-from condense_core.learning import momentum_descent
-from condense_core.stages import learning_rate
+from condense_core.learning import learning_rate, momentum_descent
 
 STEPS = 12
 

@@ -16,10 +16,10 @@ from helpers.paths import ROOT
 from helpers.runs import EXECUTION
 
 from analysis import frames
+from analysis.engines.engine import known_only_here
 from analysis.reporting import StudyReport, render
 from analysis.studies import Study, study_config
 from condense_core import CondenseNet, DataConfig, ModelConfig, cost_table
-from condense_core.config import known_only_here
 from condense_core.data import Augmentation, DecodedImages, Normalisation
 from condense_core.store import RunStore
 from condense_core.tables import (
