@@ -7,7 +7,7 @@
 The first form prunes networks of torchvision as they are drawn: ours by learned groups in their last stage,
 condensed; Torch-Pruning by whole channels of least norm, as many as give the same multiply-adds. It compares
 outputs before and after the removal, parameters, bytes of the ONNX file, milliseconds in each runtime, and
-whether it ran at all. The second form trains a ResNet with four bottlenecks on folders of images
+whether it ran at all. The second form trains a ResNet with four narrow bottlenecks on folders of images
 (`train/CLASS/…`, `test/CLASS/…`), all sides for as many epochs, and compares their test errors.
 Results: `results/torch_pruning.json` and `results/torch_pruning-errors.json`.
 """
@@ -146,9 +146,10 @@ def times(made: dict[str, nn.Module], image: Tensor, repeats: int) -> dict[str, 
 
 
 def bottlenecks(seed: int) -> nn.Module:
-    """Return a ResNet of four stages with one bottleneck each, for images of 32 pixels and 10 classes."""
+    """Return a ResNet of four narrow bottlenecks, for images of 32 pixels and 10 classes."""
     torch.manual_seed(seed)
-    model = torchvision.models.resnet.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], num_classes=10)
+    block = torchvision.models.resnet.Bottleneck
+    model = torchvision.models.resnet.ResNet(block, [1, 1, 1, 1], num_classes=10, width_per_group=16)
     model.conv1, model.maxpool = nn.Conv2d(3, 64, 3, 2, 1, bias=False), nn.MaxPool2d(2)
     return model
 

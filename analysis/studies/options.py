@@ -48,6 +48,13 @@ def _as_table(ctx: click.Context, param: click.Parameter, lists: Any) -> dict[st
     return dict(lists) or None
 
 
+WANTED = {
+    int: "whole numbers, like 4-4-4",
+    float: "numbers, like 0,1e-5",
+    str: "names with one comma between them",
+}
+
+
 class CommaList(click.ParamType):
     """Values separated by commas (numbers also by dashes, as papers write 14-14-14)."""
 
@@ -63,13 +70,16 @@ class CommaList(click.ParamType):
         try:
             return self.split(value)
         except ValueError:
-            wanted = "whole numbers, like 4-4-4" if self.kind is int else "numbers, like 0,1e-5"
-            self.fail(f"{value!r} must be {wanted}")
+            self.fail(f"{value!r} must be {WANTED[self.kind]}")
 
     def split(self, text: str) -> tuple[Any, ...]:
-        """Return the values in a text. Raise ValueError if one is of another kind."""
-        parts = re.split(r",|(?<=\d)-", text) if self.kind is int else text.split(",")
-        return tuple(self.kind(part.strip()) for part in parts if part.strip())
+        """Return the values in a text, none if it is blank. Raise ValueError for an empty or wrong entry."""
+        if not text.strip():
+            return ()
+        parts = [part.strip() for part in re.split(r",|(?<=\d)-" if self.kind is int else ",", text)]
+        if not all(parts):
+            raise ValueError(f"{text!r}: has an empty entry")
+        return tuple(map(self.kind, parts))
 
 
 def _option(name: str, plain: Any, hint: Any) -> Callable[[Any], Any]:

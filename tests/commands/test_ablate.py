@@ -194,6 +194,8 @@ def bad_folders(tmp_path):
         (["--learning-rate", "nan"], "learning_rate nan: must be a number at least 0"),
         (["--grouping", "lerned"], "did you mean 'learned'"),
         (["--study", "grouping", "--stages", "4,x"], "must be whole numbers, like 4-4-4"),
+        (["--stages", "4,,4"], "'4,,4' must be whole numbers, like 4-4-4"),
+        (["--grouping", "learned,"], "'learned,' must be names with one comma between them"),
         (["--data", "digit"], "did you mean 'digits'"),
         (["--data", "folder:nowhere"], "there is no folder nowhere"),
         (["--data", "folder:empty"], "at least 2 class folders, has 0"),

@@ -175,6 +175,7 @@ def test_a_file_asks_for_it_and_the_command_of_the_study_repeats_it(tmp_path):
         (["--tune", "learning_rate=0.1"], "tune learning_rate [0.1]: must be a list of two or more values"),
         (["--tune", "learning_rate=0.1,0.10"], "tune learning_rate [0.1, 0.1]: names one twice"),
         (["--tune", "learning_rate=0.1,x"], "'0.1,x' must be numbers"),
+        (["--tune", "learning_rate=0.1,,0.2"], "'0.1,,0.2' must be numbers"),
         (["--tune", "learning_rate=-1,0.1"], "tune learning_rate -1.0: must be a number at least 0"),
         (["--tune", "momentum=0.5,1"], "tune momentum 1.0: must be a number at least 0 and below 1"),
         (["--tune", "batch_size=16.5,32"], "'16.5,32' must be whole numbers"),
