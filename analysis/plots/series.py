@@ -12,7 +12,7 @@ from matplotlib.ticker import NullFormatter, NullLocator, PercentFormatter
 
 from .agreement import draw_decided
 from .nothing import says_if_nothing
-from .style import GREY, LOG_RANGE, NO_FINISHED, interval_arms, series_looks, style
+from .style import GREY, LOG_RANGE, NO_FINISHED, interval_arms, legend_below, series_looks, stacked, style
 
 
 @says_if_nothing(NO_FINISHED, "error_mean")
@@ -26,8 +26,8 @@ def series(errors: pd.DataFrame, differences: pd.DataFrame, decided: pd.DataFram
     looks = series_looks(names)
     shown = [len(errors) > 0, len(differences) > 0, len(decided) > 0]
     with style():
-        figure = Figure(figsize=(6.2, 0.8 + 2.3 * sum(shown)))
-        panels = iter(figure.subplots(sum(shown), 1, squeeze=False, sharex=True)[:, 0])
+        figure, axes_of_each = stacked([2.7] * sum(shown), sharex=True)
+        panels = iter(axes_of_each)
         top = axes = next(panels)
         for name in names:
             _line(top, errors[errors.variant == name], "error_mean", looks[name] | {"label": name})
@@ -41,7 +41,7 @@ def series(errors: pd.DataFrame, differences: pd.DataFrame, decided: pd.DataFram
             axes.set(ylabel="Final connections that the\nweights as drawn choose", ylim=(0, 1.03))
             axes.yaxis.set_major_formatter(PercentFormatter(1))
         _value_axis(axes, sorted(errors.value.unique()), setting)
-        figure.legend(*top.get_legend_handles_labels(), loc="outside upper left", ncols=1, fontsize="small")
+        legend_below(figure, top)
         sns.despine(figure)
     return figure
 

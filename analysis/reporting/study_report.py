@@ -19,8 +19,17 @@ from .connection_maps import connection_maps, rank_lines
 from .figures import report_figures
 from .not_there import not_there
 from .report_figure import ReportFigure, learned_runs, shown_run
-from .tables import Table, audit_table, effect_table, frame_table, number, run_table, setting, summary_table
-from .tuning_table import tuning_table
+from .tables import (
+    Table,
+    audit_table,
+    effect_table,
+    frame_table,
+    number,
+    run_table,
+    setting,
+    summary_table,
+    tuning_table,
+)
 
 TOP = ("masks", "tradeoff", "effects", "grid", "connections-alive", "life", "macs", "cost")  # answer first
 MAX_POINTS = 150  # of a small curve

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.axes import AXES
-from analysis.findings import HELD, NOT_HELD, PARTLY, Answer
+from analysis.findings import HELD, NOT_HELD, PARTLY, Answer, TrialRow, tried, value_text
 from analysis.stats import OPEN
-from analysis.text import LEFT_COLUMNS, count, interval
+from analysis.text import LEFT_COLUMNS, count, inert, interval
 
 SUMMARY_COLUMNS = (
     *("variant", "role", "MACs", "to base", "params", "training MACs"),
@@ -213,3 +213,31 @@ def run_table(name: str, runs: pd.DataFrame) -> Table:
         for row in runs.itertuples()
     ]
     return Table(name, ("run", "state", "test error %", "seconds"), rows)
+
+
+def tuning_table(rows: Sequence[TrialRow]) -> Table:
+    """Return every trial as a row; those that were chosen are marked."""
+    names = list(tried(rows))
+    columns = (
+        "variant",
+        *map(inert, names),
+        "validation error %",
+        "runs",
+        "training MACs",
+        "seconds",
+        "chosen",
+    )
+    return Table("Tuning", columns, [_trial_cells(row, names) for row in rows])
+
+
+def _trial_cells(row: TrialRow, names: list[str]) -> list[Cell]:
+    values = [Cell(value_text(row["values"].get(name, "–")), differs=row["chosen"]) for name in names]
+    return [
+        Cell(inert(row["variant"])),
+        *values,
+        Cell(number(row["error_percent"])),
+        Cell(str(len(row["runs"]))),
+        Cell(count(row["training_macs"])),
+        Cell(number(row["seconds"], ".1f")),
+        Cell("yes" if row["chosen"] else "no"),
+    ]

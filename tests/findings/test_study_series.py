@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from helpers.readable import check_readable
 from helpers.runs import SMALL_STUDY
 
 from analysis.findings import StudyFindings, StudySeries
 from analysis.reporting import StudyReport, render
+from analysis.reporting.series_figure import series_figure
 from analysis.studies import Study
 from condense_core.store import RunStore
 
@@ -42,7 +44,7 @@ def test_each_variant_is_compared_with_the_base_at_each_value_and_over_the_value
 def test_the_report_of_a_series_begins_with_its_figure(studies, undrawn):
     (sentence,) = StudySeries.of(studies[:3]).sentences
     page = render(studies[:3])
-    assert page.index("Over epochs") < page.index('id="study-0"')
+    assert page.index('id="series"') < page.index('id="study-0"')
     assert sentence in page
     assert "Over epochs" not in render(studies[:1])
     assert "Over epochs" not in render([studies[0], studies[2]], compare=True)
@@ -65,3 +67,13 @@ def test_a_setting_without_numbers_and_other_variants_are_no_series(studies):
 
 def _one_variant(record):
     return {"variants": record["variants"][:1]}
+
+
+def test_its_figure_can_be_read_on_a_phone(studies):
+    series = StudySeries.of(studies[:3])
+    assert series is not None
+    check_readable(series_figure(series).figure, "series")
+
+
+def test_it_stands_in_the_table_of_contents(studies, undrawn):
+    assert '<a href="#series">Over epochs</a>' in render(studies[:3])

@@ -25,6 +25,7 @@ DRAWN = {
     "pruned_connections": ("connections",),
     "layer_connections": ("channels",),
     "ranks": ("ranks",),
+    "series": ("summary",),
     "sources_read": ("connections",),
     "regret": ("regret",),
     "sensitivity": ("sensitivity",),

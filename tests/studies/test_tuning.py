@@ -16,7 +16,7 @@ from analysis.engines import single_run
 from analysis.engines.processes import ThisProcess
 from analysis.findings.tuning import tuning_sentences
 from analysis.reporting import StudyReport
-from analysis.reporting.tuning_table import tuning_table
+from analysis.reporting.tables import tuning_table
 from analysis.studies import Study, command, read_toml, study_config
 from analysis.studies.tunable import TUNABLE
 from analysis.studies.tuning import FIRST_SEED, judged
