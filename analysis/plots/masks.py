@@ -34,7 +34,7 @@ def masks(effects: pd.DataFrame, summary: pd.DataFrame, by_seed: pd.DataFrame | 
             seed_marks(below, effects, by_seed)
         for label in below.get_yticklabels()[: _chain_length(effects)]:
             label.set_fontweight("bold")
-        below.set_title("What each difference says (bold: they add up)", fontsize="medium", loc="left")
+        below.set_title("What each difference says\n(bold: they add up)", fontsize="medium", loc="left")
         below.set_xlabel("Difference (percentage points)")
         sns.despine(figure, left=True)
     return figure

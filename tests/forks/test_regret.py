@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.readable import check_readable
 from helpers.runs import small_run
 
 import analysis
@@ -145,7 +146,9 @@ def test_a_fork_without_its_parent_is_left_out_with_a_warning(forked, tmp_path):
 
 
 def test_the_figure_has_a_panel_for_stages_layers_and_costs(counts):
-    assert len(plots.regret(counts).axes) == 3
+    figure = plots.regret(counts)
+    assert len(figure.axes) == 3
+    check_readable(figure, "regret")
 
 
 @pytest.mark.parametrize("stage", ["1", "2", "3"])

@@ -9,6 +9,7 @@ import sys
 import pandas as pd
 import pytest
 import torch
+from helpers.readable import check_readable
 from helpers.runs import small_run
 
 from analysis import plots
@@ -78,5 +79,7 @@ def test_the_command_prints_both_tables_and_writes_the_curves(run, store, tmp_pa
     assert {row["target"] for row in said["layers"]} == set(found.target)
     assert [row["stage"] for row in said["steps"]] == ["1", "2", "3"]
     assert (written / "sensitivity.svg").stat().st_size > 1000
-    assert len(plots.sensitivity(found).axes) == 2
+    figure = plots.sensitivity(found)
+    assert len(figure.axes) == 2
+    check_readable(figure, "sensitivity")
     assert torch.tensor(found.share.unique()).tolist() == [part / 8 for part in range(8)]

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from helpers.readable import check_readable
 from helpers.runs import EXECUTION
 
 from analysis import plots, stats
@@ -108,7 +109,9 @@ def test_the_report_answers_each_question_and_adds_the_chain_up(store, undrawn):
 
 def test_the_figure_shows_the_chain_first_and_a_row_for_each_question(store):
     report = StudyReport(store, "masks-digits")
-    above, below = plots.masks(report.effects, report.summary, stats.effects_by_seed(report.runs)).axes
+    figure = plots.masks(report.effects, report.summary, stats.effects_by_seed(report.runs))
+    above, below = figure.axes
+    check_readable(figure, "masks")
     shown = [label.get_text() for label in above.get_yticklabels()]
     assert shown[:4] == ["learned", "replay", "shuffled", "independent"]
     assert set(shown) == set(MASK_VARIANTS)
