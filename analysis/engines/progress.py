@@ -7,11 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import mean
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from analysis.streams import ProgressStream, is_terminal
 from analysis.text import duration, inert, say
-from condense_core.store import FINISHED, RunStore
+from condense_core.cost import cost_table
+from condense_core.store import FINISHED, Run, RunStore
+
+from .pace import Pace
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -53,28 +57,39 @@ class Watch:
         self.left = [(config, store.run(config)) for config in configs]
         self.total, self.began = len(configs), time.monotonic()
         self.finished = 0
-        self.epochs_before: int | None = None
+        self.pace = Pace()
+        self.macs = {config.name: cost_table(config.model, 0).macs for config in configs}
+        self.before: dict[str, int] = {}  # epochs of each run at the first look
+        self.trained: dict[str, int] = {}  # and at the last
         self.grid: dict[str, dict[str, str]] = {}  # state of every run, by variant
         for config in configs:
             self.grid.setdefault(config.model.label, {})[config.name] = "new"
 
     def look(self) -> tuple[int, list[Live], float | None]:
         """Return the count of finished runs, the running ones, and an estimate of the seconds left."""
-        running, waiting, epochs_left = [], [], 0
+        running, waiting = [], []
         for config, run in self.left:
             status = run.status
             state = status["state"]
             self.grid[config.model.label][config.name] = state
+            rows = [] if state == "new" else run.epochs()
+            self._note(config, run, len(rows))
             if state in FINISHED or state == "failed":
                 self.finished += 1
                 continue
             waiting.append((config, run))
-            rows = run.epochs() if state in ("running", "stopped") else []
-            epochs_left += config.recipe.epochs - len(rows)
             if state == "running":
                 running.append(self._live(config, rows, run.seconds(), status.get("reason")))
         self.left = waiting
-        return self.finished, running, self._estimate(epochs_left)
+        return self.finished, running, self._estimate()
+
+    def _note(self, config: RunConfig, run: Run, epochs: int) -> None:
+        """Note how many epochs a run has trained, and how long one takes."""
+        self.trained[config.name] = epochs
+        self.before.setdefault(config.name, epochs)
+        if timings := run.timings() if epochs else []:
+            seconds = mean(row["seconds"] for row in timings)
+            self.pace.seen[config.name] = self.macs[config.name], seconds
 
     @staticmethod
     def _live(config: RunConfig, rows: list[dict], seconds: float, doing: str | None) -> Live:
@@ -83,11 +98,18 @@ class Watch:
         left = seconds / len(rows) * (epochs - len(rows)) if rows else None
         return Live(config.name, last["epoch"], epochs, last["stage"], last["curve_error_percent"], left, doing)
 
-    def _estimate(self, epochs_left: int) -> float | None:
-        if self.epochs_before is None:
-            self.epochs_before = epochs_left
-        trained = self.epochs_before - epochs_left
-        return (time.monotonic() - self.began) / trained * epochs_left if trained > 0 else None
+    def _estimate(self) -> float | None:
+        """Return the seconds that are left: an epoch of a large network counts for several of a small one."""
+        weights = {macs: self.pace.of(macs) for macs in set(self.macs.values())}
+        done = sum(
+            max(0, epochs - self.before[name]) * weights[self.macs[name]]
+            for name, epochs in self.trained.items()
+        )
+        left = sum(
+            (config.recipe.epochs - self.trained[config.name]) * weights[self.macs[config.name]]
+            for config, _ in self.left
+        )
+        return (time.monotonic() - self.began) / done * left if done > 0 else None
 
 
 @contextmanager
