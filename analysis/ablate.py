@@ -119,6 +119,7 @@ def ablate(
             connected = resources.enter_context(chosen)
             with studies.naming_file(toml, in_file):
                 study = studies.Study.of(study_config, device, connected.has_gpu)
+                study = study.budgeted(store, data_dir, keep=not dry_run)
             if dry_run:
                 study = study.settled(store)
             launch = engines.Launch(connected, study.next_runs(), store, data_dir, force)

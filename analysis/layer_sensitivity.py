@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from analysis.engines import load_data
 from analysis.frames import reading_layers, typed
 from analysis.networks import load_run_at
 from condense_core.looking import same_process
-from condense_core.store import Run, by_layer
+from condense_core.store import Run, RunHeld, by_layer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,17 @@ def layer_sensitivity(run: Run, data_dir: Path, images: int | None = None) -> pd
     model, look = load_run_at(run, first_pruning(run)), _Look(run, data_dir, images)
     with same_process():
         return typed("sensitivity", pd.DataFrame(list(_rows(run, model, look))))
+
+
+def kept_sensitivity(run: Run, data_dir: Path, keep: bool = True) -> pd.DataFrame:
+    """Return `layer_sensitivity` on all images from the run's folder, or take it now and `keep` it there."""
+    if rows := run.sensitivity():
+        return typed("sensitivity", pd.DataFrame(rows).assign(run=run.name))
+    found = layer_sensitivity(run, data_dir)
+    if keep:
+        with suppress(RunHeld), run.hold() as writer:  # whoever trains it goes on
+            writer.keep_sensitivity(found.drop(columns="run").to_dict("records"))
+    return found
 
 
 def statistics_at_steps(run: Run, data_dir: Path, images: int | None = None) -> pd.DataFrame:

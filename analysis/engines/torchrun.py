@@ -36,6 +36,8 @@ def settings_for_ranks(settings: dict[str, Any], jobs: int | None, engine: str) 
         raise ValueError(f"jobs {jobs}: must be 1 under torchrun, because all ranks train the same run")
     if (execution := settings.get("execution", "reference")) == "fast":
         raise ValueError(f"execution {execution!r}: must be 'reference' on {launched_ranks()} ranks")
+    if budget := settings.get("budget"):
+        raise ValueError(f"budget {budget!r}: must be left out under torchrun; use processes or ray")
     return settings | {"execution": execution}
 
 

@@ -87,6 +87,8 @@ def _level(factor: str, level: str) -> str:
     if factor == "fork":
         stage, _, change = level.partition(":")
         return f"the fork at stage {stage} with {change}" if change else "its parent"
+    if factor == "budget":
+        return "an uneven budget" if level == "uneven" else "the uniform one"
     if factor == "pruning":
         return "condensing" if level == "condensing" else f"{level} pruning"
     return words.get(factor, f"{{}} {factor}").format(level)

@@ -9,7 +9,7 @@ from analysis.axes import MATCH_TOLERANCE
 
 def compared_cost(summary: pd.DataFrame) -> pd.DataFrame:
     """Return the variants whose cost should be the base's."""
-    return summary[(summary.role == "grid") & (summary.n > 0)] if len(summary) else summary
+    return summary[summary.role.isin(["grid", "budget"]) & (summary.n > 0)] if len(summary) else summary
 
 
 def unequal_cost(summary: pd.DataFrame) -> list[str]:

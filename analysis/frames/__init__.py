@@ -6,7 +6,7 @@ Every function takes a run store (its folder or a RunStore), a run, or a list of
 
 from .agreement import agreement, decided
 from .columns import COLUMNS, TYPES, typed
-from .costs import FAMILIES, layer_costs, layers, parts, published, times
+from .costs import FAMILIES, factors, layer_costs, layers, parts, published, times
 from .moments import Moment, moments
 from .outcomes import answers, outcomes
 from .pruning import Fates, channels, connections, fates
@@ -31,6 +31,7 @@ __all__ = [
     "connections",
     "decided",
     "epochs",
+    "factors",
     "fates",
     "layer_costs",
     "layer_ranks",

@@ -180,6 +180,13 @@ _COLUMNS: dict[str, dict[str, str]] = {
         "cost": "test error of the parent less that of the fork, percentage points",
         "random_cost": "the same for a fork that prunes at random from the stage on; missing if there is none",
     },
+    "factors": _RUN
+    | _TARGET
+    | {
+        "condense_factor": "C of the layer",
+        "in_channels": "input channels",
+        "macs": "multiply-adds of one image through the layer in the last stage",
+    },
     "layers": _RUN
     | _STAGE
     | {
@@ -340,11 +347,17 @@ _BY_FRAME = {
     ("connections", "block"): "int64",
     ("channels", "block"): "int64",
     ("regret", "block"): "int64",
+    ("factors", "block"): "int64",
+    ("sensitivity", "block"): "int64",
     ("agreement", "block"): "int64",
     ("decided", "block"): "int64",
     ("ranks", "block"): "int64",
     **{(frame, cost): "float64" for frame in ("runs", "study_runs", "summary", "published") for cost in _COSTS},
-    **{(frame, cost): "int64" for frame in ("epochs", "stages", "steps", "layers", "times") for cost in _COSTS},
+    **{
+        (frame, cost): "int64"
+        for frame in ("epochs", "stages", "steps", "layers", "times", "factors")
+        for cost in _COSTS
+    },
 }  # the cost of a run that is not finished is missing
 
 

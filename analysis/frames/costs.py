@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from condense_core.config import ModelConfig
+from condense_core.config import ModelConfig, RunConfig
 from condense_core.store import Run, RunStore
 from condense_core.validation import nearest
 
-from .sources import Places
+from .sources import Places, reading_layers
 from .training import Source, inert_text, runs_in, stage_name, store_at, tidy_frame
 
 
@@ -46,6 +46,19 @@ def _layer_rows(run: Run) -> Iterator[dict[str, Any]]:
         stage = config.last_stage if record["stage"] is None else record["stage"]
         for row in layer_costs(config, stage):
             yield {"run": run.name, "stage": stage_name(record), **row}
+
+
+def factors(source: Source) -> pd.DataFrame:
+    """Return one row per run and 1×1 layer: its condense factor, and what the layer costs in the end."""
+    return tidy_frame("factors", (row for run in runs_in(source) for row in _factor_rows(run.name, run.config)))
+
+
+def _factor_rows(run: str, config: RunConfig) -> Iterator[dict[str, Any]]:
+    model = config.model
+    costs = [row for row in layer_costs(model, model.last_stage) if row["operator"] == "conv1x1"]
+    for place, factor, cost in zip(reading_layers(model), model.layer_factors, costs, strict=True):
+        sizes = {name: cost[name] for name in ("in_channels", "macs")}
+        yield {"run": run, **place.columns, "condense_factor": factor, **sizes}
 
 
 def _tracked_rows(run: Run) -> Iterator[dict[str, Any]]:

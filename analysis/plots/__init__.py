@@ -1,6 +1,7 @@
 """Figures: each function takes tidy frames and returns a matplotlib Figure; none reads a file."""
 
 from .agreement import agreement, decided
+from .budget import budget
 from .connections import layer_connections, pruned_connections, shares_by_distance, sources_read
 from .cost import OPERATORS, PRUNED, cost_by_layer, cost_parts, place_name, time_against_macs, waterfall
 from .effects import effects, interactions
@@ -20,6 +21,7 @@ __all__ = [
     "OPERATORS",
     "PRUNED",
     "agreement",
+    "budget",
     "cost_by_layer",
     "cost_parts",
     "count",

@@ -34,6 +34,7 @@ TITLES = {
     "group_lasso": "Group lasso",
     "pruning": "Pruning",
     "criterion": "Criterion",
+    "budget": "Budget",
 }
 TEXT = "#262626"  # seaborn's text colour; the report makes it light on a dark page
 LABEL_PLACES = {

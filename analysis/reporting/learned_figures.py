@@ -90,6 +90,39 @@ def _interval(row: Any) -> str:
     return "" if pd.isna(row.low) else f" ({interval(row.low, row.high)})"
 
 
+def budget(data: StudyData) -> Iterator[ReportFigure]:
+    """Draw the condense factor of each layer under an uneven budget, beside the base's one for all."""
+    runs = data.done.drop_duplicates("role").set_index("role").run
+    if not {"base", "budget"} <= {*runs.index}:
+        return
+    factors = frames.factors(data.named(runs[["base", "budget"]]))
+    yield ReportFigure(
+        "budget",
+        "The uneven budget by layer",
+        "Above: the condense factor of each layer, chosen by what pruning the layer alone costs in the run "
+        "that the budget is from; grey: the uniform network. Below: the MACs of each layer in the end, whose "
+        "sum is as near to the uniform network's as whole factors allow.",
+        budget_text(factors),
+        plots.budget(factors),
+        factors,
+        CHAPTER,
+    )
+
+
+def budget_text(factors: pd.DataFrame) -> str:
+    """Name the layers that an uneven budget prunes least and most, and give its cost."""
+    base, own = (rows for _, rows in factors.groupby("run", sort=False))
+    ends = []
+    for factor in (own.condense_factor.min(), own.condense_factor.max()):
+        targets = list(own.target[own.condense_factor == factor])
+        ends.append(f"{'layer' if len(targets) == 1 else 'layers'} {', '.join(targets)} (C = {factor})")
+    more = 100 * (own.macs.sum() / base.macs.sum() - 1)
+    return (
+        f"The uneven budget prunes {ends[0]} least and {ends[1]} most; the uniform network has "
+        f"C = {base.condense_factor.iloc[0]} everywhere. The MACs of the 1×1 layers differ by {more:+.1f} %."
+    )
+
+
 def ranks(data: StudyData) -> Iterator[ReportFigure]:
     """Draw the ranks of the inputs of the last layer's first group over the epochs, in the shown run."""
     if (shown := shown_run(data.runs)) is None:

@@ -82,7 +82,7 @@ EXACT = {
     "params": "params",
     "training MACs": "training_macs",
 }
-MATCHED_ROLES = ("grid", "reference", "dense-equal")  # whose cost is compared with the base's
+MATCHED_ROLES = ("grid", "reference", "dense-equal", "budget")  # whose cost is compared with the base's
 FIRST = ("test error %", "n", "difference", "95 % interval")  # columns that readers of the report look for
 SHORT_NAMES = {"growth_rate": "k₀", "condense_factor": "C", "groups": "G", "group_lasso": "λ"}
 

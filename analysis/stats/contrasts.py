@@ -116,7 +116,7 @@ def contrasts(cells: Cells) -> list[Contrast]:
     else:
         grid = grid[grid.grouping != "none"]
         found = [*_main_effects(cells, grid), *_interactions(cells, grid)]
-    found += _forks(cells)
+    found += [*_forks(cells), *_budgets(cells)]
     return [contrast for contrast in (*found, *_differences(cells)) if contrast]
 
 
@@ -127,6 +127,14 @@ def _forks(cells: Cells) -> Iterator[Contrast | None]:
     for variant, level in zip(forks.variant, forks.fork, strict=True) if len(base) and len(forks) else ():
         names = {"factor": "fork", "level": str(level), "against": "none"}
         yield cells.contrast(MAIN, names, [{str(variant): 1, str(base.variant.iloc[0]): -1}])
+
+
+def _budgets(cells: Cells) -> Iterator[Contrast | None]:
+    """Yield the uneven budget against the base, whose layers have one condense factor."""
+    variants = cells.frame.drop_duplicates("role").set_index("role").variant
+    if {"base", "budget"} <= {*variants.index}:
+        names = {"factor": "budget", "level": "uneven", "against": "uniform"}
+        yield cells.contrast(MAIN, names, [{str(variants["budget"]): 1, str(variants["base"]): -1}])
 
 
 def _steps(cells: Cells, grid: pd.DataFrame) -> Iterator[Contrast | None]:

@@ -4,6 +4,7 @@ Annotations are not text here either (see `condense_core.config`).
 """
 
 import dataclasses
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -110,6 +111,10 @@ class StudyConfig(Checked):
         tuple[Text, ...],
         Meta(description="forks of the base: STAGE:CHANGE, like 2:criterion=random or 2:skip_pruning"),
     ] = ()
+    budget: Annotated[
+        Text | None,
+        Meta(description="from:RUN adds the base with a condense factor by layer, from that run's sensitivity"),
+    ] = None
     seeds: Annotated[int, Meta(ge=1, le=MAX_SEEDS, description="number of seeds: 0, 1, …")]
     tune: dict[str, tuple[Any, ...]] | None = None
     tune_seeds: Annotated[
@@ -140,8 +145,11 @@ class StudyConfig(Checked):
             self._check_masks()
         for level in self.fork:
             parse_fork(level)
-        if self.study == "same" and self.fork:
-            raise ValueError(f"fork {self.fork!r}: the study 'same' is of one network; leave it out")
+        if self.budget is not None and not re.fullmatch("from:.+", self.budget):
+            raise ValueError(f"budget {self.budget!r}: must be from:RUN, with the name of a run")
+        for name in ("fork", "budget"):
+            if self.study == "same" and (given := getattr(self, name)):
+                raise ValueError(f"{name} {given!r}: the study 'same' is of one network; leave it out")
 
     def _check_masks(self) -> None:
         """Raise ValueError if no masks can be learned for other runs to take."""
@@ -204,6 +212,7 @@ DEFAULTS: dict[str, Any] = {
     "pruning": ("condensing",),
     "criterion": ("l1",),
     "fork": (),
+    "budget": None,
     "seeds": 10,
     "tune": None,
     "tune_seeds": 2,

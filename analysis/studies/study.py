@@ -19,6 +19,7 @@ from condense_core.store import RunStore, forked
 from condense_core.tables import GIVEN
 from condense_core.validation import to_dict
 
+from .budget import PREFIX, budget_run, budget_variant
 from .config import StudyConfig, study_config
 from .fork_levels import parse_fork
 from .forks import fork_variants
@@ -49,13 +50,15 @@ class Planned:
 class Study:
     """Variants × seeds on one data set with one recipe.
 
-    If settings are tuned, its runs are known once `tuning` says what was chosen: the rows of its record.
+    If settings are tuned, its runs are known once `tuning` says what was chosen: the rows of its record. An
+    uneven budget is known once the study is `budgeted`.
     """
 
     config: StudyConfig
     data: DatasetSummary
     device: str = "cpu"
     tuning: tuple[Row, ...] = ()
+    uneven: Variant | None = None
 
     @classmethod
     def named(cls, study: str, device: str = "auto", **settings: Any) -> Study:
@@ -91,7 +94,8 @@ class Study:
         chosen = {row["variant"]: row["values"] for row in self.tuning if row["chosen"]}
         found = [with_values(variant, chosen.get(variant.label, {})) for variant in self.grid.variants]
         base = next(variant for variant in found if variant.role == "base")
-        return (*found, *fork_variants(base, self._run_config(base, base.first_seed), self.config.fork))
+        forks = fork_variants(base, self._run_config(base, base.first_seed), self.config.fork)
+        return (*found, *([replace(self.uneven, recipe=base.recipe)] if self.uneven else []), *forks)
 
     @property
     def base(self) -> Variant:
@@ -130,6 +134,18 @@ class Study:
     def is_tuned(self) -> bool:
         """Whether all settings are known: nothing is tuned, or it has been."""
         return bool(self.tuning) or not self.trials
+
+    def budgeted(self, store: RunStore, data_dir: Path, keep: bool = True) -> Study:
+        """Return the study with its uneven budget, if it asks for one, from a run of the store.
+
+        The sensitivity of that run is taken once; `keep` it with the run. Raise ValueError or
+        FileNotFoundError if the run cannot give one.
+        """
+        if self.config.budget is None:
+            return self
+        run = budget_run(self.config.budget, store, self.base.model)
+        config = replace(self.config, budget=PREFIX + run.name)
+        return replace(self, config=config, uneven=budget_variant(self.base, run, data_dir, keep))
 
     def settled(self, store: RunStore) -> Study:
         """Return the study with its settings chosen, if the store has all runs that try them; else itself."""
@@ -244,15 +260,15 @@ class Study:
         from analysis import frames
 
         store, name = RunStore(Path(runs)), self.config.name
-        here = jobs is None or jobs == 1
+        study, here = self.budgeted(store, Path(data_dir)), jobs is None or jobs == 1
         with engines.connect(engine, address, gpus_per_run, in_this_process=here) as chosen:
-            launch = engines.Launch(chosen, self.next_runs(), store, Path(data_dir), force)
-            with launch.prepared(self.enter) as training:
+            launch = engines.Launch(chosen, study.next_runs(), store, Path(data_dir), force)
+            with launch.prepared(study.enter) as training:
                 if training.note:
                     warnings.warn(training.note, stacklevel=2)
                 outcomes = training.with_bar(jobs, progress)
-                if not self.is_tuned and engines.all_finished(outcomes):
-                    outcomes = outcomes + self.after_tuning(training).with_bar(jobs, progress)
+                if not study.is_tuned and engines.all_finished(outcomes):
+                    outcomes = outcomes + study.after_tuning(training).with_bar(jobs, progress)
         for outcome in outcomes:
             for note in outcome.notes:
                 warnings.warn(f"{outcome.run}: {note}", stacklevel=2)

@@ -27,9 +27,10 @@ class Variant:
     """A network of a study and how it is trained.
 
     `role`: base, grid, reference (dense at the base's width), dense-equal (dense at its cost), size, same (the
-    base again), or fork (of the base); `residual`: final MACs / target's − 1; `curve`: the curve of the
-    trade-off that it is on, if any; `first_seed`: its seeds count from there; `masks`: its name in
-    `MASK_VARIANTS`, if it has one; `fork`: how it leaves the base, if it does.
+    base again), fork (of the base), or budget (the base with a condense factor for each layer); `residual`:
+    final MACs / target's − 1; `curve`: the curve of the trade-off that it is on, if any; `first_seed`: seeds
+    count from there; `masks`: its name in `MASK_VARIANTS`, if it has one; `fork`: how it leaves the base, if it
+    does.
     """
 
     model: ModelConfig
@@ -42,6 +43,16 @@ class Variant:
     first_seed: int = 0
     masks: str = ""
     fork: str = ""
+
+
+def check_residual(variant: Variant) -> None:
+    """Raise ValueError if a variant's MACs are too far from the base's to be called equal."""
+    if abs(variant.residual) > MATCH_TOLERANCE:
+        other = "" if variant.role == "budget" else " or match 'width'"
+        raise ValueError(
+            f"match 'cost': {variant.label} comes only within {100 * variant.residual:+.1f} % of the "
+            f"base's MACs (at most {100 * MATCH_TOLERANCE:.0f} %); choose another growth_rate{other}"
+        )
 
 
 @dataclass(frozen=True)
@@ -109,12 +120,8 @@ class Grid:
             return
         for variant in self.variants:
             matched = self._is_matched(variant.model.grouping, variant.role)
-            if matched and abs(variant.residual) > MATCH_TOLERANCE:
-                raise ValueError(
-                    f"match 'cost': {variant.label} comes only within {100 * variant.residual:+.1f} % of the "
-                    f"base's MACs (at most {100 * MATCH_TOLERANCE:.0f} %); choose another growth_rate or "
-                    "match 'width'"
-                )
+            if matched:
+                check_residual(variant)
 
     def _all_variants(self) -> Iterator[Variant]:
         size = self.config.growth_rate

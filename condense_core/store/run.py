@@ -9,6 +9,7 @@ benchmarks/<moment>.json        measured times
     status.json                 running, stopped, done, diverged or failed, with the reason
     metrics.jsonl               one row per epoch; timing.jsonl: its seconds
     importance.jsonl            the importance of every connection after each epoch, packed
+    sensitivity.json            what pruning each layer alone costs, if an uneven budget was made from it
     notes.jsonl                 what happened during the run: resumed, a damaged file passed over
     stages/stage-<s>.json       the network at a stage's entry, and end.json; each with its masks and importance
     checkpoints/                the state at each stage's entry, before anything is pruned; the newest ones
@@ -56,7 +57,9 @@ if TYPE_CHECKING:
 Kind = TypeVar("Kind")
 
 FINISHED = ("done", "diverged")
-NOT_COMPARED = ("config.json", "status.json", "timing.jsonl", "notes.jsonl", "error.txt")  # of equal runs
+NOT_COMPARED = (  # of equal runs
+    *("config.json", "status.json", "timing.jsonl", "notes.jsonl", "error.txt", "sensitivity.json"),
+)
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,11 @@ class Run:
         Raises ValueError, naming file and line, if a row is damaged or the epochs do not rise.
         """
         return importance.unpacked_rows(self.importance_rows(), self.folder / importance.NAME)
+
+    def sensitivity(self) -> list[dict[str, Any]]:
+        """What pruning each layer alone costs (`analysis.layer_sensitivity`); no rows if it was not kept."""
+        rows: list[dict[str, Any]] = self._read("sensitivity.json", schemas.Sensitivity).get("rows", [])
+        return rows
 
     def notes(self) -> list[dict[str, Any]]:
         """What happened during the run: time, text, and whether the result is still bit-identical."""

@@ -98,6 +98,26 @@ class Importance(TypedDict):
     data: Annotated[str, Meta(description="base64 of zlib of float16, little-endian")]
 
 
+class SensitivityRow(TypedDict):
+    """What a share of a layer's inputs costs that is pruned alone, without training."""
+
+    target: Annotated[str, Meta(description="the layer: block.layer, or t1 for the first transition")]
+    target_position: Annotated[NonNegativeInt, Meta(description="its place in the network")]
+    block: NonNegativeInt
+    share: Annotated[float, Meta(ge=0, le=1, description="of its inputs that every group loses")]
+    alive: Annotated[float, Meta(ge=0, le=1, description="share of its connections that are left")]
+    loss: Number
+    error_percent: Percent
+    loss_anew: Annotated[Number, Meta(description="with the norms' statistics taken anew on training images")]
+    error_percent_anew: Percent
+
+
+class Sensitivity(TypedDict):
+    """sensitivity.json: how the loss rises with the share that each layer alone loses."""
+
+    rows: list[SensitivityRow]
+
+
 class Note(TypedDict):
     """A row of notes.jsonl: an event in the life of a run."""
 
@@ -152,7 +172,7 @@ class StudyVariant(TypedDict):
     """A variant of a study and its runs."""
 
     label: str
-    role: Literal["base", "grid", "reference", "dense-equal", "size", "same", "fork", "tracked"]
+    role: Literal["base", "grid", "reference", "dense-equal", "size", "same", "fork", "budget", "tracked"]
     size: NotRequired[Annotated[PositiveInt, Meta(description="k0 of the base at this size")]]
     residual: NotRequired[
         Annotated[float, Meta(ge=-1, le=4e38, description="its final MACs over the base's, less 1")]

@@ -21,6 +21,7 @@ RECORDS: dict[str, Any] = {
     "metrics-row": schemas.Epoch,
     "timing-row": schemas.Timing,
     "importance-row": schemas.Importance,
+    "sensitivity": schemas.Sensitivity,
     "notes-row": schemas.Note,
     "stage": schemas.Stage,
     "study-record": schemas.StudyRecord,

@@ -17,7 +17,7 @@ from analysis.reporting import StudyReport, write_report
 from condense_core.store import RunStore
 
 OF_RUNS = ("runs", "epochs", "outcomes", "stages", "steps", "connections", "channels", "agreement")
-OF_RUNS += ("decided", "ranks", "regret", "layers")
+OF_RUNS += ("decided", "ranks", "regret", "layers", "factors")
 
 
 def of_kind(name: str, source: Any) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from condense_core.store import RunStore
 
 DRAWN = {
     "agreement": ("agreement",),
+    "budget": ("factors",),
     "decided": ("decided",),
     "tradeoff": ("summary",),
     "published": ("published",),
