@@ -275,6 +275,7 @@ TINY += ["--grouping", "learned", "--no-reference", "--no-dense-equal"]
     ("arguments", "message"),
     [
         (["--jobs", "2"], "jobs 2: must be 1 under torchrun"),
+        (["--budget", "from:x"], "budget 'from:x': must be left out under torchrun"),
         (["--engine", "ray"], "engine 'ray': must be 'processes' under torchrun"),
         (["--execution", "fast"], "execution 'fast': must be 'reference' on 4 ranks"),
         (["--batch-size", "3"], "batch_size 3: must be at least 1 for each of 4 ranks"),
