@@ -37,15 +37,29 @@ def layer_sensitivity(run: Run, data_dir: Path, images: int | None = None) -> pd
         return typed("sensitivity", pd.DataFrame(list(_rows(run, model, look))))
 
 
-def kept_sensitivity(run: Run, data_dir: Path, keep: bool = True) -> pd.DataFrame:
-    """Return `layer_sensitivity` on all images from the run's folder, or take it now and `keep` it there."""
-    if rows := run.sensitivity():
-        return typed("sensitivity", pd.DataFrame(rows).assign(run=run.name))
-    found = layer_sensitivity(run, data_dir)
+def kept_sensitivity(run: Run, data_dir: Path, keep: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return `layer_sensitivity` and `statistics_at_steps` on all images, as the run's folder has them.
+
+    If it has none, they are taken now, and with `keep` they are written there.
+    """
+    if found := known_sensitivity(run):
+        return found
+    steps, layers = statistics_at_steps(run, data_dir), layer_sensitivity(run, data_dir)
     if keep:
         with suppress(RunHeld), run.hold() as writer:  # whoever trains it goes on
-            writer.keep_sensitivity(found.drop(columns="run").to_dict("records"))
-    return found
+            rows = {"layers": layers, "steps": steps}
+            writer.keep_sensitivity(
+                {name: own.drop(columns="run").to_dict("records") for name, own in rows.items()}
+            )
+    return layers, steps
+
+
+def known_sensitivity(run: Run) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """Return the frames that `kept_sensitivity` wrote into the run's folder; None if there are none."""
+    if not (record := run.sensitivity()):
+        return None
+    layers, steps = (pd.DataFrame(record[name]).assign(run=run.name) for name in ("layers", "steps"))
+    return typed("sensitivity", layers), typed("statistics", steps)
 
 
 def statistics_at_steps(run: Run, data_dir: Path, images: int | None = None) -> pd.DataFrame:

@@ -43,24 +43,29 @@ def sensitivity(
 
     Prints how much of its inputs each layer may lose for a tolerance, beside what the run took from all of them
     alike, and how much of each pruning step's error is the batch norms' statistics, which are taken anew on
-    training images. Writes the curves as sensitivity.csv and sensitivity.svg.
+    training images. Writes the curves as sensitivity.csv and sensitivity.svg, and without --images keeps all of
+    it with the run, so that reports of its study show it.
     """
     with bad_input():
         from condense_core.store import RunStore
 
-        from . import plots
+        from . import layer_sensitivity as taken, plots
         from .frames import reading_layers
-        from .layer_sensitivity import allowed_shares, layer_sensitivity, statistics_at_steps
         from .networks import find_run
 
         found = find_run(run, RunStore(runs))
         folder = reports / f"sensitivity-{found.name}"
         check_writable(folder)
-        steps, curves = statistics_at_steps(found, data_dir, images), layer_sensitivity(found, data_dir, images)
+        if images:
+            curves, steps = (
+                take(found, data_dir, images) for take in (taken.layer_sensitivity, taken.statistics_at_steps)
+            )
+        else:
+            curves, steps = taken.kept_sensitivity(found, data_dir)
         folder.mkdir(parents=True, exist_ok=True)
         curves.to_csv(folder / "sensitivity.csv", index=False)
         plots.sensitivity(curves).savefig(folder / "sensitivity.svg")
-    model, may_lose = found.config.model, allowed_shares(curves, tolerance)
+    model, may_lose = found.config.model, taken.allowed_shares(curves, tolerance)
     factors = dict(zip((place.label for place in reading_layers(model)), model.layer_factors, strict=True))
     may_lose["taken"] = 1 - 1 / may_lose.target.map(factors)
     if as_json:

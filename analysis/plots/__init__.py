@@ -8,7 +8,7 @@ from .effects import effects, interactions
 from .masks import masks
 from .ranks import ranks
 from .regret import regret
-from .sensitivity import sensitivity
+from .sensitivity import sensitivity, stale_statistics
 from .series import series
 from .style import COLOURS, FAINT, GREY, count, heat, stage_title, thinned
 from .tradeoff import equal_cost, published, tradeoff
@@ -45,6 +45,7 @@ __all__ = [
     "shares_by_distance",
     "sources_read",
     "stage_title",
+    "stale_statistics",
     "thinned",
     "time_against_macs",
     "tradeoff",

@@ -1,4 +1,4 @@
-"""What it costs to prune each layer alone."""
+"""What it costs to prune each layer alone, and what of a pruning step is stale statistics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from .nothing import says_if_nothing
-from .style import GREY, legend_below, one_run, stacked, style
+from .style import COLOURS, GREY, WIDTH, legend_below, one_run, stacked, style
 
 PALETTE = "viridis"  # from the first layer to the last
 
@@ -49,3 +49,27 @@ def _lines(axes: Axes, found: pd.DataFrame, column: str, colours: dict[str, Any]
     axes.axhline(found[column].iloc[0], color=GREY, lw=0.9, ls=":", zorder=0)
     for target, own in found.sort_values("share").groupby("target", sort=False):
         axes.plot(own.share, own[column], color=colours[target], lw=1.5, marker="o", ms=2.5)
+
+
+@says_if_nothing("No pruning step yet.", "error_before")
+def stale_statistics(steps: pd.DataFrame) -> Figure:
+    """Draw by how much the error rises right at each pruning step, with both kinds of the norms' statistics.
+
+    `steps` is `statistics_at_steps` of one run. What statistics taken anew leave is what the connections were
+    worth at that moment.
+    """
+    one_run(steps)
+    with style():
+        figure = Figure(figsize=(WIDTH, 3.2))
+        axes = figure.subplots()
+        sides = (("", "as they were", GREY, "o"), ("_anew", "taken anew", COLOURS[0], "s"))
+        for end, label, colour, marker in sides:
+            rise = steps["error_after" + end] - steps["error_before" + end]
+            axes.plot(steps.stage, rise, color=colour, marker=marker, lw=1.6, ms=6, label=label)
+        axes.axhline(0, color=GREY, lw=0.9, ls=":", zorder=0)
+        axes.set_xlabel("Pruning step into stage")
+        axes.set_ylabel("Rise of the error (points)")
+        axes.margins(x=0.1)
+        legend_below(figure, axes, title="Statistics of the norms")
+        sns.despine(figure)
+    return figure

@@ -26,6 +26,7 @@ def report_figures(
         *learned_figures.agreement(data),
         *learned_figures.ranks(data),
         *fork_figures.regret(data),
+        *learned_figures.sensitivity(data),
         *learned_figures.budget(data),
         *result_figures.grid(data),
         *run_figures.life(data),

@@ -8,11 +8,13 @@ from typing import Any
 import pandas as pd
 
 from analysis import frames, plots, stats
+from analysis.layer_sensitivity import allowed_shares, known_sensitivity
 from analysis.text import interval
 
 from .report_figure import ReportFigure, StudyData, learned_runs, shown_run
 
 CHAPTER = "What was learned"
+TOLERANCE = 1.0  # points of error
 CLOSE = 0.05  # margin of a close call
 MOST = 0.95  # of the final connections
 FATE = ["target", "group", "channel", "source", "died", "rank", "margin"]
@@ -88,6 +90,58 @@ def agreement_text(counts: pd.DataFrame) -> str:
 
 def _interval(row: Any) -> str:
     return "" if pd.isna(row.low) else f" ({interval(row.low, row.high)})"
+
+
+def sensitivity(data: StudyData) -> Iterator[ReportFigure]:
+    """Draw what each layer may lose alone, and what is stale at each step, of the first run that knows."""
+    runs = data.named(learned_runs(data.runs).run)
+    found = next((known for run in runs if (known := known_sensitivity(run))), None)
+    if found is None:
+        return
+    layers, steps = found
+    run = layers.run.iloc[0]
+    yield ReportFigure(
+        "sensitivity",
+        "Which layers could have lost more",
+        f"Run {run}, before its first pruning step: one layer alone loses a share of its inputs, the least "
+        "important first, without training. Error on the images of the curves. A norm's statistics are means "
+        "over the steps before and do not fit a pruned network; below they are taken anew on training images.",
+        sensitivity_text(layers),
+        plots.sensitivity(layers),
+        layers.drop(columns="run"),
+        CHAPTER,
+    )
+    yield ReportFigure(
+        "statistics",
+        "What of each pruning step is stale statistics",
+        f"Run {run}: error right after each pruning step less the error right before it, with the norms' "
+        "statistics as they were, and taken anew before and after. What these leave is what the dropped "
+        "connections were worth at that moment.",
+        statistics_text(steps),
+        plots.stale_statistics(steps),
+        steps.drop(columns="run"),
+        CHAPTER,
+    )
+
+
+def sensitivity_text(layers: pd.DataFrame) -> str:
+    """Name the layers that may lose most and least for a point of error."""
+    rows = allowed_shares(layers, TOLERANCE)
+    most, least = rows.iloc[0], rows.iloc[-1]
+    return (
+        f"With statistics taken anew, layer {most.target} alone may lose {most.share:.0%} of its inputs for "
+        f"{TOLERANCE:g} point of error, layer {least.target} {least.share:.0%}."
+    )
+
+
+def statistics_text(steps: pd.DataFrame) -> str:
+    """Give for each step by how much the error rises with both kinds of statistics."""
+    rises = {end: steps[f"error_after{end}"] - steps[f"error_before{end}"] for end in ("", "_anew")}
+    parts = [
+        f"into stage {stage} by {own:+z.1f} points, with statistics taken anew by {anew:+z.1f}"
+        for stage, own, anew in zip(steps.stage, rises[""], rises["_anew"], strict=True)
+    ]
+    return f"The error changes at the step {'; '.join(parts)}."
 
 
 def budget(data: StudyData) -> Iterator[ReportFigure]:

@@ -51,7 +51,7 @@ def budget_variant(base: Variant, run: Run, data_dir: Path, keep: bool = True) -
     """
     from analysis.layer_sensitivity import kept_sensitivity
 
-    factors = uneven_factors(kept_sensitivity(run, data_dir, keep), base.model)
+    factors = uneven_factors(kept_sensitivity(run, data_dir, keep)[0], base.model)
     model = replace(base.model, condense_factors=factors)
     own, uneven = (cost_table(each) for each in (base.model, model))
     if own == uneven:

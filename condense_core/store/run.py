@@ -9,7 +9,7 @@ benchmarks/<moment>.json        measured times
     status.json                 running, stopped, done, diverged or failed, with the reason
     metrics.jsonl               one row per epoch; timing.jsonl: its seconds
     importance.jsonl            the importance of every connection after each epoch, packed
-    sensitivity.json            what pruning each layer alone costs, if an uneven budget was made from it
+    sensitivity.json            what pruning each layer alone costs, if it was taken (analysis.sensitivity)
     notes.jsonl                 what happened during the run: resumed, a damaged file passed over
     stages/stage-<s>.json       the network at a stage's entry, and end.json; each with its masks and importance
     checkpoints/                the state at each stage's entry, before anything is pruned; the newest ones
@@ -167,10 +167,9 @@ class Run:
         """
         return importance.unpacked_rows(self.importance_rows(), self.folder / importance.NAME)
 
-    def sensitivity(self) -> list[dict[str, Any]]:
-        """What pruning each layer alone costs (`analysis.layer_sensitivity`); no rows if it was not kept."""
-        rows: list[dict[str, Any]] = self._read("sensitivity.json", schemas.Sensitivity).get("rows", [])
-        return rows
+    def sensitivity(self) -> dict[str, Any]:
+        """What pruning each layer alone costs (`analysis.layer_sensitivity`); empty if it was not taken."""
+        return self._read("sensitivity.json", schemas.Sensitivity)
 
     def notes(self) -> list[dict[str, Any]]:
         """What happened during the run: time, text, and whether the result is still bit-identical."""

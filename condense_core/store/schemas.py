@@ -112,10 +112,21 @@ class SensitivityRow(TypedDict):
     error_percent_anew: Percent
 
 
-class Sensitivity(TypedDict):
-    """sensitivity.json: how the loss rises with the share that each layer alone loses."""
+class StatisticsRow(TypedDict):
+    """The errors around a pruning step, also with the norms' statistics taken anew on training images."""
 
-    rows: list[SensitivityRow]
+    stage: Annotated[str, Meta(description="that the step leads into")]
+    error_before: Percent
+    error_before_anew: Percent
+    error_after: Percent
+    error_after_anew: Percent
+
+
+class Sensitivity(TypedDict):
+    """sensitivity.json: what each layer alone may lose, and what of each pruning step is stale statistics."""
+
+    layers: list[SensitivityRow]
+    steps: list[StatisticsRow]
 
 
 class Note(TypedDict):

@@ -105,9 +105,9 @@ class RunWriter:
             if record["stage"] is None or record["step"] > step:
                 self._stage_file(record["stage"]).unlink()
 
-    def keep_sensitivity(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write what pruning each layer alone costs (`schemas.SensitivityRow`)."""
-        write_json(self.folder / "sensitivity.json", {"rows": rows})
+    def keep_sensitivity(self, record: Mapping[str, Any]) -> None:
+        """Write what pruning each layer alone costs (`schemas.Sensitivity`)."""
+        write_json(self.folder / "sensitivity.json", record)
 
     def _drop_unfinished(self) -> None:
         for path in self.folder.rglob(UNFINISHED):

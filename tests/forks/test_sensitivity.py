@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -12,10 +13,17 @@ import torch
 from helpers.readable import check_readable
 from helpers.runs import small_run
 
-from analysis import plots
+from analysis import frames, plots
 from analysis.engines.single_run import execute
-from analysis.layer_sensitivity import allowed_shares, layer_sensitivity, statistics_at_steps
+from analysis.layer_sensitivity import (
+    allowed_shares,
+    kept_sensitivity,
+    layer_sensitivity,
+    statistics_at_steps,
+)
 from analysis.networks import load_run_at
+from analysis.reporting.learned_figures import sensitivity
+from analysis.reporting.report_figure import StudyData
 
 
 @pytest.fixture
@@ -43,6 +51,26 @@ def test_each_step_has_the_runs_own_errors_and_those_with_statistics_anew(run, t
         assert row.error_before == pytest.approx(record["before"]["error_percent"])
         assert row.error_after == pytest.approx(record["after"]["error_percent"])
     assert (steps.error_after_anew != steps.error_after).any()
+
+
+def test_what_was_taken_is_kept_and_read_without_the_networks_state(run, tmp_path):
+    layers, steps = kept_sensitivity(run, tmp_path)
+    shutil.rmtree(run.folder / "checkpoints")
+    again = kept_sensitivity(run, tmp_path)
+    pd.testing.assert_frame_equal(layers, again[0])
+    pd.testing.assert_frame_equal(steps, again[1])
+
+
+def test_the_report_shows_what_a_run_of_the_study_keeps(run, store, tmp_path):
+    data = StudyData(store, frames.runs(store), pd.DataFrame(), pd.DataFrame())
+    assert not list(sensitivity(data))
+    _, steps = kept_sensitivity(run, tmp_path)
+    curves, stale = sensitivity(data)
+    rise = steps.error_after_anew.iloc[0] - steps.error_before_anew.iloc[0]
+    assert f"with statistics taken anew by {rise:+z.1f}" in stale.alt
+    assert "alone may lose" in curves.alt
+    for figure in (curves, stale):
+        check_readable(figure.figure, figure.key)
 
 
 def test_the_network_before_a_step_is_not_pruned_for_it(run):

@@ -30,6 +30,7 @@ DRAWN = {
     "sources_read": ("connections",),
     "regret": ("regret",),
     "sensitivity": ("sensitivity",),
+    "stale_statistics": ("statistics",),
     "run_life": ("epochs", "stages"),
     "pruning_steps": ("steps",),
     "macs_during_training": ("stages",),
