@@ -48,7 +48,7 @@ def sensitivity(found: pd.DataFrame) -> Figure:
 def _lines(axes: Axes, found: pd.DataFrame, column: str, colours: dict[str, Any]) -> None:
     axes.axhline(found[column].iloc[0], color=GREY, lw=0.9, ls=":", zorder=0)
     for target, own in found.sort_values("share").groupby("target", sort=False):
-        axes.plot(own.share, own[column], color=colours[target], lw=1.5, marker="o", ms=2.5)
+        axes.plot(own.share, own[column], color=colours[target], lw=1.5)
 
 
 @says_if_nothing("No pruning step yet.", "error_before")

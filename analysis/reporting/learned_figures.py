@@ -15,6 +15,7 @@ from .report_figure import ReportFigure, StudyData, learned_runs, shown_run
 
 CHAPTER = "What was learned"
 TOLERANCE = 1.0  # points of error
+ERRORS = ["loss", "error_percent", "loss_anew", "error_percent_anew"]
 CLOSE = 0.05  # margin of a close call
 MOST = 0.95  # of the final connections
 FATE = ["target", "group", "channel", "source", "died", "rank", "margin"]
@@ -108,7 +109,7 @@ def sensitivity(data: StudyData) -> Iterator[ReportFigure]:
         "over the steps before and do not fit a pruned network; below they are taken anew on training images.",
         sensitivity_text(layers),
         plots.sensitivity(layers),
-        layers.drop(columns="run"),
+        layers[["target", "share", *ERRORS]],
         CHAPTER,
     )
     yield ReportFigure(
