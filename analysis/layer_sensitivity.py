@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from analysis import frames
 from analysis.engines import load_data
 from analysis.frames import reading_layers, typed
 from analysis.networks import load_run_at
@@ -42,8 +43,8 @@ def kept_sensitivity(run: Run, data_dir: Path, keep: bool = True) -> tuple[pd.Da
 
     If it has none, they are taken now, and with `keep` they are written there.
     """
-    if found := known_sensitivity(run):
-        return found
+    if run.sensitivity():
+        return frames.sensitivity(run), frames.statistics(run)
     steps, layers = statistics_at_steps(run, data_dir), layer_sensitivity(run, data_dir)
     if keep:
         with suppress(RunHeld), run.hold() as writer:  # whoever trains it goes on
@@ -52,14 +53,6 @@ def kept_sensitivity(run: Run, data_dir: Path, keep: bool = True) -> tuple[pd.Da
                 {name: own.drop(columns="run").to_dict("records") for name, own in rows.items()}
             )
     return layers, steps
-
-
-def known_sensitivity(run: Run) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """Return the frames that `kept_sensitivity` wrote into the run's folder; None if there are none."""
-    if not (record := run.sensitivity()):
-        return None
-    layers, steps = (pd.DataFrame(record[name]).assign(run=run.name) for name in ("layers", "steps"))
-    return typed("sensitivity", layers), typed("statistics", steps)
 
 
 def statistics_at_steps(run: Run, data_dir: Path, images: int | None = None) -> pd.DataFrame:
@@ -82,19 +75,6 @@ def statistics_at_steps(run: Run, data_dir: Path, images: int | None = None) -> 
     return typed("statistics", pd.DataFrame(rows))
 
 
-def allowed_shares(found: pd.DataFrame, tolerance: float, column: str = "error_percent_anew") -> pd.DataFrame:
-    """Return for each layer the largest share of its inputs that costs at most `tolerance` points of error.
-
-    One row per layer, the least sensitive first: `share`, and what it costs alone (`cost`, points).
-    """
-    rows = []
-    for target, own in found.sort_values("share").groupby("target", sort=False):
-        costs = own[column].to_numpy() - own[column].iloc[0]
-        fits = int((costs <= tolerance).cumprod().sum()) - 1  # the first share that costs more ends it
-        rows.append({"target": target, "share": float(own.share.iloc[fits]), "cost": float(costs[fits])})
-    return pd.DataFrame(rows).sort_values("share", ascending=False, kind="stable")
-
-
 def first_pruning(run: Run) -> int:
     """Return the stage of a run's first pruning step. Raise ValueError if no layer learns its groups."""
     model = run.config.model
@@ -107,12 +87,11 @@ class _Look:
     """Evaluates a network on images of a run's curves, with its norms' statistics as they are, and anew."""
 
     def __init__(self, run: Run, data_dir: Path, images: int | None):
-        import torch
+        from condense_core.data import spread
 
         data = load_data(run.config.data, data_dir, run.config.seed)
-        self.images, self.training = data.curve_images, data.train
-        self.images = self.images.subset(torch.arange(min(images or len(self.images), len(self.images))))
-        self.training = self.training.subset(torch.arange(min(STATISTICS_IMAGES, len(self.training))))
+        self.images = spread(data.curve_images, images or len(data.curve_images))
+        self.training = spread(data.train, STATISTICS_IMAGES)
         self.threads = run.config.threads
 
     def at(self, model: CondenseNet) -> tuple[Evaluation, Evaluation]:

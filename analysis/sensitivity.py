@@ -50,7 +50,7 @@ def sensitivity(
         from condense_core.store import RunStore
 
         from . import layer_sensitivity as taken, plots
-        from .frames import reading_layers
+        from .frames import allowed_shares, reading_layers
         from .networks import find_run
 
         found = find_run(run, RunStore(runs))
@@ -65,7 +65,7 @@ def sensitivity(
         folder.mkdir(parents=True, exist_ok=True)
         curves.to_csv(folder / "sensitivity.csv", index=False)
         plots.sensitivity(curves).savefig(folder / "sensitivity.svg")
-    model, may_lose = found.config.model, taken.allowed_shares(curves, tolerance)
+    model, may_lose = found.config.model, allowed_shares(curves, tolerance)
     factors = dict(zip((place.label for place in reading_layers(model)), model.layer_factors, strict=True))
     may_lose["taken"] = 1 - 1 / may_lose.target.map(factors)
     if as_json:

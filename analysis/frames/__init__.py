@@ -12,6 +12,7 @@ from .outcomes import answers, outcomes
 from .pruning import Fates, channels, connections, fates
 from .ranks import LayerRanks, layer_ranks, ranks, ranks_of
 from .regret import regret
+from .sensitivity import allowed_shares, sensitivity, statistics
 from .sources import ReadingLayer, reading_layers
 from .training import OWN, Source, epochs, runs, runs_in, stage_name, stages, steps, study_runs, variant_columns
 
@@ -26,6 +27,7 @@ __all__ = [
     "ReadingLayer",
     "Source",
     "agreement",
+    "allowed_shares",
     "answers",
     "channels",
     "connections",
@@ -46,8 +48,10 @@ __all__ = [
     "regret",
     "runs",
     "runs_in",
+    "sensitivity",
     "stage_name",
     "stages",
+    "statistics",
     "steps",
     "study_runs",
     "times",

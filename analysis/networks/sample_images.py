@@ -16,8 +16,10 @@ def real_images(
     name: str, store: Any, model: CondenseNet, data: str | None, data_dir: Path, count: int
 ) -> tuple[Tensor, str]:
     """Return normalised images (N, 3, H, W) of the network's size, and a description of their source."""
+    import torch
+
     from condense_core.config import DataConfig
-    from condense_core.data import load
+    from condense_core.data import load, spread
 
     from .lookup import find_run, is_file_name
 
@@ -32,7 +34,7 @@ def real_images(
     if data and config.kind in ("folder", "imagenet"):
         config = dataclasses.replace(config, data_image_size=size)
     test = load(config, data_dir, seed=seed).test
-    images = next(test.evaluation_batches())[0][:count]
+    images = torch.cat([batch for batch, _ in spread(test, count).evaluation_batches()])
     if images.shape[2] != size:
         raise ValueError(
             f"data {config.name!r}: has images of {images.shape[2]} pixels, the network needs {size}"

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from analysis import frames, plots, stats
-from analysis.layer_sensitivity import allowed_shares, known_sensitivity
 from analysis.text import interval
 
 from .report_figure import ReportFigure, StudyData, learned_runs, shown_run
@@ -95,12 +94,11 @@ def _interval(row: Any) -> str:
 
 def sensitivity(data: StudyData) -> Iterator[ReportFigure]:
     """Draw what each layer may lose alone, and what is stale at each step, of the first run that knows."""
-    runs = data.named(learned_runs(data.runs).run)
-    found = next((known for run in runs if (known := known_sensitivity(run))), None)
-    if found is None:
+    layers = frames.sensitivity(data.named(learned_runs(data.runs).run))
+    if layers.empty:
         return
-    layers, steps = found
     run = layers.run.iloc[0]
+    layers, steps = layers[layers.run == run], frames.statistics(data.named([run]))
     yield ReportFigure(
         "sensitivity",
         "Which layers could have lost more",
@@ -127,7 +125,7 @@ def sensitivity(data: StudyData) -> Iterator[ReportFigure]:
 
 def sensitivity_text(layers: pd.DataFrame) -> str:
     """Name the layers that may lose most and least for a point of error."""
-    rows = allowed_shares(layers, TOLERANCE)
+    rows = frames.allowed_shares(layers, TOLERANCE)
     most, least = rows.iloc[0], rows.iloc[-1]
     return (
         f"With statistics taken anew, layer {most.target} alone may lose {most.share:.0%} of its inputs for "

@@ -56,6 +56,12 @@ class Images(Protocol):
         """Yield all images in order, without augmentation."""
 
 
+def spread(images: Images, count: int) -> Images:
+    """Select up to `count` images, spread evenly: a folder lists them class by class."""
+    count = min(count, len(images))
+    return images.subset(torch.arange(count) * len(images) // max(count, 1))
+
+
 @dataclass(frozen=True)
 class DecodedImages:
     """Small images, decoded: uint8 (N, 3, H, W) and their labels int64 (N,)."""

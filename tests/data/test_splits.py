@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from condense_core.config import DataConfig
-from condense_core.data import load, read, split, summarise
+from condense_core.data import load, read, split, spread, summarise
 
 BY_SEED = DataConfig("digits", split="seed")
 
@@ -70,3 +70,13 @@ def test_a_summary_counts_what_a_split_by_seed_gives(source):
 def test_a_fixed_split_is_the_same_for_all_seeds_and_as_it_was():
     first, other = load(DataConfig("digits"), seed=0), load(DataConfig("digits"), seed=4)
     assert first.fingerprint == other.fingerprint == load(DataConfig("digits")).fingerprint
+
+
+@pytest.mark.parametrize("count", [40, 64, 5000])
+def test_a_part_of_images_that_are_listed_class_by_class_has_every_class(source, count):
+    by_class = source.train.subset(source.train.labels.argsort())
+    part = spread(by_class, count)
+    assert len(part) == min(count, 1797)
+    assert set(part.labels.tolist()) == set(range(10))
+    counts = part.labels.bincount()
+    assert counts.max() - counts.min() <= max(2, 0.05 * len(part))

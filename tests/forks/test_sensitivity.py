@@ -16,7 +16,6 @@ from helpers.runs import small_run
 from analysis import frames, plots
 from analysis.engines.single_run import execute
 from analysis.layer_sensitivity import (
-    allowed_shares,
     kept_sensitivity,
     layer_sensitivity,
     statistics_at_steps,
@@ -84,7 +83,7 @@ def test_a_share_is_allowed_up_to_the_first_that_costs_more():
         for target, own in errors.items()
         for place, error in enumerate(own)
     ]
-    found = allowed_shares(pd.DataFrame(rows), tolerance=1.0)
+    found = frames.allowed_shares(pd.DataFrame(rows), tolerance=1.0)
     assert found.to_dict("records") == [
         {"target": "b", "share": 0.5, "cost": pytest.approx(0.9)},
         {"target": "a", "share": 0.25, "cost": pytest.approx(0.5)},
