@@ -14,7 +14,18 @@ from analysis.axes import level_name
 from analysis.stats import DIFFERS, SAME
 
 from .nothing import nothing, says_if_nothing
-from .style import COLOURS, GREY, NO_FINISHED, TEXT, TITLES, legend_beside, series_looks, stacked, style
+from .style import (
+    COLOURS,
+    GREY,
+    NO_FINISHED,
+    TEXT,
+    TITLES,
+    begins_at_zero,
+    legend_beside,
+    series_looks,
+    stacked,
+    style,
+)
 
 MAX_INTERACTIONS = 12  # more rows would be hard to read
 MAX_LETTERS = 26  # of levels that lie side by side below a panel
@@ -118,6 +129,7 @@ def interactions(summary: pd.DataFrame) -> Figure:
             axes.margins(x=0.2)
             legend_beside(axes, title=TITLE[lines], fontsize="small")
         figure.supylabel("Test error (%)", fontsize="medium")
-        panels[0].set_ylim(bottom=0)
+        if begins_at_zero(grid.error_mean.min(), grid.error_mean.max()):
+            panels[0].set_ylim(bottom=0)
         sns.despine(figure)
     return figure

@@ -117,6 +117,11 @@ def stacked(heights: Sequence[float], **settings: Any) -> tuple[Figure, list[Axe
     return figure, list(panels[:, 0])
 
 
+def begins_at_zero(low: float, high: float) -> bool:
+    """Return whether an axis of marks begins at 0: far from it, differences could not be seen."""
+    return low < 0.5 * high or low == high
+
+
 def legend_beside(axes: Axes, **settings: Any) -> None:
     """Draw the legend of a few short names on the right of the axes, where it hides nothing."""
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), **settings)

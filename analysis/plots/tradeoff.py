@@ -23,6 +23,7 @@ from .style import (
     TEXT,
     TITLES,
     WIDTH,
+    begins_at_zero,
     cost_axis,
     interval_arms,
     label_points,
@@ -67,7 +68,8 @@ def tradeoff(
         cost_axis(ours, COSTS[cost], costs)
         ours.set_ylabel("Test error (%)")
         shared = published is not None and not beside
-        ours.set_ylim(0, max(_top(every) or 0, ours.get_ylim()[1] if shared else 0) or None)
+        low, high = (0, max(_ends(every)[1], ours.get_ylim()[1])) if shared else _ends(every)
+        ours.set_ylim(low, high or None)
         if others:
             ours.set_title("this study", fontsize="medium")
             _published_panel(others[0], published, PUBLISHED_COST[cost])
@@ -161,9 +163,14 @@ def _rest_of_grid(axes: Axes, every: pd.DataFrame, cost: str) -> None:
         _points(axes, part, shifted, lw=0, mfc="none", alpha=0.6, elinewidth=0.7, capsize=0, **look)
 
 
-def _top(part: pd.DataFrame) -> float | None:
-    """Return an upper end of the error axis with room for the largest mark and its interval."""
-    return 1.06 * float((part.error_mean + interval_arms(part)[1]).max()) or None if len(part) else None
+def _ends(part: pd.DataFrame) -> tuple[float, float]:
+    """Return the ends of the error axis with room for all marks and their intervals; (0, 0) without marks."""
+    if part.empty:
+        return 0, 0
+    below, above = interval_arms(part)
+    low, high = float((part.error_mean - below).min()), float((part.error_mean + above).max())
+    room = 0.06 * (high - low)
+    return (0, 1.06 * high) if begins_at_zero(low, high) else (low - room, high + room)
 
 
 def _apart(costs: pd.Series, every: pd.Series, places: float) -> pd.Series:
@@ -201,7 +208,8 @@ def equal_cost(summary: pd.DataFrame) -> Figure:
             axes.errorbar(part.error_mean, places, xerr=interval_arms(part), label=label, **look)
         axes.set_yticks(range(len(cells)), [_cell_name(others, cell) for cell in cells])
         axes.set_ylim(len(cells) - 0.5, -0.5)
-        axes.set_xlim(0, _top(grid))
+        low, high = _ends(grid)
+        axes.set_xlim(low, high or None)
         axes.set_xlabel("Test error (%)")
         legend_below(figure, axes, title=TITLES.get(lead, "Grouping" if lead == "grouping" else None))
         sns.despine(figure, left=True)
