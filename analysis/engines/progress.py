@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from analysis.streams import ProgressStream, is_terminal
 from analysis.text import duration, inert, say
 from condense_core.cost import cost_table
-from condense_core.store import FINISHED, Run, RunStore
+from condense_core.store import FINISHED, RunStore
 
 from .pace import Pace
 
@@ -73,28 +73,30 @@ class Watch:
             state = status["state"]
             self.grid[config.model.label][config.name] = state
             rows = [] if state == "new" else run.epochs()
-            self._note(config, run, len(rows))
+            timings = run.timings() if rows else []
+            self._note(config, len(rows), timings)
             if state in FINISHED or state == "failed":
                 self.finished += 1
                 continue
             waiting.append((config, run))
             if state == "running":
-                running.append(self._live(config, rows, run.seconds(), status.get("reason")))
+                running.append(self._live(config, rows, timings, status.get("reason")))
         self.left = waiting
         return self.finished, running, self._estimate()
 
-    def _note(self, config: RunConfig, run: Run, epochs: int) -> None:
+    def _note(self, config: RunConfig, epochs: int, timings: list[dict]) -> None:
         """Note how many epochs a run has trained, and how long one takes."""
         self.trained[config.name] = epochs
         self.before.setdefault(config.name, epochs)
-        if timings := run.timings() if epochs else []:
+        if timings:
             seconds = mean(row["seconds"] for row in timings)
             self.pace.seen[config.name] = self.macs[config.name], seconds
 
     @staticmethod
-    def _live(config: RunConfig, rows: list[dict], seconds: float, doing: str | None) -> Live:
+    def _live(config: RunConfig, rows: list[dict], timings: list[dict], doing: str | None) -> Live:
         last: dict[str, Any] = rows[-1] if rows else {"epoch": 0, "stage": 0, "curve_error_percent": None}
         epochs = config.recipe.epochs
+        seconds = sum(row["seconds"] for row in timings)
         left = seconds / len(rows) * (epochs - len(rows)) if rows else None
         return Live(config.name, last["epoch"], epochs, last["stage"], last["curve_error_percent"], left, doing)
 

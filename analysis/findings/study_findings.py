@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import pandas as pd
@@ -141,6 +142,14 @@ class StudyFindings:
     def curves_on(self) -> str:
         """The images that the curves are measured on: validation or test."""
         return next((run.epochs()[0]["curves_on"] for run in self.started if run.epochs()), "validation")
+
+
+def joined_outcomes(studies: Sequence[StudyFindings]) -> stats.Outcomes | None:
+    """Return the outcomes of several studies; None if their data differ, so that no image is the same."""
+    data = [study.runs.data_fingerprint for study in studies if len(study.runs)]
+    if not data or pd.concat(data).nunique() != 1:
+        return None
+    return reduce(stats.Outcomes.joined, (study.outcomes for study in studies))
 
 
 def comparison_sentences(effects: pd.DataFrame, summary: pd.DataFrame, interactions: pd.DataFrame) -> list[str]:

@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.stats import DIFFERENCE, MAIN, UNKNOWN, Cells, Contrast, compared
 
 from .differences import Difference
-from .study_findings import StudyFindings
+from .study_findings import StudyFindings, joined_outcomes
 
 MAY_DIFFER = ("name", "seeds", "threads", "execution", "importance_every")  # none of them is compared
 
@@ -72,12 +72,8 @@ class StudySeries:
     def compared(self) -> pd.DataFrame:
         """`stats.compared` of variants with the base at each value, and of the last value with the first."""
         cells = Cells(self.runs.assign(variant=_cell(self.runs.variant, self.runs.value.astype(str))))
-        outcomes = self.studies[0].outcomes
-        for study in self.studies[1:]:
-            outcomes = outcomes.joined(study.outcomes)
-        same = self.runs.data_fingerprint.nunique() == 1
         found = [contrast for contrast in self._contrasts(cells) if contrast]
-        return compared(cells, found, outcomes if same else None, self.studies[0].meaningful)
+        return compared(cells, found, joined_outcomes(self.studies), self.studies[0].meaningful)
 
     def _contrasts(self, cells: Cells) -> list[Contrast | None]:
         base, *others = self.variants

@@ -12,7 +12,7 @@ from .outcomes import answers, outcomes
 from .pruning import Fates, channels, connections, fates
 from .ranks import LayerRanks, layer_ranks, ranks, ranks_of
 from .regret import regret
-from .sensitivity import allowed_shares, sensitivity, statistics
+from .sensitivity import allowed_shares, rises, sensitivity, statistics
 from .sources import ReadingLayer, reading_layers
 from .training import OWN, Source, epochs, runs, runs_in, stage_name, stages, steps, study_runs, variant_columns
 
@@ -46,6 +46,7 @@ __all__ = [
     "ranks_of",
     "reading_layers",
     "regret",
+    "rises",
     "runs",
     "runs_in",
     "sensitivity",

@@ -17,6 +17,12 @@ def statistics(source: Source) -> pd.DataFrame:
     return _kept("statistics", "steps", source)
 
 
+def rises(steps: pd.DataFrame) -> dict[str, pd.Series]:
+    """Return by how much the error rises at each step of `statistics`, in points: as it was, and anew."""
+    ends = {"as they were": "", "taken anew": "_anew"}
+    return {name: steps["error_after" + end] - steps["error_before" + end] for name, end in ends.items()}
+
+
 def _kept(frame: str, part: str, source: Source) -> pd.DataFrame:
     rows = ({"run": run.name, **row} for run in runs_in(source) for row in run.sensitivity().get(part, ()))
     return tidy_frame(frame, rows)

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
+from analysis.frames import rises
+
 from .nothing import says_if_nothing
 from .style import COLOURS, GREY, WIDTH, legend_below, one_run, stacked, style
 
@@ -62,9 +64,8 @@ def stale_statistics(steps: pd.DataFrame) -> Figure:
     with style():
         figure = Figure(figsize=(WIDTH, 3.2))
         axes = figure.subplots()
-        sides = (("", "as they were", GREY, "o"), ("_anew", "taken anew", COLOURS[0], "s"))
-        for end, label, colour, marker in sides:
-            rise = steps["error_after" + end] - steps["error_before" + end]
+        looks = zip(rises(steps).items(), (GREY, COLOURS[0]), "os", strict=True)
+        for (label, rise), colour, marker in looks:
             axes.plot(steps.stage, rise, color=colour, marker=marker, lw=1.6, ms=6, label=label)
         axes.axhline(0, color=GREY, lw=0.9, ls=":", zorder=0)
         axes.set_xlabel("Pruning step into stage")

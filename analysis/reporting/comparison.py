@@ -7,7 +7,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from analysis.findings import Difference
+from analysis.findings import Difference, joined_outcomes
 from analysis.stats import DIFFERENCE, ERROR, MAIN, Cells, Contrast, compared
 
 from .report_figure import ReportFigure
@@ -55,9 +55,7 @@ class Comparison:
     @cached_property
     def compared(self) -> pd.DataFrame:
         """`stats.compared` of the contrasts. The test images count only if both studies have the same data."""
-        data = pd.concat([study.runs for study in (self.first, self.second) if len(study.runs)])
-        same = len(data) and data.data_fingerprint.nunique() == 1
-        outcomes = self.first.outcomes.joined(self.second.outcomes) if same else None
+        outcomes = joined_outcomes((self.first, self.second))
         return compared(self.cells, self.contrasts, outcomes, self.first.meaningful)
 
     @property

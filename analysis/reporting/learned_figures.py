@@ -135,10 +135,9 @@ def sensitivity_text(layers: pd.DataFrame) -> str:
 
 def statistics_text(steps: pd.DataFrame) -> str:
     """Give for each step by how much the error rises with both kinds of statistics."""
-    rises = {end: steps[f"error_after{end}"] - steps[f"error_before{end}"] for end in ("", "_anew")}
     parts = [
         f"into stage {stage} by {own:+z.1f} points, with statistics taken anew by {anew:+z.1f}"
-        for stage, own, anew in zip(steps.stage, rises[""], rises["_anew"], strict=True)
+        for stage, own, anew in zip(steps.stage, *frames.rises(steps).values(), strict=True)
     ]
     return f"The error changes at the step {'; '.join(parts)}."
 

@@ -6,7 +6,6 @@ import pandas as pd
 
 from analysis import frames, plots
 from analysis.findings import StudySeries
-from condense_core.store import Run
 
 from .report_figure import ReportFigure, learned_runs
 
@@ -39,8 +38,7 @@ def _decided_at_start(series: StudySeries) -> pd.DataFrame:
     learned = learned_runs(series.runs)
     if learned.empty:
         return learned
-    root = series.studies[0].store.root
-    counts = frames.decided([Run(root / name) for name in learned.run])
+    counts = frames.decided([series.studies[0].store.named(name) for name in learned.run])
     if counts.empty:
         return counts
     return counts[counts.epoch == 0].merge(learned[["run", "variant", "value"]], on="run")
