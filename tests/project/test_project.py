@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 
 import pytest
-from helpers.packages import LOCK, NEEDED, name_of, pins
+from helpers.packages import LOCK, NEEDED, PROJECT, name_of, pins
 from helpers.paths import ROOT
+from packaging.specifiers import SpecifierSet
 
 PAGES = [
     ROOT / "README.md",
@@ -28,6 +30,21 @@ def test_conda_users_get_the_versions_of_the_lock():
     conda = pins((ROOT / "environment.yml").read_text())
     assert set(conda) == {name_of(requirement) for requirement in NEEDED}
     assert conda == {name: LOCK[name] for name in conda}
+
+
+def test_every_pinned_package_runs_on_the_oldest_supported_python():
+    oldest = re.search(r"[\d.]+", PROJECT["requires-python"])[0] + ".0"
+    wanted = {name: metadata(name).get("Requires-Python") for name in LOCK if is_installed(name)}
+    assert len(wanted) > 100
+    assert [name for name, needs in wanted.items() if needs and oldest not in SpecifierSet(needs)] == []
+
+
+def is_installed(name: str) -> bool:
+    """Return whether a package is installed in the pinned version."""
+    try:
+        return version(name) == LOCK[name]
+    except PackageNotFoundError:
+        return False
 
 
 def test_the_docs_say_what_each_dependency_is_for():
