@@ -17,7 +17,7 @@ AXE := .browser/node_modules/axe-core/axe.min.js
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
-ablate: $(READY)  ## train the ablation on digits (3 minutes on 2 cores), print its table, write its report
+ablate: $(READY)  ## train the ablation on digits (2 minutes on 2 cores), print its table, write its report
 	$(BIN)/python -m analysis.ablate $(ARGS)
 
 test: $(READY) lint  ## lint, type-check and test (except the tests in a browser)
