@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from analysis import stats
 from analysis.text import count, duration, inert
 
 TrialRow = Mapping[str, Any]  # `schemas.Trial`
@@ -16,7 +19,7 @@ def tuning_sentences(rows: Sequence[TrialRow]) -> list[str]:
         return ["One recipe served all variants: no setting was tuned for each of them (option --tune)."]
     if not any(row["chosen"] for row in rows):
         return ["The settings are not chosen yet: runs that try them are left to train."]
-    return [_how(rows), *edge_sentences(rows)]
+    return [_how(rows), *edge_sentences(rows), *noise_sentences(rows)]
 
 
 def _how(rows: Sequence[TrialRow]) -> str:
@@ -67,3 +70,31 @@ def _edges(name: str, values: list[Any], chosen: Sequence[TrialRow]) -> Iterator
 def value_text(value: Any) -> str:
     """Return a value that was tried, in short."""
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def noise_sentences(rows: Sequence[TrialRow]) -> list[str]:
+    """Return how many choices may be those of chance; nothing for rows of earlier versions."""
+    if len(rows[0]["runs"]) < 2:
+        return ["One seed does not say how far chance decided these choices (--tune-seeds)."]
+    variants: dict[str, list[TrialRow]] = {}
+    for row in rows:
+        variants.setdefault(row["variant"], []).append(row)
+    noise = stats.choice_noise(map(_errors, variants.values()))
+    if noise is None:
+        return []
+    close = sum(_has_rival(own, noise) for own in variants.values())
+    return [
+        f"Two values differ by chance by up to {noise:.1f} points (95 %). Another value is that close to the chosen "
+        f"one for {close} of {len(variants)} variant{'' if len(variants) == 1 else 's'}."
+    ]
+
+
+def _errors(rows: Sequence[TrialRow]) -> np.ndarray:
+    """Return the errors of a variant's runs, (values, seeds); NaN where a run diverged or none is kept."""
+    return np.array([row.get("errors_percent", [None] * len(row["runs"])) for row in rows], float)
+
+
+def _has_rival(rows: Sequence[TrialRow], noise: float) -> bool:
+    chosen = next(row["error_percent"] for row in rows if row["chosen"])
+    others = (row["error_percent"] for row in rows if not row["chosen"])
+    return chosen is not None and any(error is not None and error - chosen <= noise for error in others)

@@ -1,3 +1,4 @@
+from .choices import choice_noise as choice_noise
 from .comparisons import (
     compared as compared,
     comparisons as comparisons,

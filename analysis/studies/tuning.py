@@ -90,8 +90,10 @@ def _rank(row: Row) -> tuple[float, float]:
 def _measured(row: Row, runs: list[Run]) -> Row:
     """Add the means over the runs of a row, which are None if a run diverged, and what they cost."""
     last = [run.epochs()[-1] if run.status["state"] == "done" else {} for run in runs]
+    errors = [epoch.get("curve_error_percent") for epoch in last]
     return row | {
-        "error_percent": _mean(epoch.get("curve_error_percent") for epoch in last),
+        "error_percent": _mean(errors),
+        "errors_percent": errors,
         "loss": _mean(epoch.get("curve_loss") for epoch in last),
         "training_macs": sum(run.result.get("training_macs", 0) for run in runs),
         "seconds": sum(run.seconds() for run in runs),

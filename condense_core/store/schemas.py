@@ -204,6 +204,7 @@ class Trial(TypedDict):
     runs: list[str]
     chosen: bool
     error_percent: Annotated[Percent | None, Meta(description="on validation images; null if a run diverged")]
+    errors_percent: NotRequired[Annotated[list[Percent | None], Meta(description="of each of the runs")]]
     loss: Number | None
     training_macs: NonNegativeInt
     seconds: NonNegative

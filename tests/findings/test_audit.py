@@ -16,6 +16,7 @@ from condense_core.store import RunStore
 EDGE = {"variant": "learned", "values": {"momentum": 0.9}, "runs": ["a", "b"], "chosen": True}
 TUNING = [EDGE | {"values": {"momentum": 0.8}, "chosen": False}, EDGE]
 INSIDE = [*TUNING, EDGE | {"values": {"momentum": 0.95}, "chosen": False}]
+ONE_SEED = [row | {"runs": ["a"]} for row in INSIDE]
 
 
 def changed(store: RunStore, meaningful: float = 0.5, **parts) -> StudyFindings:
@@ -68,6 +69,7 @@ CASES = [
         "at the end of a list",
     ),
     ("Variants are tuned", {"record": lambda r: r | {"tuning": INSIDE}}, HELD, "momentum from 0.8, 0.9, 0.95"),
+    ("Variants are tuned", {"record": lambda r: r | {"tuning": ONE_SEED}}, PARTLY, "one seed cannot say"),
     ("Variants cost the same", {}, NOT_HELD, "MACs of 11 variants are"),
     ("Control: dense", {}, NOT_HELD, "there is none"),
     ("Control: random", {}, HELD, "learned against random: "),

@@ -279,13 +279,14 @@ def test_figures_fit_on_a_phone_without_scrolling_them(open_page):
     )
 
 
-def test_print_is_light_and_opens_what_is_collapsed(open_page):
+def test_print_is_light_and_opens_what_is_collapsed_but_for_data_and_runs(open_page):
     page = open_page(color_scheme="dark")
     page.locator(".map").wait_for()
     page.emulate_media(media="print", color_scheme="dark")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.locator("details:not([open])").count() == 0
+    assert page.locator("details:not([open], .data, .run)").count() == 0
+    assert not page.locator(".data:visible").count()
     assert not page.locator(".map").is_visible()
     assert not page.locator(".contents:visible").count()
     assert all(image.is_visible() for image in page.locator(".stages img").all())

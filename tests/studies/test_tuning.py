@@ -131,10 +131,39 @@ def test_only_an_end_of_the_list_is_warned_of():
         for variant, chosen in (("x", 0.5), ("y", 0.9), ("z", 0.9))
         for value in (0.0, 0.5, 0.9)
     ]
-    (_, edge) = tuning_sentences(rows)
+    (_, edge, _) = tuning_sentences(rows)
     assert edge.startswith("The largest momentum that was tried, 0.9, was chosen for y, z.")
     odd = [ROW | {"variant": "x", "values": {"retraining_rate": None}, "chosen": True}]
-    assert len(tuning_sentences(odd)) == 1
+    assert len(tuning_sentences(odd)) == 2
+
+
+def test_a_choice_says_how_far_chance_decided_it():
+    def said(errors: dict[str, list[list[float | None]]]) -> str:
+        rows = [
+            ROW
+            | {"variant": variant, "values": {"momentum": float(place)}, "chosen": place == 0}
+            | {
+                "runs": ["a", "b", "c"],
+                "errors_percent": own,
+                "error_percent": None if None in own else sum(own) / 3,
+            }
+            for variant, lists in errors.items()
+            for place, own in enumerate(lists)
+        ]
+        return tuning_sentences(rows)[-1]
+
+    quiet = {"x": [[10, 11, 12], [20.1, 21, 22]], "y": [[10, 11, 12], [11, 12, 13.1]]}
+    assert (
+        "by up to 0.1 points (95 %). Another value is that close to the chosen one for 0 of 2 variants."
+        in said(quiet)
+    )
+    noisy = quiet | {"z": [[10, 17, 12], [12, 11, 18], [13, 14, 15]]}
+    assert re.search(r"by up to [4-9]\.\d points \(95 %\)\. .* for 2 of 3 variants\.$", said(noisy))
+    assert said({"x": quiet["x"] + [[None, 1, 2]]}).endswith("chosen one for 0 of 1 variant.")
+    lost = [ROW | {"variant": "x", "values": {"momentum": value}, "chosen": value == 0} for value in (0, 1, 2)]
+    assert tuning_sentences(lost)[-1].startswith("One seed does not say how far chance decided")
+    old = [row | {"runs": ["a", "b"]} for row in lost]
+    assert len(tuning_sentences(old)) == 2  # rows of earlier versions have no errors of single runs
 
 
 def test_a_value_with_which_a_run_diverged_is_chosen_last(tuned):

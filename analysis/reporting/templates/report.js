@@ -327,11 +327,11 @@ const passed = new IntersectionObserver(() => {
 }, { rootMargin: "0px 0px -67% 0px" });
 linked.forEach((heading) => passed.observe(heading));
 
-// Print what is collapsed too
+// Print what is collapsed too, but not the data of figures and single runs: these are thousands of rows
 
 let opened = [];
 addEventListener("beforeprint", () => {
-  opened = [...document.querySelectorAll("details:not([open])")];
+  opened = [...document.querySelectorAll("details:not([open], .data, .run)")];
   opened.forEach((details) => { details.open = true; });
 });
 addEventListener("afterprint", () => opened.forEach((details) => { details.open = false; }));
