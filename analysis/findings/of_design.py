@@ -67,14 +67,15 @@ def tuning(study: StudyFindings) -> Answer:
         rate = study.setting("learning_rate")
         found = "one recipe served all variants" + ("" if rate is None else f": learning rate {rate:g}")
         return Answer(requirement, NOT_HELD, found, "--tune learning_rate=0.05,0.1,0.2")
-    found, mend = [f"{tried_in_words(study.trials)}, for each variant by the same rule"], []
+    facts = [f"{tried_in_words(study.trials)}, for each variant by the same rule"]
+    mend = []
     if edge_sentences(study.trials):
-        found.append("values at the end of a list were chosen")
+        facts.append("values at the end of a list were chosen")
         mend.append("longer lists of --tune")
     if len(study.trials[0]["runs"]) < ENOUGH_TUNE_SEEDS:
-        found.append("one seed cannot say how far chance chose")
+        facts.append("one seed cannot say how far chance chose")
         mend.append("--tune-seeds 3")
-    return Answer(requirement, PARTLY if mend else HELD, "; ".join(found), ", ".join(mend))
+    return Answer(requirement, PARTLY if mend else HELD, "; ".join(facts), ", ".join(mend))
 
 
 def sizes(study: StudyFindings) -> Answer:

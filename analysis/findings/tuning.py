@@ -84,8 +84,8 @@ def noise_sentences(rows: Sequence[TrialRow]) -> list[str]:
         return []
     close = sum(_has_rival(own, noise) for own in variants.values())
     return [
-        f"Two values differ by chance by up to {noise:.1f} points (95 %). Another value is that close to the chosen "
-        f"one for {close} of {len(variants)} variant{'' if len(variants) == 1 else 's'}."
+        f"Two values differ by chance by up to {noise:.1f} points (95 %). Another value is that close to the "
+        f"chosen one for {close} of {len(variants)} variant{'' if len(variants) == 1 else 's'}."
     ]
 
 
