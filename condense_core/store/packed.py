@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 NAME = "runs.tar.xz"
 LEFT_OUT = ("weights.safetensors", "error.txt", "checkpoints")  # of a run; tracebacks name folders
+LEFT_OUT_OF_TUNING = (*LEFT_OUT, "outcomes.safetensors", "importance.jsonl")  # its errors alone are read
 MAX_PACKED = 128 << 20  # bytes of an archive
 MAX_UNPACKED = 512 << 20  # bytes; an archive is unpacked in memory
 MAX_MEMORY = 256 << 20  # bytes that lzma may ask for
@@ -67,7 +68,8 @@ def pack(store: RunStore, studies: Sequence[str], folder: Path) -> Packed:
 
     if folder.resolve() == store.root.resolve():
         raise ValueError(f"to {str(folder)!r}: is the store itself; name another folder")
-    names = sorted(_needed(store, studies))
+    results, tuned = _needed(store, studies)
+    names = sorted(results | tuned)
     for fault in find_damages(store, names).values():
         raise ValueError(f"{fault}; only whole runs are packed")
     runs = {name: store.named(name) for name in names}
@@ -76,7 +78,8 @@ def pack(store: RunStore, studies: Sequence[str], folder: Path) -> Packed:
     files |= {f"benchmarks/{path.name}": path for path in store.benchmark_files()}
     for run in runs.values():
         run.check_links()
-        files |= {path.relative_to(store.root).as_posix(): path for path in _files(run)}
+        left_out = LEFT_OUT if run.name in results else LEFT_OUT_OF_TUNING
+        files |= {path.relative_to(store.root).as_posix(): path for path in _files(run, left_out)}
     if (size := sum(path.stat().st_size for path in files.values())) > MAX_UNPACKED // 2:
         raise ValueError(f"studies {', '.join(studies)}: have {size:,} bytes, more than {MAX_UNPACKED // 2:,}")
     content = _compressed(files)
@@ -85,24 +88,24 @@ def pack(store: RunStore, studies: Sequence[str], folder: Path) -> Packed:
     return Packed(folder / NAME, len(content), len(studies), len(runs))
 
 
-def _needed(store: RunStore, studies: Sequence[str]) -> set[str]:
-    """Return the runs of studies and of their tuning, and those that these start from."""
+def _needed(store: RunStore, studies: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Return the runs of studies with those that these start from, and the runs of their tuning."""
     records = [store.read_study(name) for name in studies]
     left = [name for record in records for name in runs_of(record)]
-    left += [name for record in records for trial in record.get("tuning", ()) for name in trial["runs"]]
+    tuned = {name for record in records for trial in record.get("tuning", ()) for name in trial["runs"]}
     found: set[str] = set()
     while left:
         if (name := left.pop()) not in found:
             found.add(name)
             run = store.named(name)
             left += run.config.needs if run.started and not run.is_tracked else ()
-    return found
+    return found, tuned
 
 
-def _files(run: Run) -> Iterator[Path]:
+def _files(run: Run, left_out: Sequence[str]) -> Iterator[Path]:
     for path in run.folder.rglob("*"):
         parts = path.relative_to(run.folder).parts
-        if path.is_file() and parts[0] not in LEFT_OUT and not any(map(is_stray, parts)):
+        if path.is_file() and parts[0] not in left_out and not any(map(is_stray, parts)):
             yield path
 
 
@@ -219,9 +222,14 @@ def _sync() -> None:
     getattr(os, "sync", lambda: None)()
 
 
+def is_packed(run: Run) -> bool:
+    """Return whether a run is in a folder with a packed store."""
+    return (run.folder.parent / NAME).is_file()
+
+
 def without_weights(run: Run) -> str:
     """Return why a run of a packed store lacks weights, as the end of a message; nothing for another store."""
-    if (run.folder.parent / NAME).is_file():
+    if is_packed(run):
         return (
             f"; its store was packed without weights and checkpoints ({NAME}), so use the store that trained it"
         )

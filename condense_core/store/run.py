@@ -45,7 +45,7 @@ from condense_core.validation import from_dict
 from . import checkpoints, importance, locks, schemas
 from .checkpoints import Checkpoint, State
 from .importance import EpochImportance
-from .packed import without_weights
+from .packed import is_packed, without_weights
 from .run_html import run_html
 from .tracked import TrackedConfig
 from .writer import RunWriter
@@ -229,13 +229,13 @@ class Run:
     def outcomes(self) -> dict[str, np.ndarray]:
         """What the weights said of each image: 'test.image', '.predicted', '.label', '.probability', (N,).
 
-        'image' is its place in the whole data. 'validation' has the same. Runs of earlier versions have none.
+        'image' is its place in the whole data. 'validation' has the same. Runs of earlier versions have none,
+        and neither have runs of a packed store that only tune settings.
         Raises ValueError if the file is damaged or is not that of the run's result.
         """
-        result = self.result
-        if "outcomes_sha256" not in result:
+        result, path = self.result, self.folder / "outcomes.safetensors"
+        if "outcomes_sha256" not in result or (not path.exists() and is_packed(self)):
             return {}
-        path = self.folder / "outcomes.safetensors"
         content = read_checked(path, self.folder, result["outcomes_sha256"])
         return schemas.check_outcomes(load_arrays(content, path, "numpy"), result, path)
 

@@ -22,6 +22,7 @@ from analysis.pack import pack as pack_command
 from analysis.reporting import StudyReport
 from analysis.reporting.page import render
 from analysis.studies import Study
+from analysis.studies.tuning import FIRST_SEED
 from condense_core.store import RunStore, find_damages, pack, packed
 
 
@@ -142,6 +143,20 @@ def test_runs_that_a_study_starts_from_are_packed_with_it(store, tmp_path):
     done = pack(store, ["forks"], tmp_path / "packed")
     assert done.runs == 2
     assert {run.name for run in RunStore(done.path.parent).runs()} == {parent.name, fork.name}
+
+
+def test_of_runs_that_only_tune_no_outcomes_and_importances_are_packed(tmp_path):
+    tuned = {"name": "tuned", "tune": {"learning_rate": (0.01, 0.1)}, "tune_seeds": 1}
+    study = Study.named("grouping", **SMALL_STUDY | tuned | {"seeds": 1, "grouping": ("learned",)})
+    study.run(tmp_path / "full")
+    full = RunStore(tmp_path / "full")
+    unpacked = RunStore(pack(full, ["tuned"], tmp_path / "packed").path.parent)
+    left_out = {"outcomes.safetensors", "importance.jsonl"}
+    for run in unpacked.runs():
+        assert {path.name for path in run.folder.iterdir()} >= {"metrics.jsonl", "stages"}
+        assert {path.name for path in run.folder.iterdir()}.isdisjoint(left_out) == (run.seed >= FIRST_SEED)
+    assert not find_damages(unpacked, [run.name for run in unpacked.runs()])
+    assert render([StudyReport(unpacked, "tuned")]) == render([StudyReport(full, "tuned")])
 
 
 def test_a_newer_archive_adds_what_is_missing_and_takes_nothing_away(full, archive):
