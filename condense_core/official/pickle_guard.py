@@ -24,6 +24,7 @@ BYTES_PER_ITEM = {
 
 TENSORS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 PARAMETER = "torch._utils._rebuild_parameter"
+GETATTR = ("builtins.getattr", "__builtin__.getattr")  # how Python before 3.11.4 names the member of an enum
 
 PLAIN = re.compile(
     r"(argparse|collections|datetime|decimal|fractions|pathlib|pathlib\._local|uuid)\.\w+"
@@ -167,6 +168,8 @@ class _Walk:
             self.stack.append(_tensor(*arguments[:4]))
         elif called == PARAMETER:
             self.stack.append(arguments[0])
+        elif called in GETATTR and _is_member(arguments):
+            self._push(Inert(arguments[0]))
         else:
             self._push(_passed_over(called))
 
@@ -247,6 +250,12 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any) -> StoredTensor:
 
 def _are_whole(numbers: Any) -> bool:
     return isinstance(numbers, tuple) and all(type(number) is int and number >= 0 for number in numbers)
+
+
+def _is_member(arguments: tuple[Any, ...]) -> bool:
+    """Return whether they name a class, from no library where harm finds what to call, and its member."""
+    owner, name = arguments if len(arguments) == 2 else (None, None)
+    return isinstance(owner, _Named) and owner.partition(".")[0] not in LIBRARIES and type(name) is str
 
 
 def _passed_over(called: str) -> Inert:

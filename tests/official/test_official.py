@@ -233,6 +233,23 @@ def test_a_truncated_file_is_named(tmp_path):
             load_official(path)
 
 
+class Attribute:
+    """An attribute of something; so Python before 3.11.4 names the member of an enum."""
+
+    def __init__(self, *arguments):
+        self.arguments = arguments
+
+    def __reduce__(self):
+        return getattr, self.arguments
+
+
+@pytest.mark.parametrize("arguments", [(pickle.Pickler, "dump"), ([], "append"), (Attribute, 3)])
+def test_only_a_member_of_a_class_of_ones_own_is_named_by_getattr(tmp_path, arguments):
+    torch.save({"args": Attribute(*arguments)}, tmp_path / "c.pth")
+    with pytest.raises(ValueError, match=r"c\.pth: is refused: reading it would call \S*getattr"):
+        load_official(tmp_path / "c.pth")
+
+
 def test_something_else_is_refused_with_what_it_has(tmp_path):
     path = tmp_path / "x.pth"
     for content, message in (

@@ -36,6 +36,15 @@ class Mode(enum.Enum):
     FAST = 1
 
 
+class OldMode(enum.Enum):
+    """An enum as Python before 3.11.4 writes it."""
+
+    FAST = 1
+
+    def __reduce_ex__(self, _):
+        return getattr, (type(self), self.name)
+
+
 class Meter:
     def __init__(self):
         self.total = 3.5
@@ -82,6 +91,7 @@ EXTRAS = {
     "classes": {
         "meter": Meter(),
         "mode": Mode.FAST,
+        "old": OldMode.FAST,
         "cfg": Settings(lr=1),
         "plain": types.SimpleNamespace(x=1),
     },
