@@ -145,9 +145,9 @@ def test_runs_that_a_study_starts_from_are_packed_with_it(store, tmp_path):
     assert {run.name for run in RunStore(done.path.parent).runs()} == {parent.name, fork.name}
 
 
-def test_of_runs_that_only_tune_no_outcomes_and_importances_are_packed(tmp_path):
+def test_of_runs_that_only_tune_no_outcomes_and_importances_are_packed(tmp_path, undrawn):
     tuned = {"name": "tuned", "tune": {"learning_rate": (0.01, 0.1)}, "tune_seeds": 1}
-    study = Study.named("grouping", **SMALL_STUDY | tuned | {"seeds": 1, "grouping": ("learned",)})
+    study = Study.named("grouping", **SMALL_STUDY | tuned | {"sizes": (), "seeds": 1, "grouping": ("learned",)})
     study.run(tmp_path / "full")
     full = RunStore(tmp_path / "full")
     unpacked = RunStore(pack(full, ["tuned"], tmp_path / "packed").path.parent)
