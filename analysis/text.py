@@ -16,6 +16,7 @@ LEFT_COLUMNS = frozenset(
     | {"study", "asks", "in the paper", "requirement", "verdict", "evidence", "to mend it"}
 )
 MAX_LINE = 2000  # characters
+DIGITS = 10  # significant ones of an exact figure: of its 17, processors round the last ones differently
 JOINERS = "\u200c\u200d"  # Persian, Indian scripts and emoji need them; they change no order and hide nothing
 
 

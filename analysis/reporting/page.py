@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from analysis.frames import typed
-from analysis.text import count, duration, inert
+from analysis.text import DIGITS, count, duration, inert
 
 if TYPE_CHECKING:
     from .study_report import StudyReport
@@ -30,7 +30,10 @@ def write_report(study: StudyReport, reports: Path) -> Path:
     tables = {"study_runs": study.runs, "summary": study.summary, "effects": study.effects}
     for kind, table in tables.items():
         name, frame = kind.removeprefix("study_"), typed(kind, table)
-        _write(folder / f"{name}.csv", frame.map(no_formula).to_csv(index=False).encode())
+        _write(
+            folder / f"{name}.csv",
+            frame.map(no_formula).to_csv(index=False, float_format=f"%.{DIGITS}g").encode(),
+        )
         _write(folder / f"{name}.parquet", frame.to_parquet(index=False))
     for figure in study.figures:
         _write(folder / f"{figure.key}.svg", figure.svg.encode())

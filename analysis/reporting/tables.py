@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.axes import AXES
 from analysis.findings import HELD, NOT_HELD, PARTLY, Answer, TrialRow, tried, value_text
 from analysis.stats import OPEN
-from analysis.text import LEFT_COLUMNS, count, inert, interval
+from analysis.text import DIGITS, LEFT_COLUMNS, count, inert, interval
 
 SUMMARY_COLUMNS = (
     *("variant", "role", "MACs", "to base", "params", "training MACs"),
@@ -68,7 +68,7 @@ def _cell(value: Any) -> Cell:
     if isinstance(value, float | np.floating):
         exact = float(value)
         text = f"{exact:.4g}" if abs(exact) < 10_000 else f"{exact:.0f}"
-        return Cell(text, None if float(text) == exact else repr(exact))
+        return Cell(text, None if float(text) == exact else _exact(exact))
     if isinstance(value, bool | np.bool_):
         return Cell("yes" if value else "no")
     return Cell(str(value))
@@ -109,7 +109,7 @@ def _summary_cell(row: pd.Series, column: str, text: str) -> Cell:
 
 
 def _exact(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
+    return str(int(value)) if float(value).is_integer() else f"{value:.{DIGITS}g}"
 
 
 def effect_table(name: str, effects: pd.DataFrame) -> Table:
