@@ -19,7 +19,7 @@ from .controls import equal_cost_sentences, reference_sentences, same_sentences
 from .effects import effect_sentence, interaction_sentences, uncovered_sentences
 from .masks import chain_sentences
 from .terms import unequal_cost, unequal_terms
-from .tuning import edge_sentences, tuning_sentences
+from .tuning import cautions, tuning_sentences
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class StudyFindings:
         found = comparison_sentences(self.effects, self.summary, self.interactions)
         found += chain_sentences(self.effects)
         found += equal_cost_sentences(self.summary) + same_sentences(self.runs) + unequal_terms(self.runs)
-        return found + (edge_sentences(self.trials) if found else [])
+        return found + (cautions(self.trials) if found else [])
 
     def setting(self, name: str, otherwise: Any = None) -> Any:
         """Return a setting of the study, or another value if its version had none."""

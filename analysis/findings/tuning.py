@@ -19,7 +19,7 @@ def tuning_sentences(rows: Sequence[TrialRow]) -> list[str]:
         return ["One recipe served all variants: no setting was tuned for each of them (option --tune)."]
     if not any(row["chosen"] for row in rows):
         return ["The settings are not chosen yet: runs that try them are left to train."]
-    return [_how(rows), *edge_sentences(rows), *noise_sentences(rows)]
+    return [_how(rows), *cautions(rows)]
 
 
 def _how(rows: Sequence[TrialRow]) -> str:
@@ -46,6 +46,11 @@ def tried_in_words(rows: Sequence[TrialRow]) -> str:
     """Return the settings that were tuned, each with its list of values."""
     lists = (f"{inert(name)} from {', '.join(map(value_text, values))}" for name, values in tried(rows).items())
     return " and ".join(lists)
+
+
+def cautions(rows: Sequence[TrialRow]) -> list[str]:
+    """Return what weakens the choices, if there are any: ends of lists, and chance."""
+    return edge_sentences(rows) + noise_sentences(rows) if any(row["chosen"] for row in rows) else []
 
 
 def edge_sentences(rows: Sequence[TrialRow]) -> list[str]:
@@ -75,7 +80,7 @@ def value_text(value: Any) -> str:
 def noise_sentences(rows: Sequence[TrialRow]) -> list[str]:
     """Return how many choices may be those of chance; nothing for rows of earlier versions."""
     if len(rows[0]["runs"]) < 2:
-        return ["One seed does not say how far chance decided these choices (--tune-seeds)."]
+        return ["One seed of the tuning does not say how far chance decided its choices (--tune-seeds)."]
     variants: dict[str, list[TrialRow]] = {}
     for row in rows:
         variants.setdefault(row["variant"], []).append(row)
@@ -84,8 +89,8 @@ def noise_sentences(rows: Sequence[TrialRow]) -> list[str]:
         return []
     close = sum(_has_rival(own, noise) for own in variants.values())
     return [
-        f"Two values differ by chance by up to {noise:.1f} points (95 %). Another value is that close to the "
-        f"chosen one for {close} of {len(variants)} variant{'' if len(variants) == 1 else 's'}."
+        f"In the tuning, two values differ by chance by up to {noise:.1f} points (95 %). Another value is that "
+        f"close to the chosen one for {close} of {len(variants)} variant{'' if len(variants) == 1 else 's'}."
     ]
 
 

@@ -66,9 +66,9 @@ def _cell(value: Any) -> Cell:
     if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
         return Cell("–", "")
     if isinstance(value, float | np.floating):
-        exact = float(value)
-        text = f"{exact:.4g}" if abs(exact) < 10_000 else f"{exact:.0f}"
-        return Cell(text, None if float(text) == exact else _exact(exact))
+        full = float(value)
+        exact, text = _exact(full), f"{full:.4g}" if abs(full) < 10_000 else f"{full:.0f}"
+        return Cell(text, None if float(text) == float(exact) else exact)
     if isinstance(value, bool | np.bool_):
         return Cell("yes" if value else "no")
     return Cell(str(value))

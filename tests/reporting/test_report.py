@@ -34,6 +34,7 @@ from analysis.report import report
 from analysis.reporting import StudyReport, connection_maps, render, study_report, write_report
 from analysis.reporting.comparison import Comparison
 from analysis.reporting.connection_maps import connection_map, rank_lines
+from analysis.reporting.tables import _exact, frame_table
 from analysis.studies import StudyConfig, plan, study_config
 from condense_core import CondenseNet, cost_table
 from condense_core.grouping import MaskedConv
@@ -456,6 +457,14 @@ def test_page_and_json_audit_the_evidence_alike(store, page, tmp_path):
     assert len(found["audit"]) == 16
     assert all(part in text for answer in found["audit"] for part in answer.values())
     assert all(sentence in text for sentence in found["findings"])
+
+
+@pytest.mark.parametrize("value", [0.3, 1 / 3, 1234567.891, -2e-9, 40.52, 12345.5])
+def test_the_last_digits_in_which_processors_differ_are_not_shown(value):
+    other = math.nextafter(value, math.inf)
+    assert other != value
+    assert frame_table("x", pd.DataFrame({"a": [value]})) == frame_table("x", pd.DataFrame({"a": [other]}))
+    assert _exact(value) == _exact(other)
 
 
 def test_frames_and_report_agree_to_the_digit(store, runs, page):

@@ -161,7 +161,7 @@ def test_a_choice_says_how_far_chance_decided_it():
     assert re.search(r"by up to [4-9]\.\d points \(95 %\)\. .* for 2 of 3 variants\.$", said(noisy))
     assert said({"x": quiet["x"] + [[None, 1, 2]]}).endswith("chosen one for 0 of 1 variant.")
     lost = [ROW | {"variant": "x", "values": {"momentum": value}, "chosen": value == 0} for value in (0, 1, 2)]
-    assert tuning_sentences(lost)[-1].startswith("One seed does not say how far chance decided")
+    assert tuning_sentences(lost)[-1].startswith("One seed of the tuning does not say how far chance")
     old = [row | {"runs": ["a", "b"]} for row in lost]
     assert len(tuning_sentences(old)) == 2  # rows of earlier versions have no errors of single runs
 
