@@ -20,3 +20,8 @@ class Answer:
 def by_share(share: float) -> str:
     """Return the verdict on something that holds for a share of all."""
     return HELD if share >= 1 else PARTLY if share > 0 else NOT_HELD
+
+
+def ends(low: str, high: str) -> str:
+    """Return a range in words: both ends, or one if they read alike."""
+    return low if low == high else f"{low} to {high}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.text import count
 from condense_core.store import FINISHED, runs_of, skip_damaged
 
-from .answer import HELD, NOT_HELD, PARTLY, Answer, by_share
+from .answer import HELD, NOT_HELD, PARTLY, Answer, by_share, ends
 from .terms import compared_cost, runs_in_words, terms, unequal_cost
 from .tuning import edge_sentences, tried_in_words
 
@@ -83,10 +83,8 @@ def sizes(study: StudyFindings) -> Answer:
     shown = study.summary[(study.summary.n > 0) & study.summary.role.isin(["base", "grid", "size"])]
     widths, macs = sorted(shown["size"].unique()), shown.macs
     few = HELD if len(widths) >= ENOUGH_SIZES else PARTLY if len(widths) > 1 else NOT_HELD
-    span = (
-        f"{count(macs.min())} to {count(macs.max())} MACs" if len(widths) > 1 else f"{count(macs.max())} MACs"
-    )
-    found = f"k₀ of the base {', '.join(map(str, widths))}: {span}"
+    span = ends(count(macs.min()), count(macs.max()))
+    found = f"k₀ of the base {', '.join(map(str, widths))}: {span} MACs"
     return Answer("Networks have several sizes", few, found, "" if few == HELD else "--sizes 2,8")
 
 
@@ -123,7 +121,8 @@ def equal_cost(study: StudyFindings) -> Answer | None:
         return None
     low, high = 100 * compared.residual.min(), 100 * compared.residual.max()
     equal = not unequal_cost(study.summary)
-    found = f"MACs of {len(compared)} variants are {low:+.1f} % to {high:+.1f} % from the base's"
+    span = ends(f"{low:+.1f} %", f"{high:+.1f} %")
+    found = f"MACs of {len(compared)} variants are {span} from the base's"
     return Answer("Variants cost the same", HELD if equal else NOT_HELD, found, "" if equal else "--match cost")
 
 

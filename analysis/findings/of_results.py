@@ -12,7 +12,7 @@ from analysis.stats import DIFFERS, OPEN, SAME, UNKNOWN
 from analysis.text import count, duration
 from condense_core.tables import LEARNED
 
-from .answer import HELD, NOT_HELD, PARTLY, Answer, by_share
+from .answer import HELD, NOT_HELD, PARTLY, Answer, by_share, ends
 from .differences import Difference
 from .settling import headline, headline_name, settling_steps
 
@@ -28,7 +28,8 @@ def seeds(study: StudyFindings) -> Answer:
     number = "one seed" if trained == 1 else f"{trained} seeds"
     if not half.notna().any():
         return Answer(requirement, NOT_HELD, f"{number}: no interval", "--seeds 5")
-    found = f"{number}: {headline_name(rows)}, intervals of ±{half.min():.2f} to ±{half.max():.2f} points"
+    widths = ends(f"±{half.min():.2f}", f"±{half.max():.2f}")
+    found = f"{number}: {headline_name(rows)}, intervals of {widths} points"
     verdict = by_share(float((half <= study.meaningful).mean()))
     return Answer(requirement, verdict, found, "" if verdict == HELD else settling_steps(study.compared))
 
@@ -43,7 +44,7 @@ def images(study: StudyFindings) -> Answer | None:
     found = f"{study.done.test_images.max():,.0f} test images in a run"
     if covered.any():
         low, high = rows.se_images[covered].min(), rows.se_images[covered].max()
-        found += f"; their standard error is {low:.2f} to {high:.2f} points"
+        found += f"; their standard error is {ends(f'{low:.2f}', f'{high:.2f}')} points"
     if not covered.all():
         found += f"; {int((~covered).sum())} of {headline_name(rows)} cover the seeds alone"
     mend = "" if covered.all() else "train again: older runs kept no answers"

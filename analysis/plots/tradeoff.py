@@ -143,10 +143,17 @@ def _front(axes: Axes, every: pd.DataFrame, cost: str) -> None:
 def _curves(axes: Axes, every: pd.DataFrame, cost: str, names: list[str]) -> None:
     names = [name for name in names if (every.curve == name).any()]
     looks = series_looks(names)
-    for place, name in enumerate(names):
+    cheaper = sorted(names, key=lambda name: _near_base(every, every[every.curve == name], cost))
+    for name in names:
         part = every[every.curve == name]
-        shifted = _apart(part[cost], every[cost], place - (len(names) - 1) / 2)
+        shifted = _apart(part[cost], every[cost], cheaper.index(name) - (len(names) - 1) / 2)
         _points(axes, part, shifted, label=LABELS.get(name, name), lw=1.6, **looks[name])
+
+
+def _near_base(every: pd.DataFrame, part: pd.DataFrame, cost: str) -> float:
+    """Return which of some costs is nearest to the base's, so that marks keep the order of their costs."""
+    base = every.loc[every.role == "base", cost]
+    return float(part[cost].iloc[(part[cost] - base.iloc[0]).abs().argmin()]) if len(base) else 0.0
 
 
 def _rest_of_grid(axes: Axes, every: pd.DataFrame, cost: str) -> None:
@@ -156,7 +163,7 @@ def _rest_of_grid(axes: Axes, every: pd.DataFrame, cost: str) -> None:
     looks = series_looks(known)
     if len(rest):
         axes.plot([], [], "o", mfc="none", mew=1.4, ms=6, color=TEXT, label="rest of the grid")
-    for place, (_, row) in enumerate(rest.iterrows()):
+    for place, (_, row) in enumerate(rest.sort_values(cost, kind="stable").iterrows()):
         part = pd.DataFrame([row])
         look = looks[row.grouping]
         shifted = _apart(part[cost], every[cost], place - (len(rest) - 1) / 2)

@@ -19,8 +19,8 @@ SUMMARY_DATA = ["variant", "curve", "macs", "flops_paper", "params", "error_mean
 
 MARKS = (
     "Mean test error over the seeds with its 95 % interval. Filled, with a line over the sizes: variants "
-    "that differ from the base only in the study's first factor. Open, set a little apart: the rest of the "
-    "grid. Dotted: the Pareto front."
+    "that differ from the base only in the study's first factor. Open: the rest of the grid. Marks are set "
+    "a little apart, in the order of their costs. Dotted: the Pareto front of the true costs."
 )
 MARKS_OF_TRACKED = (
     "Mean test error over the seeds with its 95 % interval, a mark for each variant. Dotted: the Pareto front."
