@@ -12,7 +12,17 @@ from matplotlib.ticker import NullFormatter, NullLocator, PercentFormatter
 
 from .agreement import draw_decided
 from .nothing import says_if_nothing
-from .style import GREY, LOG_RANGE, NO_FINISHED, interval_arms, legend_below, series_looks, stacked, style
+from .style import (
+    GREY,
+    LOG_RANGE,
+    NO_FINISHED,
+    apart,
+    interval_arms,
+    legend_below,
+    series_looks,
+    stacked,
+    style,
+)
 
 
 @says_if_nothing(NO_FINISHED, "error_mean")
@@ -22,13 +32,14 @@ def series(errors: pd.DataFrame, differences: pd.DataFrame, decided: pd.DataFram
     The frames are those of `StudySeries` and, with columns `variant` and `value`, `frames.decided` at epoch 0:
     the third panel shows the share of the final connections that the weights as drawn would have chosen.
     """
-    names = list(dict.fromkeys(errors.variant))
+    names, values = list(dict.fromkeys(errors.variant)), sorted(errors.value.unique())
     looks = series_looks(names)
     shown = [len(errors) > 0, len(differences) > 0, len(decided) > 0]
     with style():
         figure, axes_of_each = stacked([2.7] * sum(shown), sharex=True)
         panels = iter(axes_of_each)
         top = axes = next(panels)
+        errors, differences = (_apart(frame, names) for frame in (errors, differences))
         for name in names:
             _line(top, errors[errors.variant == name], "error_mean", looks[name] | {"label": name})
         top.set_ylabel("Test error (%)")
@@ -40,10 +51,18 @@ def series(errors: pd.DataFrame, differences: pd.DataFrame, decided: pd.DataFram
             draw_decided(axes, decided, "value", looks)
             axes.set(ylabel="Final connections that the\nweights as drawn choose", ylim=(0, 1.03))
             axes.yaxis.set_major_formatter(PercentFormatter(1))
-        _value_axis(axes, sorted(errors.value.unique()), setting)
+        _value_axis(axes, values, setting)
         legend_below(figure, top)
         sns.despine(figure)
     return figure
+
+
+def _apart(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Move the marks of the variants slightly apart, so that no bar hides another."""
+    if frame.empty:
+        return frame
+    places = frame.variant.map(names.index) - (len(names) - 1) / 2
+    return frame.assign(value=apart(frame.value, frame.value, places))
 
 
 def _line(axes: Axes, part: pd.DataFrame, column: str, look: dict[str, Any]) -> None:

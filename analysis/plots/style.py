@@ -53,6 +53,7 @@ LABEL_PLACES = {
 }  # offset from the labelled point, in points: alignment
 WIDTH = 4.8  # inches: a phone of 420 pixels shows this at 0.84 of its size, and text can still be read
 MAX_NAME = 48
+NUDGE = 0.02  # share of an axis by which marks of one value are moved apart
 LOG_RANGE, NARROW = 3, 1.2  # max / min: an axis is logarithmic above the first, starts at 0 below the second
 NO_FINISHED = "No variant has a finished run."
 GREY, FAINT = "#808080", "#d9d9d9"
@@ -115,6 +116,14 @@ def stacked(heights: Sequence[float], **settings: Any) -> tuple[Figure, list[Axe
     figure = Figure(figsize=(WIDTH, sum(heights)))
     panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights, **settings)
     return figure, list(panels[:, 0])
+
+
+def apart(values: pd.Series, every: pd.Series, places: float | pd.Series) -> pd.Series:
+    """Move values by some places on the axis of every value, which is logarithmic if its range is wide."""
+    low, high = every.min(), every.max()
+    if 0 < LOG_RANGE * low < high:
+        return values * (high / low) ** (NUDGE * places)
+    return values + NUDGE * places * (high - low if high > NARROW * low else 2 * high)
 
 
 def begins_at_zero(low: float, high: float) -> bool:

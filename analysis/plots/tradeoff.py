@@ -17,12 +17,11 @@ from .nothing import nothing, says_if_nothing
 from .style import (
     GREY,
     LABELS,
-    LOG_RANGE,
-    NARROW,
     NO_FINISHED,
     TEXT,
     TITLES,
     WIDTH,
+    apart,
     begins_at_zero,
     cost_axis,
     interval_arms,
@@ -40,7 +39,6 @@ COSTS = {
 }
 PUBLISHED_AXES = {"flops": "FLOPs as published", "params": "Parameters as published"}
 PUBLISHED_COST = {"flops_paper": "flops", "macs": "flops", "params": "params"}
-NUDGE = 0.02  # share of the axis by which equal costs are moved apart
 
 
 @says_if_nothing(NO_FINISHED, "error_mean")
@@ -146,7 +144,7 @@ def _curves(axes: Axes, every: pd.DataFrame, cost: str, names: list[str]) -> Non
     cheaper = sorted(names, key=lambda name: _near_base(every, every[every.curve == name], cost))
     for name in names:
         part = every[every.curve == name]
-        shifted = _apart(part[cost], every[cost], cheaper.index(name) - (len(names) - 1) / 2)
+        shifted = apart(part[cost], every[cost], cheaper.index(name) - (len(names) - 1) / 2)
         _points(axes, part, shifted, label=LABELS.get(name, name), lw=1.6, **looks[name])
 
 
@@ -166,7 +164,7 @@ def _rest_of_grid(axes: Axes, every: pd.DataFrame, cost: str) -> None:
     for place, (_, row) in enumerate(rest.sort_values(cost, kind="stable").iterrows()):
         part = pd.DataFrame([row])
         look = looks[row.grouping]
-        shifted = _apart(part[cost], every[cost], place - (len(rest) - 1) / 2)
+        shifted = apart(part[cost], every[cost], place - (len(rest) - 1) / 2)
         _points(axes, part, shifted, lw=0, mfc="none", alpha=0.6, elinewidth=0.7, capsize=0, **look)
 
 
@@ -178,14 +176,6 @@ def _ends(part: pd.DataFrame) -> tuple[float, float]:
     low, high = float((part.error_mean - below).min()), float((part.error_mean + above).max())
     room = 0.06 * (high - low)
     return (0, 1.06 * high) if begins_at_zero(low, high) else (low - room, high + room)
-
-
-def _apart(costs: pd.Series, every: pd.Series, places: float) -> pd.Series:
-    """Move costs slightly on the axis that `cost_axis` gives them."""
-    if every.max() > LOG_RANGE * every.min():
-        return costs * (every.max() / every.min()) ** (NUDGE * places)
-    span = every.max() - every.min() if every.max() > NARROW * every.min() else 2 * every.max()
-    return costs + NUDGE * places * span
 
 
 def _points(axes: Axes, part: pd.DataFrame, x: pd.Series, **look: Any) -> None:
