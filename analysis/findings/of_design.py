@@ -122,7 +122,8 @@ def equal_cost(study: StudyFindings) -> Answer | None:
     low, high = 100 * compared.residual.min(), 100 * compared.residual.max()
     equal = not unequal_cost(study.summary)
     span = ends(f"{low:+.1f} %", f"{high:+.1f} %")
-    found = f"MACs of {len(compared)} variants are {span} from the base's"
+    variants = "1 variant" if len(compared) == 1 else f"{len(compared)} variants"
+    found = f"MACs of {variants} are {span} from the base's"
     return Answer("Variants cost the same", HELD if equal else NOT_HELD, found, "" if equal else "--match cost")
 
 

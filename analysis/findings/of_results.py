@@ -125,11 +125,19 @@ def claims(study: StudyFindings) -> Answer | None:
     kinds = rows.finding.value_counts()
     differences = [Difference.of_effect(row) for row in rows.itertuples()]
     small = sum(one.differs and one.within(study.meaningful) for one in differences)
-    parts = [f"{kinds.get(DIFFERS, 0)} differ" + (f" ({small} of them within the margin)" if small else "")]
-    parts.append(f"{kinds.get(SAME, 0)} are the same within {study.meaningful:g} points")
-    parts.append(f"{kinds.get(OPEN, 0) + kinds.get(UNKNOWN, 0)} are open")
+    differ, same = kinds.get(DIFFERS, 0), kinds.get(SAME, 0)
+    left = kinds.get(OPEN, 0) + kinds.get(UNKNOWN, 0)
+    parts = [
+        f"{differ} differ{'s' * (differ == 1)}" + (f" ({small} of them within the margin)" if small else "")
+    ]
+    parts.append(f"{same} {_are(same)} the same within {study.meaningful:g} points")
+    parts.append(f"{left} {_are(left)} open")
     settled = float(rows.finding.isin([DIFFERS, SAME]).mean())
     mend = settling_steps(study.compared)
     return Answer(
         "Claims are settled", by_share(settled), f"of {headline_name(rows)}, {', '.join(parts)}", mend
     )
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
