@@ -122,14 +122,11 @@ def claims(study: StudyFindings) -> Answer | None:
     rows = headline(study.compared)
     if rows.empty:
         return None
-    kinds = rows.finding.value_counts()
     differences = [Difference.of_effect(row) for row in rows.itertuples()]
     small = sum(one.differs and one.within(study.meaningful) for one in differences)
-    differ, same = kinds.get(DIFFERS, 0), kinds.get(SAME, 0)
-    left = kinds.get(OPEN, 0) + kinds.get(UNKNOWN, 0)
-    parts = [
-        f"{differ} differ{'s' * (differ == 1)}" + (f" ({small} of them within the margin)" if small else "")
-    ]
+    differ, same, left = (int(rows.finding.isin(ones).sum()) for ones in ([DIFFERS], [SAME], [OPEN, UNKNOWN]))
+    parts = [f"{differ} {'differs' if differ == 1 else 'differ'}"]
+    parts[0] += f" ({small} of them within the margin)" if small else ""
     parts.append(f"{same} {_are(same)} the same within {study.meaningful:g} points")
     parts.append(f"{left} {_are(left)} open")
     settled = float(rows.finding.isin([DIFFERS, SAME]).mean())

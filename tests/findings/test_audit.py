@@ -43,6 +43,10 @@ def but_first(column: str, value: object):
     return lambda runs: runs.assign(**{column: [value, *runs[column][1:]]})
 
 
+def with_first(compared, first: str, others: str = "open"):
+    return compared.assign(finding=[first] + [others] * (len(compared) - 1))
+
+
 CASES = [
     ("Seeds draw", {}, HELD, "2 seeds draw the initial weights"),
     ("Seeds draw", {"record": with_settings(split="fixed")}, PARTLY, "share one split"),
@@ -81,6 +85,9 @@ CASES = [
     ("The question", {}, NOT_HELD, "one: digits"),
     ("The cost of training", {}, HELD, "times the dense reference; all runs"),
     ("Claims", {"meaningful": 100}, HELD, "0 are open"),
+    ("Claims", {"compared": lambda c: c.assign(finding="differs")}, HELD, "of 5 main effects, 5 differ"),
+    ("Claims", {"compared": lambda c: with_first(c, "differs")}, PARTLY, "1 differs"),
+    ("Claims", {"compared": lambda c: with_first(c, "open", "same")}, PARTLY, "1 is open"),
     ("Claims", {"runs": one_seed}, NOT_HELD, "5 are open"),
     (
         "Runs are trained on equal terms",
