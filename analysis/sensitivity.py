@@ -18,7 +18,7 @@ from .cli import (
     reports_option,
     runs_option,
 )
-from .text import DIGITS, print_table, say
+from .text import FLOAT_FORMAT, print_table, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,7 @@ def sensitivity(
         else:
             curves, steps = taken.kept_sensitivity(found, data_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        curves.to_csv(folder / "sensitivity.csv", index=False, float_format=f"%.{DIGITS}g")
+        curves.to_csv(folder / "sensitivity.csv", index=False, float_format=FLOAT_FORMAT)
         plots.sensitivity(curves).savefig(folder / "sensitivity.svg")
     model, may_lose = found.config.model, allowed_shares(curves, tolerance)
     factors = dict(zip((place.label for place in reading_layers(model)), model.layer_factors, strict=True))

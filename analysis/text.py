@@ -17,6 +17,7 @@ LEFT_COLUMNS = frozenset(
 )
 MAX_LINE = 2000  # characters
 DIGITS = 10  # significant ones of an exact figure: of its 17, processors round the last ones differently
+FLOAT_FORMAT = f"%.{DIGITS}g"
 JOINERS = "\u200c\u200d"  # Persian, Indian scripts and emoji need them; they change no order and hide nothing
 
 
@@ -57,6 +58,11 @@ def count(value: float) -> str:
         if abs(value) >= limit:
             return f"{value / limit:.3g} {unit}"
     return f"{value:.3g}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words: 1 run, 3 runs."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def interval(low: float, high: float, form: str = "+z.2f") -> str:

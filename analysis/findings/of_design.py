@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from analysis.text import count
+from analysis.text import count, counted
 from condense_core.store import FINISHED, runs_of, skip_damaged
 
 from .answer import HELD, NOT_HELD, PARTLY, Answer, by_share, ends
-from .terms import compared_cost, runs_in_words, terms, unequal_cost
-from .tuning import edge_sentences, tried_in_words
+from .terms import compared_cost, terms, unequal_cost
+from .tuning import edge_sentences, seeds_of_tuning, tried_in_words
 
 if TYPE_CHECKING:
     from .study_findings import StudyFindings
 
 ENOUGH_SIZES = 3
-ENOUGH_TUNE_SEEDS = 2
 
 
 def variation(study: StudyFindings) -> Answer:
@@ -52,7 +51,7 @@ def selection(study: StudyFindings) -> Answer:
     """Answer whether what was chosen was chosen on validation images."""
     requirement = "Choices are made on validation images"
     if study.trials:
-        seeds = len(study.trials[0]["runs"])
+        seeds = seeds_of_tuning(study.trials)
         chosen = f"settings were chosen by the validation error of {seeds} seeds that no result has"
         return Answer(requirement, HELD, chosen)
     return Answer(
@@ -72,7 +71,7 @@ def tuning(study: StudyFindings) -> Answer:
     if edge_sentences(study.trials):
         facts.append("values at the end of a list were chosen")
         mend.append("longer lists of --tune")
-    if len(study.trials[0]["runs"]) < ENOUGH_TUNE_SEEDS:
+    if seeds_of_tuning(study.trials) == 1:
         facts.append("one seed cannot say how far chance chose")
         mend.append("--tune-seeds 3")
     return Answer(requirement, PARTLY if mend else HELD, "; ".join(facts), ", ".join(mend))
@@ -122,8 +121,7 @@ def equal_cost(study: StudyFindings) -> Answer | None:
     low, high = 100 * compared.residual.min(), 100 * compared.residual.max()
     equal = not unequal_cost(study.summary)
     span = ends(f"{low:+.1f} %", f"{high:+.1f} %")
-    variants = "1 variant" if len(compared) == 1 else f"{len(compared)} variants"
-    found = f"MACs of {variants} are {span} from the base's"
+    found = f"MACs of {counted(len(compared), 'variant')} are {span} from the base's"
     return Answer("Variants cost the same", HELD if equal else NOT_HELD, found, "" if equal else "--match cost")
 
 
@@ -133,7 +131,7 @@ def equal_terms(study: StudyFindings) -> Answer:
     unequal = [f"{len(values)} versions of {name}" for name, values in found.items() if len(values) > 1]
     resumed = int((~study.runs.bit_identical.astype(bool)).sum())
     if resumed:
-        unequal.append(f"{runs_in_words(resumed)} resumed on other terms")
+        unequal.append(f"{counted(resumed, 'run')} resumed on other terms")
     if not unequal:
         same = f"{', '.join(found)} are the same for {len(study.runs)} runs"
         return Answer("Runs are trained on equal terms", HELD, same)

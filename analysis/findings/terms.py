@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.axes import MATCH_TOLERANCE
+from analysis.text import counted
 
 
 def compared_cost(summary: pd.DataFrame) -> pd.DataFrame:
@@ -24,11 +25,6 @@ def unequal_cost(summary: pd.DataFrame) -> list[str]:
     ]
 
 
-def runs_in_words(count: int) -> str:
-    """Return a number of runs in words."""
-    return "1 run" if count == 1 else f"{count} runs"
-
-
 def terms(runs: pd.DataFrame) -> dict[str, dict[str, int]]:
     """Return on what the runs were trained: by name of the term the number of runs with each value."""
     names = {"code": "condense_core", "torch": "torch", "data_fingerprint": "data", "processor": "processor"}
@@ -43,12 +39,12 @@ def unequal_terms(runs: pd.DataFrame) -> list[str]:
     sentences = []
     for name, counts in terms(runs).items():
         if len(counts) > 1:
-            parts = ", ".join(f"{value} ({runs_in_words(count)})" for value, count in counts.items())
+            parts = ", ".join(f"{value} ({counted(number, 'run')})" for value, number in counts.items())
             sentences.append(f"The runs were not all trained with the same {name}: {parts}.")
     resumed = runs.run[~runs.bit_identical.astype(bool)]
     if len(resumed):
         sentences.append(
             "Not bit-identical to uninterrupted runs, because they were resumed with other threads, ranks, "
-            f"device, execution or processor: {runs_in_words(len(resumed))} ({', '.join(resumed)})."
+            f"device, execution or processor: {counted(len(resumed), 'run')} ({', '.join(resumed)})."
         )
     return sentences

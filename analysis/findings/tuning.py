@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from analysis import stats
-from analysis.text import count, duration, inert
+from analysis.text import count, counted, duration, inert
 
 TrialRow = Mapping[str, Any]  # `schemas.Trial`
 
@@ -23,14 +23,19 @@ def tuning_sentences(rows: Sequence[TrialRow]) -> list[str]:
 
 
 def _how(rows: Sequence[TrialRow]) -> str:
-    runs, seeds = len({name for row in rows for name in row["runs"]}), len(rows[0]["runs"])
+    runs = len({name for row in rows for name in row["runs"]})
     cost = f"{count(sum(row['training_macs'] for row in rows))} training MACs"
     seconds = duration(sum(row["seconds"] for row in rows))
     return (
         f"For each variant {tried_in_words(rows)} was chosen by the error on validation images, with "
-        f"{'1 seed' if seeds == 1 else f'{seeds} seeds'} that no result has. This took {runs} runs, {cost} and "
+        f"{counted(seeds_of_tuning(rows), 'seed')} that no result has. This took {runs} runs, {cost} and "
         f"{seconds} besides the results."
     )
+
+
+def seeds_of_tuning(rows: Sequence[TrialRow]) -> int:
+    """Return with how many seeds every value was tried."""
+    return len(rows[0]["runs"])
 
 
 def tried(rows: Sequence[TrialRow]) -> dict[str, list[Any]]:
@@ -56,7 +61,7 @@ def cautions(rows: Sequence[TrialRow]) -> list[str]:
 def edge_sentences(rows: Sequence[TrialRow]) -> list[str]:
     """Return a warning for every end of a list of tried values that was chosen."""
     chosen = [row for row in rows if row["chosen"]]
-    lists = tried(rows) if chosen else {}
+    lists = tried(rows)
     return [sentence for name, values in lists.items() for sentence in _edges(name, values, chosen)]
 
 
@@ -79,7 +84,7 @@ def value_text(value: Any) -> str:
 
 def noise_sentences(rows: Sequence[TrialRow]) -> list[str]:
     """Return how many choices may be those of chance; nothing for rows of earlier versions."""
-    if len(rows[0]["runs"]) < 2:
+    if seeds_of_tuning(rows) == 1:
         return ["One seed of the tuning does not say how far chance decided its choices (--tune-seeds)."]
     variants: dict[str, list[TrialRow]] = {}
     for row in rows:
@@ -90,7 +95,7 @@ def noise_sentences(rows: Sequence[TrialRow]) -> list[str]:
     close = sum(_has_rival(own, noise) for own in variants.values())
     return [
         f"In the tuning, two values differ by chance by up to {noise:.1f} points (95 %). Another value is that "
-        f"close to the chosen one for {close} of {len(variants)} variant{'' if len(variants) == 1 else 's'}."
+        f"close to the chosen one for {close} of {counted(len(variants), 'variant')}."
     ]
 
 

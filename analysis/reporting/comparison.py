@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.findings import Difference, joined_outcomes
 from analysis.stats import DIFFERENCE, ERROR, MAIN, Cells, Contrast, compared
+from analysis.text import counted
 
 from .report_figure import ReportFigure
 from .study_report import StudyReport
@@ -82,8 +83,7 @@ class Comparison:
         if self.compared.empty:
             return f"{names}: no variant and seed is done in both studies, so there are no pairs to compare."
         found, common = Difference.of_effect(self.compared.iloc[0]), len(self.contrasts) - 1
-        count = "1 common variant" if common == 1 else f"{common} common variants"
-        return f"{names}, over {count}: {found.against('its test error')}"
+        return f"{names}, over {counted(common, 'common variant')}: {found.against('its test error')}"
 
     @property
     def figures(self) -> list[tuple[ReportFigure | None, ReportFigure | None]]:

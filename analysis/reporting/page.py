@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from analysis.frames import typed
-from analysis.text import DIGITS, count, duration, inert
+from analysis.text import FLOAT_FORMAT, count, duration, inert
 
 if TYPE_CHECKING:
     from .study_report import StudyReport
@@ -30,10 +30,8 @@ def write_report(study: StudyReport, reports: Path) -> Path:
     tables = {"study_runs": study.runs, "summary": study.summary, "effects": study.effects}
     for kind, table in tables.items():
         name, frame = kind.removeprefix("study_"), typed(kind, table)
-        _write(
-            folder / f"{name}.csv",
-            frame.map(no_formula).to_csv(index=False, float_format=f"%.{DIGITS}g").encode(),
-        )
+        plain = frame.map(no_formula).to_csv(index=False, float_format=FLOAT_FORMAT)
+        _write(folder / f"{name}.csv", plain.encode())
         _write(folder / f"{name}.parquet", frame.to_parquet(index=False))
     for figure in study.figures:
         _write(folder / f"{figure.key}.svg", figure.svg.encode())

@@ -89,17 +89,21 @@ def pack(store: RunStore, studies: Sequence[str], folder: Path) -> Packed:
 
 
 def _needed(store: RunStore, studies: Sequence[str]) -> tuple[set[str], set[str]]:
-    """Return the runs of studies with those that these start from, and the runs of their tuning."""
+    """Return the runs of studies and those of their tuning, each with the runs that they start from."""
     records = [store.read_study(name) for name in studies]
-    left = [name for record in records for name in runs_of(record)]
-    tuned = {name for record in records for trial in record.get("tuning", ()) for name in trial["runs"]}
-    found: set[str] = set()
+    results = [name for record in records for name in runs_of(record)]
+    tuned = [name for record in records for trial in record.get("tuning", ()) for name in trial["runs"]]
+    return _with_sources(store, results), _with_sources(store, tuned)
+
+
+def _with_sources(store: RunStore, names: Sequence[str]) -> set[str]:
+    left, found = list(names), set[str]()
     while left:
         if (name := left.pop()) not in found:
             found.add(name)
             run = store.named(name)
             left += run.config.needs if run.started and not run.is_tracked else ()
-    return found, tuned
+    return found
 
 
 def _files(run: Run, left_out: Sequence[str]) -> Iterator[Path]:

@@ -145,6 +145,20 @@ def test_runs_that_a_study_starts_from_are_packed_with_it(store, tmp_path):
     assert {run.name for run in RunStore(done.path.parent).runs()} == {parent.name, fork.name}
 
 
+def test_runs_that_a_tuning_starts_from_are_packed_with_it(store, tmp_path):
+    parent, alone = small_run(), small_run(seed=1)
+    for config in (parent, alone):
+        execute(config, store, Path("data"))
+    fork = store.run(parent).fork(2, criterion="random")
+    execute(fork, store, Path("data"))
+    variant = {"label": "fork", "role": "base", "size": 4, "residual": 0.0, "runs": [alone.name]}
+    trial = {"variant": "fork", "values": {}, "runs": [fork.name], "chosen": True, "error_percent": 9.0}
+    trial |= {"loss": 1.0, "training_macs": 1, "seconds": 1.0}
+    store.write_study("tuned", {"question": "?", "settings": {}, "variants": [variant], "tuning": [trial]})
+    done = pack(store, ["tuned"], tmp_path / "packed")
+    assert {run.name for run in RunStore(done.path.parent).runs()} == {parent.name, alone.name, fork.name}
+
+
 def test_of_runs_that_only_tune_no_outcomes_and_importances_are_packed(tmp_path, undrawn):
     tuned = {"name": "tuned", "tune": {"learning_rate": (0.01, 0.1)}, "tune_seeds": 1}
     study = Study.named("grouping", **SMALL_STUDY | tuned | {"sizes": (), "seeds": 1, "grouping": ("learned",)})
